@@ -1,0 +1,122 @@
+# ocean_enrich: build, install and test with PGXS
+#
+#	make && make install	with PG_CONFIG=... for another server
+#	make installcheck		the tests against a running, installed server
+#	make lint				the rules of this source tree
+#	make warnings			everything with gcc and clang, a warning is an error
+#	make coverage			how much of src/ the tests reach
+#
+# test/run.sh builds and tests all of it on private servers instead.
+
+# No LLVM bitcode: nothing here is worth inlining, and a build must not depend
+# on whether the server's clang happens to be installed.
+override with_llvm = no
+
+EXTENSION = ocean_enrich
+MODULE_big = ocean_enrich
+DATA = sql/ocean_enrich--1.0.sql
+OBJS = \
+	src/ocean_enrich.o \
+	src/core/answer.o \
+	src/core/buffer.o \
+	src/core/error.o \
+	src/core/http.o \
+	src/core/json.o \
+	src/core/policy.o \
+	src/core/request.o \
+	src/server/channel.o \
+	src/server/errors.o \
+	src/server/functions.o \
+	src/server/ledger.o \
+	src/server/message.o \
+	src/server/settings.o \
+	src/server/verdict.o \
+	src/server/worker.o
+
+PG_CONFIG ?= pg_config
+
+# The server's headers are system headers here, or -Wextra would judge them.
+PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) \
+	$(shell pkg-config --cflags libcurl json-c)
+
+# Every SQL-callable function has the argument "fcinfo", used or not.  Some
+# differences between server versions are only warnings without the last one.
+override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter \
+	-Werror=incompatible-pointer-types
+
+# The server hands its own compiler's flags on, some of which clang lacks.
+CLANG_CFLAGS = -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+ifneq (,$(findstring clang,$(CC)))
+override PG_CFLAGS += $(CLANG_CFLAGS)
+endif
+
+SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
+
+# Each test stands alone and makes no use of the others, so the order is that
+# of their names.  expected/ lies at top level, where every version of
+# pg_regress finds it; the isolation tester needs --outputdir for that.
+REGRESS := $(sort $(basename $(notdir $(wildcard test/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test --load-extension=ocean_enrich
+ISOLATION := $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=ocean_enrich
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+# pg_regress and the isolation tester need the API: our sandbox.
+REGRESS_PREP = sandbox-running
+
+EXTRA_CLEAN = build
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Few enough to build again whenever a header changes.
+$(OBJS): $(wildcard src/*/*.h)
+
+SANDBOX = test/sandbox/build/ocean-sandbox
+SANDBOX_PORT_FILE = build/sandbox.port
+SANDBOX_URL = http://127.0.0.1:$(shell cat $(SANDBOX_PORT_FILE))
+
+# The settings belong to the session that asks, so the environment carries them
+# to an installed server.  "private": the sandbox must run before its port is
+# read.
+installcheck: private export OCEAN_SANDBOX_URL = $(SANDBOX_URL)
+installcheck: private export PGOPTIONS = \
+	-c ocean_enrich.api_url=$(SANDBOX_URL) \
+	-c ocean_enrich.api_token=sandbox-token \
+	-c ocean_enrich.rate_limit=0 \
+	-c ocean_enrich.daily_limit=0
+
+.PHONY: sandbox sandbox-running
+sandbox:
+	$(MAKE) -C test/sandbox
+
+# On a free port, and no longer than this make.
+sandbox-running: sandbox
+	@mkdir -p build && rm -f $(SANDBOX_PORT_FILE)
+	@$(SANDBOX) --port 0 --port-file $(SANDBOX_PORT_FILE) \
+		--until-pid $$PPID > build/sandbox.log 2>&1 < /dev/null & \
+	for try in $$(seq 100); do \
+		test -s $(SANDBOX_PORT_FILE) && exit 0; sleep 0.1; \
+	done; \
+	echo "the sandbox did not start, see build/sandbox.log" >&2; exit 1
+
+.PHONY: lint coverage warnings
+lint:
+	./test/lint.sh
+
+coverage:
+	./test/coverage.sh
+
+# Every file of src/ by each compiler, in folders of their own.
+WARNING_COMPILERS = gcc clang
+WARNING_OBJS = $(foreach cc,$(WARNING_COMPILERS),$(OBJS:%=build/warnings/$(cc)/%))
+warnings: $(WARNING_OBJS)
+
+define warning_rule
+build/warnings/$(1)/%.o: %.c $$(wildcard src/*/*.h)
+	@mkdir -p $$(@D)
+	$(1) $$(CFLAGS) $$(CPPFLAGS) -Werror $(2) -c $$< -o $$@
+endef
+$(eval $(call warning_rule,gcc,))
+$(eval $(call warning_rule,clang,$(CLANG_CFLAGS)))

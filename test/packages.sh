@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+#
+# packages.sh
+#	What the project needs from the system, in one list, and its installation.
+#	Sourced by quickstart.sh, test/run.sh and test/coverage.sh after
+#	private-server.sh, which knows how to find a server.
+#
+# Each line holds who needs it ("build" or "test"), Debian's package, and a
+# command that succeeds where nothing is missing; so that what came from
+# elsewhere counts too.
+NEEDS='
+build make                 command -v make
+build gcc                  command -v gcc
+build libc6-dev            compiles gcc stdio.h
+build pkg-config           command -v pkg-config
+build libcurl4-openssl-dev pkg-config --exists libcurl
+build libjson-c-dev        pkg-config --exists json-c
+build libmicrohttpd-dev    pkg-config --exists libmicrohttpd
+test  openssl              command -v openssl
+test  curl                 command -v curl
+test  valgrind             command -v valgrind
+test  clang                command -v clang
+test  libclang-rt-dev      compiles clang stdio.h -fsanitize=fuzzer-no-link,address
+test  libipc-run-perl      perl -MIPC::Run -e 1
+'
+
+# compiles COMPILER HEADER OPTIONS: and links
+compiles()
+{
+	local compiler=$1 header=$2
+	shift 2
+	printf '#include <%s>\nint main(void) { return 0; }\n' "$header" |
+		"$compiler" "$@" -x c -o /dev/null -
+}
+
+# missing_packages PURPOSE...: the packages to install, one a line.
+missing_packages()
+{
+	local purpose package check
+	while read -r purpose package check; do
+		[[ " $* " == *" $purpose "* ]] || continue
+		# The list is ours: a command and its words.
+		# shellcheck disable=SC2086
+		$check > /dev/null 2>&1 < /dev/null || echo "$package"
+	done <<< "$NEEDS"
+	choose_pg_config || missing_server_packages
+}
+
+# A server without headers gets its headers, otherwise the distribution's
+# default version gets both.
+missing_server_packages()
+{
+	local server major
+	server=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
+	if [[ -x $server ]]; then
+		major=$(basename "${server%/bin/postgres}")
+	else
+		major=$(apt-cache depends postgresql 2> /dev/null |
+			sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p')
+		echo "postgresql${major:+-$major}"
+	fi
+	echo "postgresql-server-dev-${major:-all}"
+}
+
+# install_missing PURPOSE...: fails, having said what to do, when something is
+# missing and we may not install it.
+install_missing()
+{
+	local missing root=()
+	if [[ -n ${PG_CONFIG:-} ]] && ! usable_pg_config "$PG_CONFIG"; then
+		echo "PG_CONFIG=$PG_CONFIG does not belong to a server with headers" >&2
+		return 1
+	fi
+	missing=$(missing_packages "$@" | xargs)
+	[[ -n $missing ]] || return 0
+
+	echo "missing packages: $missing"
+	if [[ $(id -u) != 0 ]]; then
+		root=(sudo -n)
+	fi
+	if ! command -v apt-get > /dev/null || ! "${root[@]}" true 2> /dev/null; then
+		echo "Please install them, for example as root by:" \
+			"apt-get install --no-install-recommends $missing" >&2
+		return 1
+	fi
+
+	# Only now can the names of the server's packages be known for sure.
+	"${root[@]}" apt-get update
+	missing=$(missing_packages "$@" | xargs)
+	# shellcheck disable=SC2086
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install --yes --no-install-recommends $missing
+	missing=$(missing_packages "$@" | xargs)
+	[[ -z $missing ]] || {
+		echo "still missing after their installation: $missing" >&2
+		return 1
+	}
+}

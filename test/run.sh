@@ -1,0 +1,226 @@
+#!/usr/bin/env bash
+#
+# run.sh
+#	Installs what is missing, builds everything and runs the tests on private
+#	servers; nothing is installed into the system's PostgreSQL.
+#
+#	test/run.sh							all suites
+#	test/run.sh SUITE [NAME...]			one suite; of regress, isolation and tap
+#										also single tests
+#
+# Each suite leaves a log in test/results/ and is judged by what its tool
+# printed; a suite that ran nothing or died is a failure.  The last line is the
+# sum: "N passed, N failed".
+#
+# PostgreSQL refuses to run as root, so root's run takes place in a copy of the
+# tree that belongs to an unprivileged user.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
+
+SUITES=(lint warnings unit valgrind fuzz regress isolation tap)
+SUITE_MAX_SECONDS=600
+RESULTS=test/results
+PASSED=0
+FAILED=0
+
+# The tree as git would commit it, or all of it where git does not know it.
+tree_files()
+{
+	git -c safe.directory="$PWD" ls-files -z --cached --others \
+		--exclude-standard 2> /dev/null ||
+		find . \( -name .git -o -path ./quickstart \) -prune -o -type f -print0
+}
+
+run_in_copy()
+{
+	local copy file status=0
+	copy=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	tree_files |
+		while IFS= read -r -d '' file; do
+			# git still lists what was deleted and not committed
+			[[ ! -e $file ]] || printf '%s\0' "$file"
+		done |
+		tar --create --null --files-from=- |
+		tar --extract --no-same-owner --directory="$copy"
+	chown -R "$SERVER_USER:" "$copy"
+
+	(cd "$copy" && as_server_user env HOME="$copy" PG_CONFIG="$PG_CONFIG" \
+		test/run.sh "$@") || status=$?
+	if [[ $status == 0 ]]; then
+		rm -rf "$copy"
+	fi
+	return "$status"
+}
+
+# A suite that hangs is ended, and thereby failed.
+run_make()
+{
+	timeout --kill-after=10 "$SUITE_MAX_SECONDS" \
+		make --no-print-directory PG_CONFIG="$PG_CONFIG" "$@"
+}
+
+# Builds the extension and stages it for the servers of the tests; those that
+# the TAP tests make find it by the settings in OCEAN_STAGE_SETTINGS.
+stage_for_tests()
+{
+	[[ -z ${OCEAN_STAGE_SETTINGS:-} ]] || return 0
+	run_make --jobs="$(nproc)" all sandbox &&
+		stage_extension "$FOLDER/stage" &&
+		OCEAN_STAGE_SETTINGS=$(stage_settings "$FOLDER/stage") &&
+		export OCEAN_STAGE_SETTINGS
+}
+
+start_test_server()
+{
+	stage_for_tests || return
+	server_runs "$FOLDER" && return
+	# It is never started again, so it need not survive a crash.
+	echo "fsync = off" > "$FOLDER/server.conf"
+	make_server "$FOLDER" --no-sync &&
+		start_server "$FOLDER" &&
+		export PGHOST=$FOLDER/socket PGPORT=$SERVER_PORT PGUSER=postgres
+}
+
+# The suites: run_NAME prints what its tools print.
+
+run_lint()
+{
+	test/lint.sh
+}
+
+run_warnings()
+{
+	local compiler
+	for compiler in gcc clang; do
+		if run_make --jobs="$(nproc)" warnings WARNING_COMPILERS="$compiler"; then
+			echo "$compiler: 1 passed, 0 failed"
+		else
+			echo "$compiler: 0 passed, 1 failed"
+		fi
+	done
+}
+
+run_unit()
+{
+	run_make -C test/unit check
+}
+
+run_valgrind()
+{
+	run_make -C test/unit valgrind
+}
+
+run_fuzz()
+{
+	run_make -C test/fuzz check
+}
+
+run_regress()
+{
+	start_test_server &&
+		run_make installcheck ISOLATION= TAP_TESTS= ${1:+REGRESS="$*"}
+}
+
+run_isolation()
+{
+	start_test_server &&
+		run_make installcheck REGRESS= TAP_TESTS= ${1:+ISOLATION="$*"}
+}
+
+run_tap()
+{
+	stage_for_tests &&
+		run_make installcheck REGRESS= ISOLATION= \
+			PROVE_FLAGS="--verbose --jobs=2" ${1:+PROVE_TESTS="$*"}
+}
+
+# The single tests in a log, "PASSED FAILED": sums of our own programs, lines of
+# pg_regress 15, and TAP, of which skipped tests count as neither.
+count_tests()
+{
+	awk '
+		/: [0-9]+ passed, [0-9]+ failed$/	{ passed += $(NF - 3); failed += $(NF - 1) }
+		/ \.\.\. ok /						{ passed++ }
+		/ \.\.\. FAILED/					{ failed++ }
+		/^ok [0-9]/ && !/# (skip|SKIP)/		{ passed++ }
+		/^not ok [0-9]/						{ failed++ }
+		END									{ print passed + 0, failed + 0 }
+	' "$1"
+}
+
+# What a reader needs to see of a suite that failed.
+show_failure()
+{
+	local suite=$1
+	echo "--- $suite: the end of $PWD/$RESULTS/$suite.log"
+	tail -n 40 "$RESULTS/$suite.log"
+	if [[ $suite == tap ]]; then
+		echo "--- the logs of its servers are in $PWD/tmp_check/log"
+	elif [[ -s regression.diffs ]]; then
+		mv regression.diffs "$RESULTS/$suite.diffs"
+		cp "$FOLDER/server.log" "$RESULTS/$suite.server.log"
+		echo "--- the beginning of $PWD/$RESULTS/$suite.diffs"
+		head -n 200 "$RESULTS/$suite.diffs"
+	fi
+	echo "---"
+}
+
+run_suite()
+{
+	local suite=$1 passed failed status=0
+	shift
+	rm -f regression.diffs
+	SECONDS=0
+	"run_$suite" "$@" > "$RESULTS/$suite.log" 2>&1 < /dev/null || status=$?
+
+	read -r passed failed < <(count_tests "$RESULTS/$suite.log")
+	if ((failed == 0 && (status != 0 || passed == 0))); then
+		failed=1
+	fi
+	printf '%-10s %4d ok, %d not ok, %d s\n' "$suite" "$passed" "$failed" "$SECONDS"
+	((failed == 0)) || show_failure "$suite"
+	((PASSED += passed, FAILED += failed)) || true
+}
+
+clean_up()
+{
+	stop_server "$FOLDER" || true
+	rm -rf "$FOLDER"
+}
+
+main()
+{
+	local suite
+	if [[ $# -gt 0 && " ${SUITES[*]} " != *" $1 "* ]]; then
+		echo "usage: test/run.sh [SUITE [NAME...]], SUITE being one of: ${SUITES[*]}" >&2
+		exit 2
+	fi
+	install_missing build test
+	choose_pg_config
+
+	if [[ $(id -u) == 0 ]]; then
+		run_in_copy "$@"
+		exit
+	fi
+
+	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	trap clean_up EXIT
+	mkdir -p "$RESULTS"
+	if [[ $# -gt 0 ]]; then
+		run_suite "$@"
+	else
+		for suite in "${SUITES[@]}"; do
+			run_suite "$suite"
+		done
+	fi
+	echo "$PASSED passed, $FAILED failed"
+	((FAILED == 0))
+}
+
+main "$@"
