@@ -1,0 +1,465 @@
+/*
+ * answer.c
+ *		Judge an answer of the API; see answer.h.
+ *
+ * What a status means, for the caller and for the money, stands in one table.
+ * The body is looked into only for "id", "creditsUsed" and "detail".
+ */
+#include "core/answer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buffer.h"
+#include "core/json.h"
+
+/* A message made from the API's list of complaints ends here. */
+#define MESSAGE_MAX_BYTES	1000
+
+/* What we extract lies within so few levels, and json-c can read them. */
+#define LEVELS_KEPT			16
+
+typedef struct StatusMeaning
+{
+	int			first;
+	int			last;
+	OeOutcome	outcome;
+	OeCode		code;
+	const char *message;		/* when the API gives none; NULL: the status */
+	const char *hint;
+} StatusMeaning;
+
+#define CHECK_URL \
+	"Check that \"ocean_enrich.api_url\" names the Ocean.io API."
+#define CHECK_REQUEST \
+	"Compare the request with the API's documentation."
+#define CHECK_TOKEN \
+	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
+#define RUN_LATER \
+	"Run the statement again later."
+#define LOOK_FIRST \
+	"Look at the usage in your Ocean.io account before you run the " \
+	"statement again: a repeated call may be paid for twice."
+
+/* The first row that fits counts. */
+static const StatusMeaning meanings[] = {
+	{200, 200, OE_ANSWERED, OE_BAD_ANSWER,
+	"the API answered 200 without a usable person", CHECK_URL},
+	{201, 201, OE_REFUSED, OE_GATHERING,
+		"Data gathering process has started. Please try again later.",
+	"Run the statement again in 2 to 5 minutes."},
+	{202, 299, OE_UNKNOWN, OE_BAD_ANSWER, NULL, LOOK_FIRST},
+	{300, 399, OE_FAILED, OE_BAD_ANSWER, NULL, CHECK_URL},
+	{401, 401, OE_REFUSED, OE_API_FORBIDDEN, NULL, CHECK_TOKEN},
+	{402, 402, OE_REFUSED, OE_API_CREDITS, NULL,
+	"Buy credits in your Ocean.io account, then run the statement again."},
+	{403, 403, OE_REFUSED, OE_API_FORBIDDEN, NULL, CHECK_TOKEN},
+	{404, 404, OE_REFUSED, OE_API_NOT_FOUND, NULL,
+	"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+	{422, 422, OE_REFUSED, OE_API_INVALID, NULL, CHECK_REQUEST},
+	{429, 429, OE_FAILED, OE_API_RATE_LIMIT, NULL,
+	"Run the statement again later, or lower \"ocean_enrich.rate_limit\"."},
+	{400, 499, OE_REFUSED, OE_API_BAD_REQUEST, NULL, CHECK_REQUEST},
+	{502, 503, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},
+	{504, 504, OE_UNKNOWN, OE_OUTCOME_UNKNOWN, NULL, LOOK_FIRST},
+	{524, 524, OE_UNKNOWN, OE_OUTCOME_UNKNOWN, NULL, LOOK_FIRST},
+	{500, 599, OE_UNKNOWN, OE_API_FAILED, NULL, LOOK_FIRST},
+};
+
+/* No status of HTTP/1.1 or HTTP/2 that ends an exchange. */
+static const StatusMeaning no_meaning =
+{0, 0, OE_UNKNOWN, OE_BAD_ANSWER, NULL, CHECK_URL};
+
+static const StatusMeaning *
+meaning_of(int status)
+{
+	for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
+	{
+		if (status >= meanings[i].first && status <= meanings[i].last)
+			return &meanings[i];
+	}
+	return &no_meaning;
+}
+
+OeOutcome
+oe_answer_outcome(int status)
+{
+	return meaning_of(status)->outcome;
+}
+
+static const char *
+money_for_people(OeOutcome outcome)
+{
+	switch (outcome)
+	{
+		case OE_ANSWERED:
+			return "The call was paid for.";
+		case OE_REFUSED:
+		case OE_FAILED:
+			return "Nothing was paid.";
+		case OE_UNKNOWN:
+			return "The call may have been paid for.";
+	}
+	return "";
+}
+
+static void
+out_of_memory(OeError *error)
+{
+	oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+}
+
+/*
+ * What a string says, or any other value as JSON; it belongs to the value.
+ * A string with a NUL inside stays JSON, or its end would be lost.  NULL when
+ * memory ran out.
+ */
+static const char *
+plain_text(struct json_object *value)
+{
+	if (json_object_is_type(value, json_type_string))
+	{
+		const char *string = json_object_get_string(value);
+
+		if (strlen(string) == (size_t) json_object_get_string_len(value))
+			return string;
+	}
+	return oe_json_text(value);
+}
+
+static void
+append_plain(OeBuf *text, struct json_object *value)
+{
+	const char *plain = plain_text(value);
+
+	if (plain == NULL)
+		text->out_of_memory = true;
+	else
+		(void) oe_buf_append_some(text, plain, strlen(plain));
+}
+
+/* Where a complaint is about: "person.email: ", or nothing. */
+static void
+append_location(OeBuf *text, struct json_object *loc)
+{
+	size_t		count = json_object_is_type(loc, json_type_array) ?
+		json_object_array_length(loc) : 0;
+	size_t		first = 0;
+
+	/* The body is all that we send, so "body" says nothing. */
+	if (count > 0)
+	{
+		struct json_object *step = json_object_array_get_idx(loc, 0);
+
+		if (json_object_is_type(step, json_type_string) &&
+			strcmp(json_object_get_string(step), "body") == 0)
+			first = 1;
+	}
+
+	for (size_t i = first; i < count; i++)
+	{
+		append_plain(text, json_object_array_get_idx(loc, i));
+		(void) oe_buf_append_some(text, (i + 1 < count) ? "." : ": ",
+								  (i + 1 < count) ? 1 : 2);
+	}
+}
+
+/*
+ * The API's list of complaints as one line.  The buffer remembers that it was
+ * too small, or that memory ran out.
+ */
+static void
+append_complaints(OeBuf *text, struct json_object *complaints)
+{
+	for (size_t i = 0; i < json_object_array_length(complaints); i++)
+	{
+		struct json_object *complaint =
+			json_object_array_get_idx(complaints, i);
+		struct json_object *msg = NULL;
+
+		if (!json_object_object_get_ex(complaint, "msg", &msg) ||
+			!json_object_is_type(msg, json_type_string))
+			continue;
+		if (text->len > 0)
+			(void) oe_buf_append_some(text, "; ", 2);
+		append_location(text, json_object_object_get(complaint, "loc"));
+		append_plain(text, msg);
+	}
+}
+
+/* A character that was cut at the ceiling goes as a whole. */
+static void
+set_message_of_complaints(OeCode code, const OeBuf *text, OeError *error)
+{
+	size_t		shown = text->len;
+
+	if (text->truncated)
+		shown = oe_utf8_clip(text->data, text->len, text->len - 1);
+	oe_error_set(error, code, "%.*s%s", (int) shown, text->data,
+				 text->truncated ? "..." : "");
+}
+
+/*
+ * If "detail" is an array of complaints, put them into "error", or that memory
+ * ran out, and return true.
+ */
+static bool
+set_complaints(OeCode code, const char *detail, OeError *error)
+{
+	struct json_object *complaints;
+	OeJsonResult result;
+	OeBuf		text;
+
+	if (detail[0] != '[')
+		return false;
+	result = oe_json_read(detail, strlen(detail), 0, &complaints);
+	if (result != OE_JSON_OK)
+	{
+		if (result == OE_JSON_OUT_OF_MEMORY)
+			out_of_memory(error);
+		return result == OE_JSON_OUT_OF_MEMORY;
+	}
+
+	oe_buf_init(&text, MESSAGE_MAX_BYTES);
+	append_complaints(&text, complaints);
+	(void) json_object_put(complaints);	/* nobody else has them */
+
+	if (text.out_of_memory)
+		out_of_memory(error);
+	else if (text.len > 0)
+		set_message_of_complaints(code, &text, error);
+	oe_buf_free(&text);
+	return error->code != OE_OK;
+}
+
+OeCode
+oe_answer_error(int status, const char *detail, OeError *error)
+{
+	const StatusMeaning *meaning = meaning_of(status);
+	const char *money = money_for_people(meaning->outcome);
+	bool		listed = false;
+
+	oe_error_free(error);
+
+	/* A 200 promises a person, so what else it says is not quoted. */
+	if (meaning->outcome == OE_ANSWERED || (detail && detail[0] == '\0'))
+		detail = NULL;
+	if (detail != NULL)
+		listed = set_complaints(meaning->code, detail, error);
+
+	if (listed)
+		oe_error_detail(error, "HTTP status %d.  %s  The API said: %s",
+						status, money, detail);
+	else
+	{
+		if (detail == NULL)
+			detail = meaning->message;
+		if (detail != NULL)
+			oe_error_set(error, meaning->code, "%s", detail);
+		else
+			oe_error_set(error, meaning->code,
+						 "the API answered with HTTP status %d", status);
+		oe_error_detail(error, "HTTP status %d.  %s", status, money);
+	}
+	oe_error_hint(error, "%s", meaning->hint);
+
+	if (error->message == NULL)
+		error->code = OE_OUT_OF_MEMORY;
+	return error->code;
+}
+
+/* Where copy_upper_levels() is in a text. */
+typedef struct Place
+{
+	size_t		level;			/* objects and arrays that are open */
+	bool		in_string;
+	bool		escaped;		/* a backslash came before */
+} Place;
+
+/* Go on by one byte; return the level that it belongs to. */
+static size_t
+level_of_next(Place *place, char c)
+{
+	if (place->in_string)
+	{
+		if (place->escaped)
+			place->escaped = false;
+		else if (c == '\\')
+			place->escaped = true;
+		else if (c == '"')
+			place->in_string = false;
+	}
+	else if (c == '"')
+		place->in_string = true;
+	else if (c == '{' || c == '[')
+		return place->level++;
+	else if ((c == '}' || c == ']') && place->level > 0)
+		return --place->level;
+	return place->level;
+}
+
+/* Copy JSON with the objects and arrays below LEVELS_KEPT emptied. */
+static bool
+copy_upper_levels(OeBuf *copy, const char *text, size_t len)
+{
+	Place		place = {0, false, false};
+
+	for (size_t i = 0; i < len; i++)
+	{
+		if (level_of_next(&place, text[i]) <= LEVELS_KEPT &&
+			!oe_buf_append(copy, &text[i], 1))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Read a body of any depth.  PostgreSQL takes many more levels than json-c,
+ * and a person was paid for, however deep its unknown keys go.
+ */
+static OeJsonResult
+read_body(const char *body, size_t len, struct json_object **value)
+{
+	OeJsonResult result = oe_json_read(body, len, 0, value);
+	OeBuf		copy;
+
+	if (result != OE_JSON_TOO_DEEP)
+		return result;
+
+	oe_buf_init(&copy, len);
+	if (copy_upper_levels(&copy, body, len))
+		result = oe_json_read(copy.data, copy.len, 0, value);
+	else
+		result = OE_JSON_OUT_OF_MEMORY;
+	oe_buf_free(&copy);
+	return result;
+}
+
+/* Why bytes are no person: their number, their encoding. */
+static const char *
+fault_of_bytes(size_t len, bool valid_utf8, bool truncated)
+{
+	if (len == 0)
+		return "The body is empty.";
+	if (truncated)
+		return "The body is longer than the largest answer that is taken.";
+	if (!valid_utf8)
+		return "The body is not UTF-8.";
+	return NULL;
+}
+
+/* Why a value is no person. */
+static const char *
+fault_of_value(struct json_object *value)
+{
+	struct json_object *id;
+
+	if (!json_object_is_type(value, json_type_object))
+		return "The body is not an object.";
+	if (!json_object_object_get_ex(value, "id", &id))
+		return "The body has no \"id\".";
+	if (!json_object_is_type(id, json_type_string))
+		return "The \"id\" is not a string.";
+	return NULL;
+}
+
+/* False when memory ran out, as in the next two. */
+static bool
+copy_text(const char *text, char **copy)
+{
+	if (text != NULL)
+		*copy = strdup(text);
+	return *copy != NULL;
+}
+
+static bool
+extract_credits(struct json_object *value, char **credits)
+{
+	struct json_object *used = json_object_object_get(value, "creditsUsed");
+	const char *text;
+
+	if (!json_object_is_type(used, json_type_int) &&
+		!json_object_is_type(used, json_type_double))
+		return true;
+	if (!oe_json_is_exact(used))
+		return true;
+
+	text = oe_json_text(used);
+	if (text != NULL && text[0] == '-')
+		return true;
+	return copy_text(text, credits);
+}
+
+static bool
+extract_detail(struct json_object *value, char **detail)
+{
+	struct json_object *said = json_object_object_get(value, "detail");
+
+	return said == NULL || copy_text(plain_text(said), detail);
+}
+
+static bool
+extract(struct json_object *value, OeAnswer *answer)
+{
+	if (answer->outcome == OE_ANSWERED &&
+		!extract_credits(value, &answer->credits))
+		return false;
+	return answer->has_person || extract_detail(value, &answer->detail);
+}
+
+/* Keep what holds without any memory: what the status says about money. */
+static OeCode
+decode_out_of_memory(OeAnswer *answer, OeError *error)
+{
+	OeOutcome	outcome = answer->outcome;
+
+	oe_answer_free(answer);
+	answer->outcome = outcome;
+	out_of_memory(error);
+	return error->code;
+}
+
+OeCode
+oe_answer_decode(int status, const char *body, size_t len,
+				 bool body_valid_utf8, bool truncated,
+				 OeAnswer *answer, OeError *error)
+{
+	const char *fault = fault_of_bytes(len, body_valid_utf8, truncated);
+	OeJsonResult result = OE_JSON_INVALID;
+	struct json_object *value = NULL;
+
+	memset(answer, 0, sizeof(*answer));
+	answer->outcome = oe_answer_outcome(status);
+	oe_error_free(error);
+
+	if (fault == NULL)
+	{
+		result = read_body(body, len, &value);
+		fault = (result == OE_JSON_OK) ? fault_of_value(value) :
+			"The body is not JSON.";
+	}
+	answer->has_person = answer->outcome == OE_ANSWERED && fault == NULL;
+
+	if (result == OE_JSON_OK && !extract(value, answer))
+		result = OE_JSON_OUT_OF_MEMORY;
+	(void) json_object_put(value);	/* what we need was copied */
+
+	if (result == OE_JSON_OUT_OF_MEMORY)
+		return decode_out_of_memory(answer, error);
+	if (answer->has_person)
+		return OE_OK;
+
+	(void) oe_answer_error(status, answer->detail, error);
+	if (answer->outcome == OE_ANSWERED)
+		oe_error_detail(error, "HTTP status %d.  %s  %s", status,
+						money_for_people(answer->outcome), fault);
+	return error->code;
+}
+
+void
+oe_answer_free(OeAnswer *answer)
+{
+	free(answer->credits);
+	free(answer->detail);
+	memset(answer, 0, sizeof(*answer));
+}

@@ -1,0 +1,68 @@
+/*
+ * answer.h
+ *		What the API said: an HTTP status and a body become a person or an
+ *		error.  Follows the vendor's page "Enrich person".
+ *
+ * json-c only extracts here; whether a person is valid jsonb is judged by
+ * PostgreSQL afterwards, which also keeps every number exact.
+ */
+#ifndef OE_ANSWER_H
+#define OE_ANSWER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/error.h"
+
+/* What the answer says about money. */
+typedef enum OeOutcome
+{
+	OE_ANSWERED,				/* 200: paid */
+	OE_REFUSED,					/* the API said no: nothing paid */
+	OE_FAILED,					/* surely not processed: nothing paid */
+	OE_UNKNOWN,					/* may have been paid */
+} OeOutcome;
+
+typedef struct OeAnswer
+{
+	OeOutcome	outcome;
+	bool		has_person;		/* 200 and the body is an object with an "id"
+								 * that is a string */
+	char	   *credits;		/* "creditsUsed" of a 200 as the decimal text
+								 * that came, non-negative, or NULL */
+	char	   *detail;			/* the API's "detail": the string, or the JSON of
+								 * anything else; NULL when it gave none, and
+								 * beside a person */
+} OeAnswer;
+
+/*
+ * Judge a complete answer.  "body" is UTF-8 ("body_valid_utf8" says whether it
+ * really is; if not, nothing is extracted from it), "truncated" that it went on
+ * beyond our ceiling.  A truncated body is not looked into either.
+ *
+ * The depth of a body does not matter; only in "detail" whatever lies more than
+ * 16 levels deep is left out.
+ *
+ * Fills "answer", and "error" unless there is a person.  Returns the code that
+ * stands in "error", OE_OK for a person.  When memory runs out the outcome is
+ * still right and the code is OE_OUT_OF_MEMORY.
+ */
+extern OeCode oe_answer_decode(int status, const char *body, size_t len,
+							   bool body_valid_utf8, bool truncated,
+							   OeAnswer *answer, OeError *error);
+
+/*
+ * The error that "status" and "detail" stand for: of a fresh answer, and of
+ * one that is served from the ledger.  "detail" may be NULL; the text of a JSON
+ * array (422) becomes a readable message such as "person.email: str type
+ * expected", several joined by "; ", with the whole array in the error's detail.
+ * For 200 that is always OE_BAD_ANSWER, and "detail" is not quoted.
+ */
+extern OeCode oe_answer_error(int status, const char *detail, OeError *error);
+
+extern void oe_answer_free(OeAnswer *answer);
+
+/* What "status" alone says about money; the body never changes it. */
+extern OeOutcome oe_answer_outcome(int status);
+
+#endif							/* OE_ANSWER_H */

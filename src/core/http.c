@@ -1,0 +1,1057 @@
+/*
+ * http.c
+ *		Many POSTs at once: libcurl's multi interface behind one epoll
+ *		descriptor.
+ *
+ * A transfer is an easy handle with what it sends and the reply it fills.  It
+ * runs from oe_http_submit() until libcurl reports its end; then the reply
+ * waits for oe_http_next_reply() and the handle, with everything that never
+ * changes already set, waits among the spare ones for the next request.
+ *
+ * No callback here allocates anything but the answer's bytes, none can jump,
+ * and none tells libcurl to wait.  Whatever libcurl's multi functions report
+ * as failed also ends a transfer, by its time-out at the latest; that is why
+ * some of their results are of no interest.
+ *
+ * Not for us is SIGPIPE: the process ignores it, as PostgreSQL's do.
+ */
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/http.h"
+
+#if LIBCURL_VERSION_NUM < 0x075800
+#error "libcurl 7.88 or newer is needed"
+#endif
+
+#define USER_AGENT				"ocean_enrich/1.0"
+#define TOKEN_HEADER			"x-api-token: "
+#define TOKEN_PARAMETER			"apiToken="
+
+#define KEEP_CONNECTIONS		16	/* unless oe_http_keep_connections() says
+									 * another number */
+#define KEEP_IDLE_S				45	/* servers and balancers close an idle
+									 * connection after 60 s or more */
+#define TCP_PROBE_S				30
+#define RETRY_AFTER_MAX_S		(24 * 60 * 60)
+#define EVENTS_AT_ONCE			64
+#define NO_DEADLINE				INT64_MAX
+
+/* A reply and its place in the queue of those not taken yet. */
+typedef struct Reply
+{
+	OeHttpReply public;			/* first, so that its address is ours */
+	struct Reply *next;
+} Reply;
+
+typedef struct Transfer
+{
+	CURL	   *easy;
+	Reply	   *reply;			/* until it is queued */
+	char	   *body;
+	size_t		body_len;
+	size_t		body_handed;	/* bytes that libcurl has taken */
+	char	   *token_line;		/* or NULL */
+	struct curl_slist token_header;
+	struct Transfer *prev;		/* running ones */
+	struct Transfer *next;		/* running ones, or spare ones */
+} Transfer;
+
+struct OeHttp
+{
+	CURLM	   *multi;
+	int			epoll_fd;
+	int64_t		deadline_us;	/* when libcurl wants to be called */
+	size_t		max_body_bytes;
+	const char *system_ca_file; /* or NULL: libcurl has another way */
+	const char *system_ca_path;
+	Transfer   *running;
+	Transfer   *spare;
+	int			spare_count;
+	int			keep;			/* connections and spare handles */
+	Reply	   *first_reply;
+	Reply	   *last_reply;
+	int			in_flight;
+	int			open_sockets;
+};
+
+/*
+ * What every request says, as the list that libcurl reads.  The empty "Expect"
+ * keeps libcurl from asking for "100 Continue" first, which costs a round trip
+ * or a second of waiting.
+ */
+static struct curl_slist no_expect = {"Expect:", NULL};
+static struct curl_slist content_type = {"Content-Type: application/json", &no_expect};
+static struct curl_slist common_headers = {"Accept: application/json", &content_type};
+
+static int64_t
+now_us(void)
+{
+	struct timespec now;
+
+	/* Cannot fail: the clock exists and the pointer is good. */
+	(void) clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/*
+ * libcurl starts threads that look names up.  They must not inherit a mask
+ * that lets PostgreSQL's signal handlers run in them.
+ */
+static void
+block_signals(sigset_t *saved)
+{
+	sigset_t	all;
+
+	/* These fail for wrong arguments only. */
+	(void) sigfillset(&all);
+	(void) pthread_sigmask(SIG_SETMASK, &all, saved);
+}
+
+static void
+restore_signals(const sigset_t *saved)
+{
+	(void) pthread_sigmask(SIG_SETMASK, saved, NULL);
+}
+
+static void
+free_secret(char *secret)
+{
+	if (secret)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
+
+/*
+ * Hand the body over, each byte once.  libcurl asks for exactly body_len
+ * bytes, so being asked for more means that it began anew on another
+ * connection, which would be the second sending.
+ */
+static size_t
+read_callback(char *to, size_t size, size_t count, void *arg)
+{
+	Transfer   *transfer = arg;
+	size_t		left = transfer->body_len - transfer->body_handed;
+	size_t		len = size * count < left ? size * count : left;
+
+	if (left == 0)
+		return CURL_READFUNC_ABORT;
+	memcpy(to, transfer->body + transfer->body_handed, len);
+	transfer->body_handed += len;
+	return len;
+}
+
+/* libcurl wants to send the body again; see read_callback(). */
+static int
+seek_callback(void *arg, curl_off_t offset, int origin)
+{
+	(void) arg;
+	(void) offset;
+	(void) origin;
+	return CURL_SEEKFUNC_FAIL;
+}
+
+/*
+ * Keep what fits under the ceiling.  Taking less than came ends the transfer:
+ * Content-Length cannot be trusted, and what is beyond the ceiling is not
+ * worth waiting for.
+ */
+static size_t
+write_callback(char *from, size_t size, size_t count, void *arg)
+{
+	Transfer   *transfer = arg;
+
+	if (!oe_buf_append_some(&transfer->reply->public.body, from, size * count))
+		return 0;
+	return size * count;
+}
+
+static curl_socket_t
+open_socket_callback(void *arg, curlsocktype purpose,
+					 struct curl_sockaddr *address)
+{
+	OeHttp	   *http = arg;
+	int			fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+							address->protocol);
+
+	(void) purpose;
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	http->open_sockets++;
+	return fd;
+}
+
+static int
+close_socket_callback(void *arg, curl_socket_t fd)
+{
+	OeHttp	   *http = arg;
+
+	http->open_sockets--;
+	return close(fd);
+}
+
+/*
+ * libcurl wants to hear of "fd", or no longer.  "known" is what
+ * curl_multi_assign() noted: not NULL once epoll has the descriptor.
+ *
+ * A failure is not reported to libcurl, which would give up every transfer:
+ * the one concerned hears nothing and runs into its time-out.
+ */
+static int
+socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+	OeHttp	   *http = arg;
+	struct epoll_event event = {0};
+
+	(void) easy;
+	event.data.fd = fd;
+	if (what & CURL_POLL_IN)
+		event.events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		event.events |= EPOLLOUT;
+
+	if (what == CURL_POLL_REMOVE)
+		(void) epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, fd, &event);
+	else if (known)
+		(void) epoll_ctl(http->epoll_fd, EPOLL_CTL_MOD, fd, &event);
+	else if (epoll_ctl(http->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+		(void) curl_multi_assign(http->multi, fd, http);
+	return 0;
+}
+
+static int
+timer_callback(CURLM *multi, long timeout_ms, void *arg)
+{
+	OeHttp	   *http = arg;
+
+	(void) multi;
+	if (timeout_ms < 0)
+		http->deadline_us = NO_DEADLINE;
+	else
+		http->deadline_us = now_us() + (int64_t) timeout_ms * 1000;
+	return 0;
+}
+
+static void
+forget_request(Transfer *transfer)
+{
+	free(transfer->body);
+	free_secret(transfer->token_line);
+	transfer->body = NULL;
+	transfer->token_line = NULL;
+}
+
+static void
+free_reply(Reply *reply)
+{
+	if (!reply)
+		return;
+	oe_buf_free(&reply->public.body);
+	free(reply);
+}
+
+static void
+free_transfer(Transfer *transfer)
+{
+	curl_easy_cleanup(transfer->easy);
+	forget_request(transfer);
+	free_reply(transfer->reply);
+	free(transfer);
+}
+
+/* Set an option unless an earlier one failed: "code" is the first failure. */
+#define SET_OPTION(option, value) \
+	do { \
+		if (code == CURLE_OK) \
+			code = curl_easy_setopt(transfer->easy, option, value); \
+	} while (0)
+
+/* The options that are the same for all requests. */
+static CURLcode
+set_common_options(OeHttp *http, Transfer *transfer)
+{
+	CURLcode	code = CURLE_OK;
+
+	SET_OPTION(CURLOPT_PRIVATE, transfer);
+	SET_OPTION(CURLOPT_POST, 1L);
+	SET_OPTION(CURLOPT_READFUNCTION, read_callback);
+	SET_OPTION(CURLOPT_READDATA, transfer);
+	SET_OPTION(CURLOPT_SEEKFUNCTION, seek_callback);
+	SET_OPTION(CURLOPT_SEEKDATA, transfer);
+	SET_OPTION(CURLOPT_WRITEFUNCTION, write_callback);
+	SET_OPTION(CURLOPT_WRITEDATA, transfer);
+	SET_OPTION(CURLOPT_OPENSOCKETFUNCTION, open_socket_callback);
+	SET_OPTION(CURLOPT_OPENSOCKETDATA, http);
+	SET_OPTION(CURLOPT_CLOSESOCKETFUNCTION, close_socket_callback);
+	SET_OPTION(CURLOPT_CLOSESOCKETDATA, http);
+
+	SET_OPTION(CURLOPT_USERAGENT, USER_AGENT);
+	SET_OPTION(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET_OPTION(CURLOPT_FOLLOWLOCATION, 0L);
+	SET_OPTION(CURLOPT_NOPROXY, "");
+	/* The token is for the API: a proxy must not see it in CONNECT. */
+	SET_OPTION(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE);
+	SET_OPTION(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET_OPTION(CURLOPT_SSL_VERIFYHOST, 2L);
+	SET_OPTION(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+
+	SET_OPTION(CURLOPT_NOSIGNAL, 1L);
+	/* Ending a transfer must not wait for a name that is still looked up. */
+	SET_OPTION(CURLOPT_QUICK_EXIT, 1L);
+	SET_OPTION(CURLOPT_MAXAGE_CONN, (long) KEEP_IDLE_S);
+	SET_OPTION(CURLOPT_TCP_NODELAY, 1L);
+	SET_OPTION(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET_OPTION(CURLOPT_TCP_KEEPIDLE, (long) TCP_PROBE_S);
+	SET_OPTION(CURLOPT_TCP_KEEPINTVL, (long) TCP_PROBE_S);
+	return code;
+}
+
+/*
+ * HTTP/2 where TLS can agree on it: many requests then share one connection.
+ * PIPEWAIT lets the first burst wait for one handshake to learn that, instead
+ * of opening a connection each.  Over plain http there is nothing to agree on,
+ * and the burst would wait for the first whole answer.
+ */
+static CURLcode
+set_http_version(Transfer *transfer, const char *url)
+{
+	CURLcode	code = CURLE_OK;
+	bool		tls = strncasecmp(url, "https:", 6) == 0;
+
+	SET_OPTION(CURLOPT_HTTP_VERSION,
+			   tls ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1);
+	SET_OPTION(CURLOPT_PIPEWAIT, tls ? 1L : 0L);
+	return code;
+}
+
+/*
+ * What a server's certificate is checked against: one file.  With a folder
+ * beside it libcurl would parse the file again for each connection, and would
+ * trust what is in the folder even when the administrator names his own file.
+ */
+static CURLcode
+set_ca(const OeHttp *http, Transfer *transfer, const char *ca_file)
+{
+	CURLcode	code = CURLE_OK;
+	const char *path = NULL;
+
+	if (!ca_file)
+		ca_file = http->system_ca_file;
+	if (!ca_file)
+		path = http->system_ca_path;
+	SET_OPTION(CURLOPT_CAINFO, ca_file);
+	SET_OPTION(CURLOPT_PROXY_CAINFO, ca_file);
+	if (http->system_ca_path)	/* else there is none, or no such option */
+	{
+		SET_OPTION(CURLOPT_CAPATH, path);
+		SET_OPTION(CURLOPT_PROXY_CAPATH, path);
+	}
+	return code;
+}
+
+/* libcurl copies the URL; our copy with the token in it is wiped. */
+static CURLcode
+set_url_with_token(Transfer *transfer, const char *url, const char *token)
+{
+	CURLcode	code = CURLE_OK;
+	char	   *escaped = curl_easy_escape(transfer->easy, token, 0);
+	char	   *whole = NULL;
+	size_t		size;
+
+	if (escaped)
+	{
+		size = strlen(url) + strlen("?" TOKEN_PARAMETER) + strlen(escaped) + 1;
+		whole = malloc(size);
+	}
+	if (whole)
+	{
+		(void) snprintf(whole, size, "%s%s" TOKEN_PARAMETER "%s",
+						url, strchr(url, '?') ? "&" : "?", escaped);
+		SET_OPTION(CURLOPT_URL, whole);
+	}
+	else
+		code = CURLE_OUT_OF_MEMORY;
+
+	free_secret(whole);
+	if (escaped)
+		explicit_bzero(escaped, strlen(escaped));
+	curl_free(escaped);
+	return code;
+}
+
+static CURLcode
+set_token_header(Transfer *transfer, const char *token)
+{
+	size_t		size = strlen(TOKEN_HEADER) + strlen(token) + 1;
+
+	transfer->token_line = malloc(size);
+	if (!transfer->token_line)
+		return CURLE_OUT_OF_MEMORY;
+	(void) snprintf(transfer->token_line, size, TOKEN_HEADER "%s", token);
+	transfer->token_header.data = transfer->token_line;
+	transfer->token_header.next = &common_headers;
+	return curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER,
+							&transfer->token_header);
+}
+
+static CURLcode
+set_url_and_token(Transfer *transfer, const OeHttpRequest *request)
+{
+	CURLcode	code = CURLE_OK;
+	bool		in_query = request->token && request->token_in_query;
+
+	if (in_query)
+		code = set_url_with_token(transfer, request->url, request->token);
+	else
+		SET_OPTION(CURLOPT_URL, request->url);
+
+	if (code == CURLE_OK && request->token && !in_query)
+		code = set_token_header(transfer, request->token);
+	else
+		SET_OPTION(CURLOPT_HTTPHEADER, &common_headers);
+	return code;
+}
+
+/* The options that each request brings. */
+static CURLcode
+set_request_options(const OeHttp *http, Transfer *transfer,
+					const OeHttpRequest *request)
+{
+	CURLcode	code = set_url_and_token(transfer, request);
+
+	if (code == CURLE_OK)
+		code = set_http_version(transfer, request->url);
+	if (code == CURLE_OK)
+		code = set_ca(http, transfer, request->ca_file);
+	/* The empty string means none, where NULL would ask the environment. */
+	SET_OPTION(CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	SET_OPTION(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
+	SET_OPTION(CURLOPT_TIMEOUT_MS, (long) request->request_timeout_ms);
+	SET_OPTION(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	return code;
+}
+
+/* A spare handle, or a new one; NULL with "code" set. */
+static Transfer *
+take_transfer(OeHttp *http, CURLcode *code)
+{
+	Transfer   *transfer = http->spare;
+
+	if (transfer)
+	{
+		http->spare = transfer->next;
+		http->spare_count--;
+		return transfer;
+	}
+
+	*code = CURLE_OUT_OF_MEMORY;
+	transfer = calloc(1, sizeof(*transfer));
+	if (!transfer)
+		return NULL;
+	transfer->easy = curl_easy_init();
+	if (transfer->easy)
+		*code = set_common_options(http, transfer);
+	if (*code == CURLE_OK)
+		return transfer;
+	free_transfer(transfer);
+	return NULL;
+}
+
+/* The request is over: keep the handle, unless there are enough of them. */
+static void
+give_transfer_back(OeHttp *http, Transfer *transfer)
+{
+	forget_request(transfer);
+	if (http->spare_count >= http->keep)
+	{
+		free_transfer(transfer);
+		return;
+	}
+	transfer->next = http->spare;
+	http->spare = transfer;
+	http->spare_count++;
+}
+
+/* Copy what the transfer needs, and make its reply, so that its end cannot fail. */
+static CURLcode
+fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
+{
+	transfer->reply = calloc(1, sizeof(*transfer->reply));
+	transfer->body = malloc(request->body_len);
+	if (!transfer->reply || !transfer->body)
+		return CURLE_OUT_OF_MEMORY;
+
+	transfer->reply->public.tag = request->tag;
+	oe_buf_init(&transfer->reply->public.body, http->max_body_bytes);
+	memcpy(transfer->body, request->body, request->body_len);
+	transfer->body_len = request->body_len;
+	transfer->body_handed = 0;
+	return set_request_options(http, transfer, request);
+}
+
+static void
+link_running(OeHttp *http, Transfer *transfer)
+{
+	transfer->prev = NULL;
+	transfer->next = http->running;
+	if (http->running)
+		http->running->prev = transfer;
+	http->running = transfer;
+}
+
+static void
+unlink_running(OeHttp *http, Transfer *transfer)
+{
+	if (transfer->prev)
+		transfer->prev->next = transfer->next;
+	else
+		http->running = transfer->next;
+	if (transfer->next)
+		transfer->next->prev = transfer->prev;
+}
+
+/* Hand one transfer to libcurl; it owns nothing of it when this fails. */
+static CURLcode
+start_transfer(OeHttp *http, const OeHttpRequest *request)
+{
+	CURLcode	code = CURLE_OK;
+	Transfer   *transfer = take_transfer(http, &code);
+
+	if (!transfer)
+		return code;
+	code = fill_transfer(http, transfer, request);
+	if (code == CURLE_OK &&
+		curl_multi_add_handle(http->multi, transfer->easy) != CURLM_OK)
+		code = CURLE_OUT_OF_MEMORY; /* nothing else can be wrong with it */
+	if (code != CURLE_OK)
+	{
+		free_transfer(transfer);
+		return code;
+	}
+	link_running(http, transfer);
+	return CURLE_OK;
+}
+
+/* The final status, or 0: a 1xx says that there is more to come. */
+static int
+final_status(CURL *easy)
+{
+	long		status = 0;
+
+	if (curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK ||
+		status < 200)
+		return 0;
+	return (int) status;
+}
+
+/*
+ * Did the whole answer come although libcurl reports a failure?  So it is when
+ * the server answers before it has read the whole request and then closes.
+ * Known only if the answer told its length (which libcurl gives once it has
+ * all headers); one in chunks counts as lost, the careful side.
+ */
+static bool
+answer_is_whole(CURL *easy, const OeBuf *body)
+{
+	curl_off_t	length = -1;
+
+	if (curl_easy_getinfo(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T,
+						  &length) != CURLE_OK)
+		return false;
+	return length >= 0 && (uint64_t) length == body->len;
+}
+
+/*
+ * Nothing is "not sent" once a byte of the body was handed to libcurl.  That
+ * may be before libcurl knows that a kept connection is dead; then a request
+ * which never arrived counts as lost.  So be it: the other mistake costs money.
+ */
+static OeHttpResult
+judge(const Transfer *transfer, CURLcode code)
+{
+	const OeHttpReply *reply = &transfer->reply->public;
+
+	if (reply->status != 0)
+	{
+		if (code == CURLE_OK || reply->body.truncated ||
+			answer_is_whole(transfer->easy, &reply->body))
+			return OE_HTTP_COMPLETE;
+		return OE_HTTP_LOST;
+	}
+	return transfer->body_handed == 0 ? OE_HTTP_NOT_SENT : OE_HTTP_LOST;
+}
+
+/* libcurl's text, but where we made it fail, the reason why we did. */
+static const char *
+problem_text(const Transfer *transfer, CURLcode code)
+{
+	if (transfer->reply->public.body.out_of_memory)
+		code = CURLE_OUT_OF_MEMORY;
+	else if (code == CURLE_OK || code == CURLE_SEND_FAIL_REWIND ||
+			 code == CURLE_ABORTED_BY_CALLBACK)
+		code = CURLE_GOT_NOTHING;
+	return curl_easy_strerror(code);
+}
+
+/* Retry-After as seconds or as an HTTP date; -1: none, or nothing we can read. */
+static int
+retry_after_ms(CURL *easy)
+{
+	struct curl_header *header;
+	size_t		digits;
+	time_t		seconds;
+
+	if (curl_easy_header(easy, "Retry-After", 0, CURLH_HEADER, -1,
+						 &header) != CURLHE_OK)
+		return -1;
+
+	digits = strspn(header->value, "0123456789");
+	if (digits > 0 && header->value[digits] == '\0')
+		seconds = digits > 9 ? RETRY_AFTER_MAX_S : strtol(header->value, NULL, 10);
+	else
+	{
+		time_t		date = curl_getdate(header->value, NULL);
+
+		if (date == (time_t) -1)
+			return -1;
+		seconds = date - time(NULL);
+	}
+	if (seconds < 0)
+		seconds = 0;
+	if (seconds > RETRY_AFTER_MAX_S)
+		seconds = RETRY_AFTER_MAX_S;
+	return (int) seconds * 1000;
+}
+
+static void
+queue_reply(OeHttp *http, Reply *reply)
+{
+	if (http->last_reply)
+		http->last_reply->next = reply;
+	else
+		http->first_reply = reply;
+	http->last_reply = reply;
+}
+
+static void
+finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
+{
+	OeHttpReply *reply = &transfer->reply->public;
+
+	reply->status = final_status(transfer->easy);
+	reply->result = judge(transfer, code);
+	reply->retry_after_ms = retry_after_ms(transfer->easy);
+	if (reply->result != OE_HTTP_COMPLETE)
+	{
+		reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
+		reply->problem = problem_text(transfer, code);
+	}
+	queue_reply(http, transfer->reply);
+	transfer->reply = NULL;
+
+	/* Fails only for a handle that is not in the multi. */
+	(void) curl_multi_remove_handle(http->multi, transfer->easy);
+	unlink_running(http, transfer);
+	give_transfer_back(http, transfer);
+}
+
+static void
+finish_transfers(OeHttp *http)
+{
+	CURLMsg    *message;
+	int			left;
+
+	while ((message = curl_multi_info_read(http->multi, &left)) != NULL)
+	{
+		CURLcode	code = message->data.result;
+		char	   *transfer = NULL;
+
+		/*
+		 * CURLMSG_DONE is the only message there is, and the option was set
+		 * when the handle was made.  "message" is gone with the handle.
+		 */
+		if (message->msg == CURLMSG_DONE &&
+			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
+							  &transfer) == CURLE_OK)
+			finish_transfer(http, (Transfer *) transfer, code);
+	}
+}
+
+bool
+oe_http_global_init(void)
+{
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
+
+static bool
+set_multi_options(OeHttp *http)
+{
+	CURLM	   *multi = http->multi;
+
+	return curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) == CURLM_OK;
+}
+
+OeHttp *
+oe_http_new(size_t max_body_bytes)
+{
+	OeHttp	   *http = calloc(1, sizeof(*http));
+	const curl_version_info_data *version = curl_version_info(CURLVERSION_NOW);
+
+	if (!http)
+		return NULL;
+	http->max_body_bytes = max_body_bytes;
+	http->deadline_us = NO_DEADLINE;
+	http->system_ca_file = version->cainfo;
+	http->system_ca_path = version->capath;
+	http->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	http->multi = curl_multi_init();
+	if (http->epoll_fd < 0 || !http->multi || !set_multi_options(http))
+	{
+		oe_http_free(http);
+		return NULL;
+	}
+	oe_http_keep_connections(http, KEEP_CONNECTIONS);
+	return http;
+}
+
+static void
+free_transfers(OeHttp *http)
+{
+	Transfer   *transfer;
+
+	while ((transfer = http->running) != NULL)
+	{
+		(void) curl_multi_remove_handle(http->multi, transfer->easy);
+		unlink_running(http, transfer);
+		free_transfer(transfer);
+	}
+	while ((transfer = http->spare) != NULL)
+	{
+		http->spare = transfer->next;
+		free_transfer(transfer);
+	}
+}
+
+void
+oe_http_free(OeHttp *http)
+{
+	OeHttpReply *reply;
+	sigset_t	saved;
+
+	if (!http)
+		return;
+	block_signals(&saved);
+	free_transfers(http);
+	while ((reply = oe_http_next_reply(http)) != NULL)
+		oe_http_reply_free(reply);
+
+	/* The connections go with the multi, through our callbacks. */
+	(void) curl_multi_cleanup(http->multi);
+	if (http->epoll_fd >= 0)
+		(void) close(http->epoll_fd);
+	free(http);
+	restore_signals(&saved);
+}
+
+int
+oe_http_fd(const OeHttp *http)
+{
+	return http->epoll_fd;
+}
+
+int
+oe_http_timeout_ms(const OeHttp *http)
+{
+	int64_t		left_ms;
+
+	if (http->deadline_us == NO_DEADLINE)
+		return -1;
+
+	/* Rounded up: waking too early would mean waking twice. */
+	left_ms = (http->deadline_us - now_us() + 999) / 1000;
+	if (left_ms < 0)
+		return 0;
+	return left_ms > INT_MAX ? INT_MAX : (int) left_ms;
+}
+
+void
+oe_http_keep_connections(OeHttp *http, int count)
+{
+	http->keep = count > 0 ? count : 1;
+	/* Fails only for an option that libcurl does not know. */
+	(void) curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS,
+							 (long) http->keep);
+}
+
+static bool
+has_control_character(const char *text)
+{
+	for (; *text; text++)
+	{
+		if ((unsigned char) *text < ' ' || *text == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A line break would end the header and let the token write others.  An empty
+ * value would make libcurl leave the header out.
+ */
+static bool
+check_token(const char *token, OeError *error)
+{
+	if (*token == '\0')
+		oe_error_set(error, OE_BAD_SETTING, "the API token is empty");
+	else if (has_control_character(token))
+		oe_error_set(error, OE_BAD_SETTING,
+					 "the API token contains a control character");
+	else
+		return true;
+	return false;
+}
+
+/* A body of no bytes could be sent twice without read_callback() noticing. */
+static bool
+check_request(const OeHttpRequest *request, OeError *error)
+{
+	if (request->body_len == 0)
+	{
+		oe_error_set(error, OE_BAD_REQUEST, "the request has no body");
+		return false;
+	}
+	return !request->token || check_token(request->token, error);
+}
+
+bool
+oe_http_submit(OeHttp *http, const OeHttpRequest *request, OeError *error)
+{
+	CURLcode	code;
+	sigset_t	saved;
+
+	if (!check_request(request, error))
+		return false;
+
+	block_signals(&saved);
+	code = start_transfer(http, request);
+	restore_signals(&saved);
+
+	if (code == CURLE_OK)
+	{
+		http->in_flight++;
+		return true;
+	}
+	if (code == CURLE_OUT_OF_MEMORY)
+		oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+	else
+		oe_error_set(error, OE_BAD_SETTING, "could not prepare the request: %s",
+					 curl_easy_strerror(code));
+	return false;
+}
+
+static void
+run_sockets(OeHttp *http)
+{
+	struct epoll_event events[EVENTS_AT_ONCE];
+	int			count = epoll_wait(http->epoll_fd, events, EVENTS_AT_ONCE, 0);
+
+	/*
+	 * What does not fit is still readable at the next call.  libcurl takes it
+	 * calmly if one event made it close the socket of a later one.
+	 */
+	for (int i = 0; i < count; i++)
+	{
+		int			what = 0;
+		int			running;
+
+		if (events[i].events & EPOLLIN)
+			what |= CURL_CSELECT_IN;
+		if (events[i].events & EPOLLOUT)
+			what |= CURL_CSELECT_OUT;
+		if (events[i].events & (EPOLLERR | EPOLLHUP))
+			what |= CURL_CSELECT_ERR;
+		(void) curl_multi_socket_action(http->multi, events[i].data.fd, what,
+										&running);
+	}
+}
+
+static void
+run_timer(OeHttp *http)
+{
+	int			running;
+
+	if (http->deadline_us > now_us())
+		return;
+	/* Cleared first: libcurl sets the next one before it returns. */
+	http->deadline_us = NO_DEADLINE;
+	(void) curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0,
+									&running);
+}
+
+void
+oe_http_run(OeHttp *http)
+{
+	sigset_t	saved;
+
+	block_signals(&saved);
+	run_sockets(http);
+	run_timer(http);
+	finish_transfers(http);
+	restore_signals(&saved);
+}
+
+OeHttpReply *
+oe_http_next_reply(OeHttp *http)
+{
+	Reply	   *reply = http->first_reply;
+
+	if (!reply)
+		return NULL;
+	http->first_reply = reply->next;
+	if (!http->first_reply)
+		http->last_reply = NULL;
+	http->in_flight--;
+	return &reply->public;
+}
+
+void
+oe_http_reply_free(OeHttpReply *reply)
+{
+	free_reply((Reply *) reply);
+}
+
+int
+oe_http_in_flight(const OeHttp *http)
+{
+	return http->in_flight;
+}
+
+int
+oe_http_open_sockets(const OeHttp *http)
+{
+	return http->open_sockets;
+}
+
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+	char		bare[INET6_ADDRSTRLEN];
+	size_t		len = strlen(host);
+
+	if (strcasecmp(host, "localhost") == 0)
+		return true;
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+
+	/* A literal IPv6 address stands in brackets. */
+	if (len < 2 || host[0] != '[' || len - 2 >= sizeof(bare))
+		return false;
+	memcpy(bare, host + 1, len - 2);
+	bare[len - 2] = '\0';
+	return inet_pton(AF_INET6, bare, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+/* "scheme://" and a host: libcurl would also take one slash, or three. */
+static bool
+has_host_after_scheme(const char *url, const char *scheme)
+{
+	const char *rest = url + strlen(scheme);
+
+	return strncmp(rest, "://", 3) == 0 && rest[3] != '/' && rest[3] != '\0';
+}
+
+/* True if the URL has this part; its text is of no interest. */
+static bool
+url_has(CURLU *parsed, CURLUPart part)
+{
+	char	   *text = NULL;
+	CURLUcode	code = curl_url_get(parsed, part, &text, 0);
+
+	curl_free(text);
+	return code == CURLUE_OK;
+}
+
+/* The reason against "url", or NULL.  Never a part of it: it may hold a secret. */
+static const char *
+url_fault(const char *url, CURLU *parsed, const char *scheme, const char *host)
+{
+	bool		https = strcmp(scheme, "https") == 0;
+
+	if (!https && strcmp(scheme, "http") != 0)
+		return "the API URL must begin with https://";
+	if (!has_host_after_scheme(url, scheme))
+		return "the API URL has no host";
+	if (url_has(parsed, CURLUPART_USER) || url_has(parsed, CURLUPART_PASSWORD))
+		return "the API URL must not contain a user or password";
+	if (strpbrk(url, "?#"))
+		return "the API URL must not contain a query or fragment";
+	if (!https && !is_loopback(host))
+		return "the API URL must begin with https:// unless it names this machine's loopback address";
+	return NULL;
+}
+
+/* False: no memory. */
+static bool
+parse_and_judge_url(const char *url, CURLU *parsed, const char **fault)
+{
+	char	   *scheme = NULL;
+	char	   *host = NULL;
+	CURLUcode	code = curl_url_set(parsed, CURLUPART_URL, url, 0);
+
+	if (code == CURLUE_OK)
+		code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+	if (code == CURLUE_OK)
+		code = curl_url_get(parsed, CURLUPART_HOST, &host, 0);
+	if (code == CURLUE_OK)
+		*fault = url_fault(url, parsed, scheme, host);
+	else if (code == CURLUE_NO_HOST)
+		*fault = "the API URL has no host";
+	else
+		*fault = "the API URL is not a valid URL";
+	curl_free(scheme);
+	curl_free(host);
+	return code != CURLUE_OUT_OF_MEMORY;
+}
+
+bool
+oe_http_check_url(const char *url, OeError *error)
+{
+	const char *fault = NULL;
+	CURLU	   *parsed;
+	bool		judged;
+
+	if (has_control_character(url))
+	{
+		oe_error_set(error, OE_BAD_SETTING,
+					 "the API URL contains a control character");
+		return false;
+	}
+	parsed = curl_url();
+	judged = parsed && parse_and_judge_url(url, parsed, &fault);
+	curl_url_cleanup(parsed);
+
+	if (!judged)
+		oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+	else if (fault)
+		oe_error_set(error, OE_BAD_SETTING, "%s", fault);
+	return judged && !fault;
+}

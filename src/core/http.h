@@ -1,0 +1,106 @@
+/*
+ * http.h
+ *		Many POSTs at once, by libcurl's multi interface behind one epoll
+ *		descriptor.  Knows nothing of the API's vocabulary.
+ *
+ * One thread drives it: submit, wait until oe_http_fd() is readable or
+ * oe_http_timeout_ms() has passed, run, take the replies.  All signals are
+ * blocked while libcurl runs, so that its resolver threads inherit that.
+ *
+ * A body is handed to libcurl at most once: libcurl would silently send a POST
+ * again when a kept connection dies under it, and each sending may be paid.
+ */
+#ifndef OE_HTTP_H
+#define OE_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/buffer.h"
+#include "core/error.h"
+
+typedef struct OeHttp OeHttp;
+
+/* Everything is copied at submission; NULL strings mean "not set". */
+typedef struct OeHttpRequest
+{
+	const char *url;			/* the whole URL, without the token */
+	const char *token;
+	bool		token_in_query; /* "apiToken" in the query instead of the
+								 * header "x-api-token" */
+	const char *ca_file;		/* PEM bundle; NULL: the system's */
+	const char *proxy;			/* NULL: none, whatever the environment says */
+	const char *body;
+	size_t		body_len;
+	int			connect_timeout_ms;
+	int			request_timeout_ms; /* from submission to the last byte */
+	void	   *tag;			/* the caller's, given back in the reply */
+} OeHttpRequest;
+
+typedef enum OeHttpResult
+{
+	OE_HTTP_COMPLETE,			/* status and body (perhaps cut) are there */
+	OE_HTTP_NOT_SENT,			/* no byte of the body was handed to libcurl */
+	OE_HTTP_LOST,				/* the body may have left, no whole answer came */
+} OeHttpResult;
+
+typedef struct OeHttpReply
+{
+	void	   *tag;
+	OeHttpResult result;
+	int			status;			/* 0: none came.  May be set for OE_HTTP_LOST too */
+	OeBuf		body;			/* what came, up to the ceiling; body.truncated:
+								 * there was more, and it was not read */
+	int			retry_after_ms; /* from Retry-After, seconds or HTTP date; -1: none */
+	bool		timed_out;		/* one of our two time-outs ended it */
+	const char *problem;		/* what libcurl says of it, for people; free of
+								 * URL, token and body.  A static string, or NULL */
+} OeHttpReply;
+
+/*
+ * Once per process, before anything else here; false: libcurl failed.  Not
+ * needed for oe_http_check_url().
+ */
+extern bool oe_http_global_init(void);
+
+/* "max_body_bytes" is the ceiling of one answer.  NULL: no memory, no epoll. */
+extern OeHttp *oe_http_new(size_t max_body_bytes);
+
+/* Ends all transfers; replies not taken are freed.  NULL is fine. */
+extern void oe_http_free(OeHttp *http);
+
+/* Readable when oe_http_run() has something to do. */
+extern int	oe_http_fd(const OeHttp *http);
+
+/* How long to wait for oe_http_fd() at most, in ms; -1: for ever. */
+extern int	oe_http_timeout_ms(const OeHttp *http);
+
+/* How many idle connections to keep; at least the peak in flight. */
+extern void oe_http_keep_connections(OeHttp *http, int count);
+
+/*
+ * Start one POST.  False with "error" filled when it could not be started:
+ * nothing was sent, there will be no reply.
+ */
+extern bool oe_http_submit(OeHttp *http, const OeHttpRequest *request,
+						   OeError *error);
+
+/* Let libcurl do what can be done now.  Never blocks. */
+extern void oe_http_run(OeHttp *http);
+
+/* The next finished transfer, or NULL.  The caller frees it. */
+extern OeHttpReply *oe_http_next_reply(OeHttp *http);
+extern void oe_http_reply_free(OeHttpReply *reply);
+
+/* Transfers begun whose reply was not taken yet; sockets open now. */
+extern int	oe_http_in_flight(const OeHttp *http);
+extern int	oe_http_open_sockets(const OeHttp *http);
+
+/*
+ * May the API live at "url"?  https anywhere, plain http only at a loopback
+ * address or "localhost"; no user, password, query or fragment, no control
+ * character.  Fills "error" (OE_BAD_SETTING) when not.
+ */
+extern bool oe_http_check_url(const char *url, OeError *error);
+
+#endif							/* OE_HTTP_H */

@@ -1,0 +1,124 @@
+/*
+ * policy.h
+ *		The decisions: may a request go now, is it tried again and when, what
+ *		does an ending mean for the money.  Pure C: time, randomness and
+ *		limits come in as arguments.
+ *
+ * Times are microseconds since any fixed epoch whose days begin at midnight
+ * UTC (PostgreSQL's 2000-01-01 does).  Credits are integers of a millionth
+ * credit, so that they add up exactly; the ledger keeps the exact decimal.
+ */
+#ifndef OE_POLICY_H
+#define OE_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/answer.h"
+#include "core/http.h"
+
+typedef int64_t OeTime;			/* microseconds */
+typedef int64_t OeCredits;		/* millionths of a credit */
+
+#define OE_TIME_NEVER		INT64_MAX
+#define OE_CREDITS_ONE		INT64_C(1000000)
+#define OE_CREDITS_MAX		(INT64_C(1000000000) * OE_CREDITS_ONE)
+#define OE_RATE_LIMIT_MAX	60000	/* requests a minute */
+
+/* What the administrator allows; 0 = no limit. */
+typedef struct OeLimits
+{
+	int			max_concurrency;	/* requests on the wire at once */
+	int			rate_limit;		/* requests in any 60 seconds */
+	int			daily_limit;	/* requests in a UTC day */
+	OeCredits	credit_limit;	/* credits in a UTC day */
+	OeCredits	credits_per_call;	/* what an answer costs that does not say */
+	int			max_retries;	/* tries after the first */
+	int			retry_wait_max_ms;	/* the longest wait before a try */
+} OeLimits;
+
+/* What one account has used, across all sessions.  Opaque. */
+typedef struct OeAccount OeAccount;
+
+/* NULL: no memory. */
+extern OeAccount *oe_account_new(void);
+extern void oe_account_free(OeAccount *account);
+
+/* What the ledger knows of the day so far, given once after a restart. */
+extern void oe_account_restore_day(OeAccount *account, OeTime now,
+								   int64_t requests, OeCredits credits);
+
+/* One request of the last 60 seconds, oldest first, after a restart. */
+extern bool oe_account_restore_sent(OeAccount *account, OeTime sent);
+
+typedef enum OeAdmission
+{
+	OE_ADMIT_NOW,
+	OE_ADMIT_WHEN_ONE_ENDS,		/* max_concurrency: wait for any reply */
+	OE_ADMIT_LATER,				/* not before "when" */
+	OE_ADMIT_NEVER,				/* "error" says which limit */
+} OeAdmission;
+
+/*
+ * May one more request go at "now"?  OE_ADMIT_LATER when the rate limit or a
+ * pause (Retry-After) asks for patience; *when is in the future.
+ * OE_ADMIT_NEVER when a limit of the day is reached, or when the pause is longer
+ * than retry_wait_max_ms; "error" is filled: OE_LOCAL_RATE_LIMIT,
+ * OE_LOCAL_CREDIT_LIMIT or OE_API_RATE_LIMIT.  Counts nothing; only notes the
+ * time, to see when the clock was set back.
+ */
+extern OeAdmission oe_account_admit(OeAccount *account,
+									const OeLimits *limits, OeTime now,
+									OeTime *when, OeError *error);
+
+/* A request goes now: counts it and reserves credits_per_call.  False: no memory,
+ * nothing was counted. */
+extern bool oe_account_sent(OeAccount *account, const OeLimits *limits,
+							OeTime now);
+
+/*
+ * It ended.  "reserved" is the credits_per_call it was sent with; "credits" what it
+ * cost if OE_ANSWERED.  OE_UNKNOWN keeps the reservation: it may have been paid.
+ * OE_FAILED gives the day's request back (not the minute's).
+ */
+extern void oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
+							 OeOutcome outcome, OeCredits reserved,
+							 OeCredits credits);
+
+/* Nothing goes before "until"; a later pause wins over an earlier one. */
+extern void oe_account_pause(OeAccount *account, OeTime until);
+
+typedef struct OeUsage
+{
+	int			in_flight;
+	int			last_minute;	/* requests in the last 60 seconds */
+	int64_t		today;			/* requests of this UTC day */
+	OeCredits	credits_today;	/* spent and reserved */
+	OeTime		paused_until;	/* 0: not paused */
+} OeUsage;
+
+extern void oe_account_usage(const OeAccount *account, OeTime now,
+							 OeUsage *usage);
+
+/* What the end of one transfer means for the money. */
+extern OeOutcome oe_policy_outcome(OeHttpResult result, int status);
+
+/*
+ * Is it tried again?  Only what surely was not processed: not sent, 429, 502, 503.
+ * "tries" counts those made.  True sets *wait_ms: Retry-After if given, else
+ * 500 ms doubled with each try, capped by retry_wait_max_ms, of which "random"
+ * (0 to 1) picks from the upper half.  A Retry-After beyond retry_wait_max_ms
+ * is not waited for.
+ */
+extern bool oe_policy_retry(const OeLimits *limits, OeHttpResult result,
+							int status, int retry_after_ms, int tries,
+							double random, int *wait_ms);
+
+/*
+ * Decimal text to millionths, rounded up, never below what it says.  False when it is no plain
+ * non-negative decimal number (an exponent is allowed) up to OE_CREDITS_MAX.
+ */
+extern bool oe_credits_parse(const char *text, OeCredits *credits);
+
+#endif							/* OE_POLICY_H */

@@ -1,0 +1,667 @@
+/*
+ * request.c
+ *		Check, normalise and encode a request; see request.h.
+ *
+ * The vocabulary of the API stands in the tables below and nowhere else: what
+ * is accepted, of which type, and in which order it is sent.  Everything else
+ * here walks those tables.
+ */
+#include "core/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buffer.h"
+#include "core/json.h"
+
+#define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
+
+/* Longer keys are cut in messages and are like no known key. */
+#define KEY_SHOWN_MAX_BYTES		64
+
+struct ObjectType;
+
+typedef struct Member
+{
+	const char *name;
+	enum json_type type;		/* string, boolean or object */
+	bool		null_allowed;
+	const struct ObjectType *object;	/* what an object consists of */
+} Member;
+
+typedef struct ObjectType
+{
+	const char *name;			/* NULL for the request itself */
+	const Member *members;
+	size_t		count;
+} ObjectType;
+
+#define STRING(name)		{name, json_type_string, true, NULL}
+#define BOOLEAN(name)		{name, json_type_boolean, false, NULL}
+#define OBJECT_TYPE(name, members)	{name, members, lengthof(members)}
+
+static const Member person_members[] = {
+	STRING("id"),
+	STRING("name"),
+	STRING("firstName"),
+	STRING("lastName"),
+	STRING("jobTitle"),
+	STRING("email"),
+	STRING("phone"),
+	STRING("facebook"),
+	STRING("twitter"),
+	STRING("linkedin"),
+	STRING("country"),
+};
+
+static const Member company_members[] = {
+	STRING("name"),
+	STRING("registrationNumber"),
+	STRING("email"),
+	STRING("phone"),
+	STRING("countryCode"),
+	STRING("state"),
+	STRING("city"),
+	STRING("streetAddress"),
+	STRING("postalCode"),
+	STRING("address"),
+	STRING("facebook"),
+	STRING("twitter"),
+	STRING("linkedin"),
+	STRING("instagram"),
+	STRING("xing"),
+	STRING("domain"),
+	STRING("youtube"),
+};
+
+static const Member reveal_emails_members[] = {
+	BOOLEAN("includeEmails"),
+	STRING("webhookUrl"),
+};
+
+static const Member reveal_phones_members[] = {
+	BOOLEAN("includePhones"),
+	STRING("webhookUrl"),
+};
+
+static const ObjectType person_type = OBJECT_TYPE("person", person_members);
+static const ObjectType company_type = OBJECT_TYPE("company", company_members);
+static const ObjectType reveal_emails_type =
+	OBJECT_TYPE("revealEmails", reveal_emails_members);
+static const ObjectType reveal_phones_type =
+	OBJECT_TYPE("revealPhones", reveal_phones_members);
+
+static const Member request_members[] = {
+	{"person", json_type_object, false, &person_type},
+	{"company", json_type_object, true, &company_type},
+	{"revealEmails", json_type_object, true, &reveal_emails_type},
+	{"revealPhones", json_type_object, true, &reveal_phones_type},
+};
+
+static const ObjectType request_type = OBJECT_TYPE(NULL, request_members);
+
+static const char *
+type_for_people(enum json_type type)
+{
+	switch (type)
+	{
+		case json_type_null:
+			return "null";
+		case json_type_boolean:
+			return "a boolean";
+		case json_type_double:
+		case json_type_int:
+			return "a number";
+		case json_type_object:
+			return "an object";
+		case json_type_array:
+			return "an array";
+		case json_type_string:
+			return "a string";
+	}
+	return "unknown";
+}
+
+/*
+ * A key in a form that may stand in a message: of bounded length, and without
+ * control characters, which could forge lines of a log.
+ */
+static void
+show_key(char shown[KEY_SHOWN_MAX_BYTES + sizeof("...")], const char *key)
+{
+	size_t		len = strlen(key);
+	size_t		clipped = oe_utf8_clip(key, len, KEY_SHOWN_MAX_BYTES);
+
+	for (size_t i = 0; i < clipped; i++)
+	{
+		unsigned char c = (unsigned char) key[i];
+
+		shown[i] = (c < 0x20 || c == 0x7F) ? '?' : key[i];
+	}
+	memcpy(shown + clipped, (clipped < len) ? "..." : "",
+		   (clipped < len) ? sizeof("...") : 1);
+}
+
+static void
+out_of_memory(OeError *error)
+{
+	oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+}
+
+static void
+too_long(OeError *error)
+{
+	oe_error_set(error, OE_BAD_REQUEST,
+				 "the request is longer than %d bytes", OE_REQUEST_MAX_BYTES);
+}
+
+static void
+inexact_number(OeError *error)
+{
+	oe_error_set(error, OE_BAD_REQUEST,
+				 "the request has a number that cannot be sent exactly");
+	oe_error_hint(error, "Integers may have up to 64 bits; "
+				  "send a longer one as a string.");
+}
+
+static void
+wrong_type(OeError *error, const ObjectType *type, const Member *member,
+		   struct json_object *value)
+{
+	oe_error_set(error, OE_BAD_REQUEST, "\"%s%s%s\" must be %s, not %s",
+				 type->name ? type->name : "", type->name ? "." : "",
+				 member->name, type_for_people(member->type),
+				 type_for_people(json_object_get_type(value)));
+}
+
+/* Lower case, without the separators of other naming styles. */
+static size_t
+fold_key(char folded[KEY_SHOWN_MAX_BYTES + 1], const char *key)
+{
+	size_t		len = 0;
+
+	for (; *key != '\0' && len < KEY_SHOWN_MAX_BYTES; key++)
+	{
+		if (*key == '_' || *key == '-' || *key == ' ')
+			continue;
+		folded[len++] = (*key >= 'A' && *key <= 'Z') ? *key - 'A' + 'a' : *key;
+	}
+	folded[len] = '\0';
+	return len;
+}
+
+static size_t
+least(size_t a, size_t b, size_t c)
+{
+	if (b < a)
+		a = b;
+	return (c < a) ? c : a;
+}
+
+/* Levenshtein's distance, one row of the matrix at a time. */
+static size_t
+edit_distance(const char *a, size_t alen, const char *b, size_t blen)
+{
+	size_t		row[KEY_SHOWN_MAX_BYTES + 1];
+
+	for (size_t j = 0; j <= blen; j++)
+		row[j] = j;
+
+	for (size_t i = 1; i <= alen; i++)
+	{
+		size_t		diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= blen; j++)
+		{
+			size_t		above = row[j];
+
+			row[j] = least(above + 1, row[j - 1] + 1,
+						   diagonal + (a[i - 1] != b[j - 1]));
+			diagonal = above;
+		}
+	}
+	return row[blen];
+}
+
+/*
+ * How far apart two keys are: 0 if only the style of writing differs
+ * (first_name), 1 if one begins with the other (linkedinUrl, countryCode), 2
+ * if one contains the other (title).  For keys that says more than counting
+ * edits, which comes last.
+ */
+static size_t
+key_distance(const char *a, const char *b)
+{
+	char		afolded[KEY_SHOWN_MAX_BYTES + 1];
+	char		bfolded[KEY_SHOWN_MAX_BYTES + 1];
+	size_t		alen = fold_key(afolded, a);
+	size_t		blen = fold_key(bfolded, b);
+	const char *shorter = (alen < blen) ? afolded : bfolded;
+	const char *longer = (alen < blen) ? bfolded : afolded;
+	const char *found = strstr(longer, shorter);
+
+	if (alen == blen && found != NULL)
+		return 0;
+	/* Less than three letters are found everywhere. */
+	if (found != NULL && strlen(shorter) > 2)
+		return (found == longer) ? 1 : 2;
+	return edit_distance(afolded, alen, bfolded, blen);
+}
+
+/* The first of the nearest members of "type" within "limit", or NULL. */
+static const Member *
+nearest_member(const ObjectType *type, const char *key, size_t limit)
+{
+	const Member *nearest = NULL;
+
+	for (size_t i = 0; i < type->count; i++)
+	{
+		size_t		distance = key_distance(key, type->members[i].name);
+
+		if (distance < limit || (distance == limit && nearest == NULL))
+		{
+			nearest = &type->members[i];
+			limit = distance;
+		}
+	}
+	return nearest;
+}
+
+/* The same among the members of all inner objects; sets their owner. */
+static const Member *
+nearest_inner_member(const char *key, size_t limit, const ObjectType **owner)
+{
+	for (size_t i = 0; i < request_type.count; i++)
+	{
+		const ObjectType *type = request_type.members[i].object;
+		const Member *member = nearest_member(type, key, limit);
+
+		if (member != NULL)
+		{
+			*owner = type;
+			return member;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * What may have been meant by "key" in "type", and where that belongs.  At top
+ * level people forget "person", so there the inner objects come before keys
+ * that are merely alike.
+ */
+static const Member *
+meant_member(const ObjectType *type, const char *key, const ObjectType **owner)
+{
+	size_t		alike = (type == &request_type) ? 0 : 1;
+	size_t		typo = (strlen(key) + 1) / 3;
+	const Member *member;
+
+	*owner = type;
+	if ((member = nearest_member(type, key, alike)) == NULL &&
+		(member = nearest_inner_member(key, 0, owner)) == NULL &&
+		(member = nearest_inner_member(key, 1, owner)) == NULL)
+		member = nearest_member(type, key, (typo > 1) ? typo : 1);
+	return member;
+}
+
+static void
+hint_at_meant_key(OeError *error, const ObjectType *type, const char *key)
+{
+	const ObjectType *owner = type;
+	const Member *member = NULL;
+
+	if (strlen(key) <= KEY_SHOWN_MAX_BYTES)
+		member = meant_member(type, key, &owner);
+
+	if (member == NULL)
+		oe_error_hint(error, "Set \"ocean_enrich.unknown_keys\" to \"pass\" "
+					  "to send it all the same.");
+	else if (owner == type)
+		oe_error_hint(error, "Did you mean \"%s\"?", member->name);
+	else
+		oe_error_hint(error, "\"%s\" belongs inside \"%s\".",
+					  member->name, owner->name);
+}
+
+static void
+unknown_key(OeError *error, const ObjectType *type, const char *key)
+{
+	char		shown[KEY_SHOWN_MAX_BYTES + sizeof("...")];
+
+	show_key(shown, key);
+	if (type->name != NULL)
+		oe_error_set(error, OE_BAD_REQUEST, "unknown key \"%s\" in \"%s\"",
+					 shown, type->name);
+	else
+		oe_error_set(error, OE_BAD_REQUEST,
+					 "unknown key \"%s\" in the request", shown);
+	hint_at_meant_key(error, type, key);
+}
+
+static const Member *
+find_member(const ObjectType *type, const char *key)
+{
+	for (size_t i = 0; i < type->count; i++)
+	{
+		if (strcmp(type->members[i].name, key) == 0)
+			return &type->members[i];
+	}
+	return NULL;
+}
+
+static bool check_object(const ObjectType *type, struct json_object *object,
+						 bool pass_unknown_keys, OeError *error);
+
+static bool
+check_member(const ObjectType *type, const Member *member,
+			 struct json_object *value, bool pass_unknown_keys, OeError *error)
+{
+	if (value == NULL && member->null_allowed)
+		return true;
+	if (!json_object_is_type(value, member->type))
+	{
+		wrong_type(error, type, member, value);
+		return false;
+	}
+	return member->object == NULL ||
+		check_object(member->object, value, pass_unknown_keys, error);
+}
+
+static bool
+check_unknown(const ObjectType *type, const char *key,
+			  struct json_object *value, bool pass_unknown_keys,
+			  OeError *error)
+{
+	if (!pass_unknown_keys)
+	{
+		unknown_key(error, type, key);
+		return false;
+	}
+	if (!oe_json_is_exact(value))
+	{
+		inexact_number(error);
+		return false;
+	}
+	return true;
+}
+
+/* Recursive as deep as the vocabulary is: two levels. */
+static bool
+check_object(const ObjectType *type, struct json_object *object,
+			 bool pass_unknown_keys, OeError *error)
+{
+	json_object_object_foreach(object, key, value)
+	{
+		const Member *member = find_member(type, key);
+		bool		good;
+
+		if (member != NULL)
+			good = check_member(type, member, value, pass_unknown_keys, error);
+		else
+			good = check_unknown(type, key, value, pass_unknown_keys, error);
+		if (!good)
+			return false;
+	}
+	return true;
+}
+
+static bool
+check_request(struct json_object *json, bool pass_unknown_keys, OeError *error)
+{
+	if (!json_object_is_type(json, json_type_object))
+	{
+		oe_error_set(error, OE_BAD_REQUEST,
+					 "the request must be an object, not %s",
+					 type_for_people(json_object_get_type(json)));
+		return false;
+	}
+	if (!check_object(&request_type, json, pass_unknown_keys, error))
+		return false;
+	if (!json_object_object_get_ex(json, "person", NULL))
+	{
+		oe_error_set(error, OE_BAD_REQUEST, "the request has no \"person\"");
+		oe_error_hint(error, "What identifies the person belongs inside "
+					  "\"person\", such as {\"person\": {\"email\": ...}}.");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Add a value to a normalised object.  Both belong to trees of which the one
+ * that was read lives longer, so its keys need no copies.
+ */
+static bool
+add_value(struct json_object *object, const char *key,
+		  struct json_object *value)
+{
+	if (json_object_object_add_ex(object, key, json_object_get(value),
+								  JSON_C_OBJECT_ADD_KEY_IS_NEW |
+								  JSON_C_OBJECT_ADD_CONSTANT_KEY) == 0)
+		return true;
+	(void) json_object_put(value);	/* gives only that reference back */
+	return false;
+}
+
+static struct json_object *normalise_object(const ObjectType *type,
+											struct json_object *object);
+
+/* An object of the vocabulary; left out when nothing is left of it. */
+static bool
+add_object(struct json_object *normalised, const Member *member,
+		   struct json_object *value)
+{
+	struct json_object *inner = normalise_object(member->object, value);
+	bool		added = true;
+
+	if (inner == NULL)
+		return false;
+	if (json_object_object_length(inner) > 0)
+		added = add_value(normalised, member->name, inner);
+	(void) json_object_put(inner);	/* if it was added, that holds it */
+	return added;
+}
+
+/* The members of the vocabulary, in its order. */
+static bool
+add_known(struct json_object *normalised, const ObjectType *type,
+		  struct json_object *object)
+{
+	for (size_t i = 0; i < type->count; i++)
+	{
+		const Member *member = &type->members[i];
+		struct json_object *value =
+			json_object_object_get(object, member->name);
+		bool		added = true;
+
+		if (value == NULL)
+			continue;
+		if (member->object != NULL)
+			added = add_object(normalised, member, value);
+		else
+			added = add_value(normalised, member->name, value);
+		if (!added)
+			return false;
+	}
+	return true;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* Collect the keys that are not in the vocabulary, in byte order. */
+static size_t
+unknown_keys(const ObjectType *type, struct json_object *object,
+			 const char **keys)
+{
+	size_t		count = 0;
+
+	json_object_object_foreach(object, key, value)
+	{
+		if (value != NULL && find_member(type, key) == NULL)
+			keys[count++] = key;
+	}
+	qsort(keys, count, sizeof(*keys), compare_keys);
+	return count;
+}
+
+/* The members outside the vocabulary. */
+static bool
+add_unknown(struct json_object *normalised, const ObjectType *type,
+			struct json_object *object)
+{
+	int			members = json_object_object_length(object);
+	const char **keys = malloc(((size_t) members + 1) * sizeof(*keys));
+	size_t		count;
+	bool		added = true;
+
+	if (keys == NULL)
+		return false;
+
+	count = unknown_keys(type, object, keys);
+	for (size_t i = 0; added && i < count; i++)
+		added = add_value(normalised, keys[i],
+						  json_object_object_get(object, keys[i]));
+	free(keys);
+	return added;
+}
+
+/* A new object, which the caller puts; NULL when memory ran out. */
+static struct json_object *
+normalise_object(const ObjectType *type, struct json_object *object)
+{
+	struct json_object *normalised = json_object_new_object();
+
+	if (normalised == NULL)
+		return NULL;
+	if (add_known(normalised, type, object) &&
+		add_unknown(normalised, type, object))
+		return normalised;
+	(void) json_object_put(normalised);	/* nobody else has it */
+	return NULL;
+}
+
+/* Does it name an address to tell, but nothing that it would be told? */
+static bool
+reveals_nothing(struct json_object *normalised, const char *name,
+				const char *flag)
+{
+	struct json_object *reveal = json_object_object_get(normalised, name);
+
+	return json_object_object_get_ex(reveal, "webhookUrl", NULL) &&
+		!json_object_object_get_ex(reveal, flag, NULL);
+}
+
+static void
+encode(struct json_object *normalised, OeRequest *request, OeError *error)
+{
+	const char *text;
+	size_t		len;
+
+	if (!json_object_object_get_ex(normalised, "person", NULL))
+	{
+		oe_error_set(error, OE_API_BAD_REQUEST, "Empty `person` body");
+		oe_error_detail(error, "Nothing was sent.");
+		oe_error_hint(error, "Give at least one value that identifies the "
+					  "person, such as \"linkedin\" or \"email\".");
+		return;
+	}
+
+	text = oe_json_text(normalised);
+	if (text == NULL)
+	{
+		out_of_memory(error);
+		return;
+	}
+	len = strlen(text);
+	if (len > OE_REQUEST_MAX_BYTES)
+	{
+		too_long(error);
+		return;
+	}
+	request->body = malloc(len + 1);
+	if (request->body == NULL)
+	{
+		out_of_memory(error);
+		return;
+	}
+	memcpy(request->body, text, len + 1);
+	request->body_len = len;
+	request->emails_not_asked =
+		reveals_nothing(normalised, "revealEmails", "includeEmails");
+	request->phones_not_asked =
+		reveals_nothing(normalised, "revealPhones", "includePhones");
+}
+
+static bool
+read_request(const char *json, size_t len, struct json_object **value,
+			 OeError *error)
+{
+	/* Normalising makes nothing longer that PostgreSQL calls JSON. */
+	if (len > OE_REQUEST_MAX_BYTES)
+	{
+		too_long(error);
+		return false;
+	}
+
+	switch (oe_json_read(json, len, JSON_TOKENER_STRICT |
+						 JSON_TOKENER_VALIDATE_UTF8, value))
+	{
+		case OE_JSON_OK:
+			return true;
+		case OE_JSON_INVALID:
+			oe_error_set(error, OE_BAD_REQUEST,
+						 "the request is not valid JSON");
+			return false;
+		case OE_JSON_BAD_NUMBER:
+			inexact_number(error);
+			return false;
+		case OE_JSON_TOO_DEEP:
+			oe_error_set(error, OE_BAD_REQUEST,
+						 "the request has more than %d levels",
+						 JSON_TOKENER_DEFAULT_DEPTH);
+			return false;
+		case OE_JSON_OUT_OF_MEMORY:
+			out_of_memory(error);
+			return false;
+	}
+	return false;
+}
+
+OeCode
+oe_request_parse(const char *json, size_t len, bool pass_unknown_keys,
+				 OeRequest *request, OeError *error)
+{
+	struct json_object *value;
+	struct json_object *normalised;
+
+	memset(request, 0, sizeof(*request));
+	oe_error_free(error);
+	if (!read_request(json, len, &value, error))
+		return error->code;
+
+	if (check_request(value, pass_unknown_keys, error))
+	{
+		normalised = normalise_object(&request_type, value);
+		if (normalised == NULL)
+			out_of_memory(error);
+		else
+			encode(normalised, request, error);
+		(void) json_object_put(normalised);	/* "value" still has its members */
+	}
+	(void) json_object_put(value);	/* the body is a copy */
+	return error->code;
+}
+
+void
+oe_request_free(OeRequest *request)
+{
+	free(request->body);
+	memset(request, 0, sizeof(*request));
+}

@@ -1,0 +1,55 @@
+/*
+ * request.h
+ *		The request vocabulary of POST /v2/enrich/person: check, normalise,
+ *		encode.  Follows the vendor's page "Enrich person".
+ *
+ * The only files that know json-c are this module's .c, answer.c and json.c.
+ */
+#ifndef OE_REQUEST_H
+#define OE_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/error.h"
+
+/* A body beyond this is refused before it is sent. */
+#define OE_REQUEST_MAX_BYTES	(64 * 1024)
+
+typedef struct OeRequest
+{
+	char	   *body;			/* normalised JSON in UTF-8, NUL-terminated */
+	size_t		body_len;
+	bool		emails_not_asked;	/* revealEmails.webhookUrl without
+									 * includeEmails: asks for nothing */
+	bool		phones_not_asked;	/* likewise for phones */
+} OeRequest;
+
+/*
+ * Check "json" (UTF-8, "len" bytes) against the vocabulary and fill "request"
+ * with the body to send.
+ *
+ * Normalised means: the same request always gives the same bytes.  Members
+ * stand in the order of the vocabulary, unknown ones after them in byte order;
+ * members that are null and objects "company", "revealEmails", "revealPhones"
+ * that are left empty are dropped; nothing else is changed, and nothing at all
+ * inside the value of an unknown key.
+ *
+ * Errors, all with code OE_BAD_REQUEST unless said otherwise, none of them
+ * quoting a value of the request: not a JSON object; "person" missing, null or
+ * no object; a wrong type; unless "pass_unknown_keys" an unknown key, which
+ * identifiers outside "person" are too (hint: where they belong, or the nearest
+ * known key); more than OE_REQUEST_MAX_BYTES, before or after normalising; more
+ * than 32 levels; a number that json-c cannot hold exactly (both only possible
+ * under an unknown key).  A person without any value is OE_API_BAD_REQUEST with
+ * the API's own message, "Empty `person` body".  OE_OUT_OF_MEMORY.
+ *
+ * On success the caller frees with oe_request_free(); on failure "request" is
+ * left empty and "error" filled.
+ */
+extern OeCode oe_request_parse(const char *json, size_t len,
+							   bool pass_unknown_keys,
+							   OeRequest *request, OeError *error);
+extern void oe_request_free(OeRequest *request);
+
+#endif							/* OE_REQUEST_H */
