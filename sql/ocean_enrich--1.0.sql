@@ -1,0 +1,382 @@
+/* ocean_enrich--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION ocean_enrich" to load this file. \quit
+
+/*
+ * What queries use stands in the extension's schema; what administrators use in
+ * the schema ocean_enrich.  A plain CREATE: a schema of that name which somebody
+ * else has made before stops the installation.
+ */
+CREATE SCHEMA ocean_enrich;
+COMMENT ON SCHEMA ocean_enrich IS 'ledger and views of the extension ocean_enrich';
+
+-- The ledger
+
+CREATE TABLE ocean_enrich.call (
+	call_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	state           text NOT NULL CHECK (state IN
+		('queued', 'sent', 'answered', 'refused', 'failed', 'unknown', 'cancelled')),
+	role            name NOT NULL,
+	account         text NOT NULL,
+	fingerprint     bytea NOT NULL,
+	request         jsonb,
+	status          integer,
+	detail          text,
+	person          jsonb,
+	raw             bytea,
+	raw_truncated   boolean NOT NULL DEFAULT false,
+	credits         numeric,
+	attempts        integer NOT NULL DEFAULT 0,
+	requested_at    timestamptz NOT NULL,
+	sent_at         timestamptz,
+	answered_at     timestamptz,
+	next_attempt_at timestamptz,
+	resolution      text CHECK (resolution IN ('pay again', 'give up')),
+	resolved_by     name,
+	resolved_at     timestamptz
+);
+
+-- Equal requests, whatever became of them.
+CREATE INDEX call_fingerprint_idx ON ocean_enrich.call (fingerprint);
+-- What is not settled is a handful of rows, however long the ledger is.
+CREATE INDEX call_unsettled_idx ON ocean_enrich.call (state)
+	WHERE state IN ('queued', 'sent', 'unknown');
+-- Requests are sent in the order of the rows, so days lie together.
+CREATE INDEX call_sent_at_idx ON ocean_enrich.call
+	USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
+
+COMMENT ON TABLE ocean_enrich.call IS
+	'one row for every request that was sent to the API, written by the worker alone';
+COMMENT ON COLUMN ocean_enrich.call.state IS
+	'sent: on the wire; answered: 200, paid; refused: the API said no; failed: surely not paid; unknown: may have been paid';
+COMMENT ON COLUMN ocean_enrich.call.role IS 'role that asked';
+COMMENT ON COLUMN ocean_enrich.call.account IS 'digest of API URL and token: who is charged';
+COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the normalised request';
+COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
+COMMENT ON COLUMN ocean_enrich.call.status IS 'HTTP status of the answer';
+COMMENT ON COLUMN ocean_enrich.call.detail IS 'what the API or the network said of a request that has no person';
+COMMENT ON COLUMN ocean_enrich.call.person IS 'the enriched person, as it came';
+COMMENT ON COLUMN ocean_enrich.call.raw IS 'the body of the answer, where it is no jsonb';
+COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'the body went on beyond what is kept of it';
+COMMENT ON COLUMN ocean_enrich.call.credits IS 'what the answer cost';
+COMMENT ON COLUMN ocean_enrich.call.attempts IS 'how often it was sent';
+COMMENT ON COLUMN ocean_enrich.call.next_attempt_at IS 'when the API allows the next request after a refusal';
+COMMENT ON COLUMN ocean_enrich.call.resolution IS 'what was decided about a request whose outcome is unknown';
+
+-- A dump carries the receipts.  What is queued is not sent twice, by the
+-- server it comes from and by the one it is restored on.
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call', 'WHERE state <> ''queued''');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call_call_id_seq', '');
+
+-- One call
+
+CREATE FUNCTION ocean_enrich_person(request jsonb) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 100000;
+COMMENT ON FUNCTION ocean_enrich_person(jsonb) IS
+	'enriches a person through the Ocean.io API; costs credits';
+
+CREATE TYPE ocean_enrich_result AS (
+	person        jsonb,
+	status        integer,
+	error_code    text,
+	error_message text,
+	credits       numeric,
+	reused        boolean,
+	call_id       bigint
+);
+COMMENT ON TYPE ocean_enrich_result IS 'what became of one call: a person, or an error as a value';
+
+CREATE FUNCTION ocean_try_enrich_person(request jsonb) RETURNS ocean_enrich_result
+	AS 'MODULE_PATHNAME', 'ocean_try_enrich_person'
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 100000;
+COMMENT ON FUNCTION ocean_try_enrich_person(jsonb) IS
+	'enriches a person; what the API or the network says is a value, never an error';
+
+CREATE FUNCTION ocean_person_request(
+	id                             text DEFAULT NULL,
+	name                           text DEFAULT NULL,
+	first_name                     text DEFAULT NULL,
+	last_name                      text DEFAULT NULL,
+	job_title                      text DEFAULT NULL,
+	email                          text DEFAULT NULL,
+	phone                          text DEFAULT NULL,
+	facebook                       text DEFAULT NULL,
+	twitter                        text DEFAULT NULL,
+	linkedin                       text DEFAULT NULL,
+	country                        text DEFAULT NULL,
+	company_name                   text DEFAULT NULL,
+	company_registration_number    text DEFAULT NULL,
+	company_email                  text DEFAULT NULL,
+	company_phone                  text DEFAULT NULL,
+	company_country_code           text DEFAULT NULL,
+	company_state                  text DEFAULT NULL,
+	company_city                   text DEFAULT NULL,
+	company_street_address         text DEFAULT NULL,
+	company_postal_code            text DEFAULT NULL,
+	company_address                text DEFAULT NULL,
+	company_facebook               text DEFAULT NULL,
+	company_twitter                text DEFAULT NULL,
+	company_linkedin               text DEFAULT NULL,
+	company_instagram              text DEFAULT NULL,
+	company_xing                   text DEFAULT NULL,
+	company_domain                 text DEFAULT NULL,
+	company_youtube                text DEFAULT NULL,
+	reveal_emails                  boolean DEFAULT NULL,
+	reveal_emails_webhook_url      text DEFAULT NULL,
+	reveal_phones                  boolean DEFAULT NULL,
+	reveal_phones_webhook_url      text DEFAULT NULL
+) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ocean_person_request'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_person_request IS
+	'builds a request from columns, leaving out what is NULL or blank; NULL when nothing identifies the person';
+
+-- The answer as columns
+
+CREATE FUNCTION ocean_enrich.text_array(value jsonb) RETURNS text[]
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE WHEN jsonb_typeof(value) = 'array'
+			THEN ARRAY(SELECT element FROM jsonb_array_elements_text(value) AS element) END;
+	END;
+COMMENT ON FUNCTION ocean_enrich.text_array(jsonb) IS
+	'the elements of a JSON array as text[]; NULL for anything else';
+
+CREATE FUNCTION ocean_enrich.to_integer(value jsonb) RETURNS integer
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE WHEN jsonb_typeof(value) = 'number'
+			AND value::numeric BETWEEN -2147483648 AND 2147483647
+			THEN value::numeric::integer END;
+	END;
+COMMENT ON FUNCTION ocean_enrich.to_integer(jsonb) IS
+	'a JSON number as integer; NULL for anything else';
+
+CREATE FUNCTION ocean_enrich.to_date(value jsonb) RETURNS date
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE WHEN value #>> '{}' ~ '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])'
+			AND substr(value #>> '{}', 1, 4) <> '0000'
+			AND substr(value #>> '{}', 9, 2)::integer <= date_part('day',
+				make_date(substr(value #>> '{}', 1, 4)::integer, substr(value #>> '{}', 6, 2)::integer, 1)
+				+ interval '1 month - 1 day')
+			THEN make_date(substr(value #>> '{}', 1, 4)::integer,
+				substr(value #>> '{}', 6, 2)::integer, substr(value #>> '{}', 9, 2)::integer) END;
+	END;
+COMMENT ON FUNCTION ocean_enrich.to_date(jsonb) IS
+	'a JSON string that begins with YYYY-MM-DD as date; NULL for anything else';
+
+CREATE TYPE ocean_person AS (
+	id                      text,
+	domain                  text,
+	name                    text,
+	first_name              text,
+	last_name               text,
+	country                 text,
+	state                   text,
+	location                text,
+	linkedin_url            text,
+	seniorities             text[],
+	departments             text[],
+	photo                   text,
+	job_title               text,
+	job_title_english       text,
+	current_job_description text,
+	experiences             jsonb,
+	summary                 text,
+	skills                  text[],
+	phone_numbers           text[],
+	phone_status            text,
+	email_address           text,
+	email_status            text,
+	headline                text,
+	inferred_emails         jsonb,
+	connections_count       integer,
+	followers_count         integer,
+	updated_at              text,
+	credits_used            numeric
+);
+COMMENT ON TYPE ocean_person IS 'an enriched person as columns';
+
+CREATE FUNCTION ocean_person(enriched jsonb) RETURNS ocean_person
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT ROW(
+			enriched ->> 'id',
+			enriched ->> 'domain',
+			enriched ->> 'name',
+			enriched ->> 'firstName',
+			enriched ->> 'lastName',
+			enriched ->> 'country',
+			enriched ->> 'state',
+			enriched ->> 'location',
+			enriched ->> 'linkedinUrl',
+			ocean_enrich.text_array(enriched -> 'seniorities'),
+			ocean_enrich.text_array(enriched -> 'departments'),
+			enriched ->> 'photo',
+			enriched ->> 'jobTitle',
+			enriched ->> 'jobTitleEnglish',
+			enriched ->> 'currentJobDescription',
+			nullif(enriched -> 'experiences', 'null'),
+			enriched ->> 'summary',
+			ocean_enrich.text_array(enriched -> 'skills'),
+			ocean_enrich.text_array(enriched #> '{phone,numbers}'),
+			enriched #>> '{phone,status}',
+			enriched #>> '{email,address}',
+			enriched #>> '{email,status}',
+			enriched ->> 'headline',
+			nullif(enriched -> 'inferredEmails', 'null'),
+			ocean_enrich.to_integer(enriched -> 'connectionsCount'),
+			ocean_enrich.to_integer(enriched -> 'followersCount'),
+			enriched ->> 'updatedAt',
+			CASE WHEN jsonb_typeof(enriched -> 'creditsUsed') = 'number'
+				THEN (enriched -> 'creditsUsed')::numeric END
+		)::ocean_person;
+	END;
+COMMENT ON FUNCTION ocean_person(jsonb) IS 'an enriched person as columns; what is missing is NULL';
+
+CREATE FUNCTION ocean_person_experiences(
+	enriched                    jsonb,
+	OUT ordinality              integer,
+	OUT date_from               date,
+	OUT date_to                 date,
+	OUT description             text,
+	OUT domain                  text,
+	OUT job_title               text,
+	OUT linkedin_company_handle text
+) RETURNS SETOF record
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 10
+	BEGIN ATOMIC
+		SELECT element.ordinality::integer,
+			ocean_enrich.to_date(element.value -> 'dateFrom'),
+			ocean_enrich.to_date(element.value -> 'dateTo'),
+			element.value ->> 'description',
+			element.value ->> 'domain',
+			element.value ->> 'jobTitle',
+			element.value ->> 'linkedinCompanyHandle'
+		FROM jsonb_array_elements(CASE WHEN jsonb_typeof(enriched -> 'experiences') = 'array'
+			THEN enriched -> 'experiences' END) WITH ORDINALITY AS element
+		ORDER BY element.ordinality;
+	END;
+COMMENT ON FUNCTION ocean_person_experiences(jsonb) IS
+	'the experiences of an enriched person as rows, in the order of the API';
+
+-- For administrators
+
+CREATE FUNCTION ocean_enrich.account() RETURNS text
+	AS 'MODULE_PATHNAME', 'ocean_enrich_account'
+	LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION ocean_enrich.account() IS
+	'the account that a call would be charged to now: a digest of API URL and token';
+
+CREATE FUNCTION ocean_enrich.in_flight(
+	OUT pid          integer,
+	OUT role         oid,
+	OUT state        text,
+	OUT call_id      bigint,
+	OUT submitted_at timestamptz
+) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ocean_enrich_in_flight'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION ocean_enrich.in_flight() IS
+	'what sessions of this database wait for now, from shared memory';
+
+CREATE VIEW ocean_enrich.calls_in_flight AS
+	SELECT f.pid, r.rolname AS role, f.state, f.call_id, f.submitted_at,
+		clock_timestamp() - f.submitted_at AS age
+	FROM ocean_enrich.in_flight() AS f LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = f.role;
+COMMENT ON VIEW ocean_enrich.calls_in_flight IS
+	'what sessions of this database wait for now, and for how long';
+
+CREATE VIEW ocean_enrich.calls_by_state AS
+	SELECT state, count(*) AS calls, coalesce(sum(credits), 0) AS credits,
+		min(requested_at) AS oldest, max(requested_at) AS newest
+	FROM ocean_enrich.call GROUP BY state;
+COMMENT ON VIEW ocean_enrich.calls_by_state IS 'how many calls are in each state, and what they cost';
+
+CREATE VIEW ocean_enrich.spending AS
+	SELECT (sent_at AT TIME ZONE 'UTC')::date AS day, role, account,
+		count(*) AS calls,
+		count(*) FILTER (WHERE state = 'answered') AS answered,
+		count(*) FILTER (WHERE state = 'refused') AS refused,
+		count(*) FILTER (WHERE state = 'failed') AS failed,
+		count(*) FILTER (WHERE state = 'unknown') AS unknown,
+		coalesce(sum(credits), 0) AS credits
+	FROM ocean_enrich.call WHERE sent_at IS NOT NULL
+	GROUP BY 1, 2, 3;
+COMMENT ON VIEW ocean_enrich.spending IS 'calls and credits per day (UTC), role and account';
+
+CREATE VIEW ocean_enrich.unknown_calls AS
+	SELECT call_id, role, account, status, detail, attempts, sent_at, answered_at,
+		clock_timestamp() - sent_at AS age, resolution, resolved_by, resolved_at
+	FROM ocean_enrich.call WHERE state = 'unknown';
+COMMENT ON VIEW ocean_enrich.unknown_calls IS
+	'requests that may have been paid without an answer; see ocean_enrich.resolve()';
+
+CREATE VIEW ocean_enrich.receipts WITH (security_barrier) AS
+	SELECT call_id, role, state, status, credits, attempts, requested_at, sent_at, answered_at
+	FROM ocean_enrich.call
+	WHERE pg_catalog.pg_has_role(role, 'MEMBER');
+COMMENT ON VIEW ocean_enrich.receipts IS
+	'the calls of the current role and of those it belongs to, without any person';
+
+CREATE VIEW ocean_enrich.limits AS
+	WITH setting AS (
+		SELECT current_setting('ocean_enrich.rate_limit')::numeric AS rate_limit,
+			current_setting('ocean_enrich.daily_limit')::numeric AS daily_limit,
+			current_setting('ocean_enrich.credit_limit')::numeric AS credit_limit,
+			current_setting('ocean_enrich.credits_per_call')::numeric AS credits_per_call,
+			current_setting('ocean_enrich.max_concurrency')::numeric AS max_concurrency,
+			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day
+	), usage AS (
+		SELECT c.account, s.*,
+			count(*) FILTER (WHERE c.state <> 'failed') AS day_calls,
+			coalesce(sum(coalesce(c.credits, s.credits_per_call))
+				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown')), 0) AS day_credits,
+			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
+			count(*) FILTER (WHERE c.state = 'sent') AS on_the_wire,
+			min(c.sent_at) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_start,
+			max(c.next_attempt_at) FILTER (WHERE c.status = 429 AND c.next_attempt_at > now()) AS paused_until
+		FROM setting AS s JOIN ocean_enrich.call AS c ON c.sent_at >= least(s.day, now() - interval '1 minute')
+		GROUP BY c.account, s.rate_limit, s.daily_limit, s.credit_limit, s.credits_per_call,
+			s.max_concurrency, s.day
+	)
+	SELECT u.account, l.name, nullif(l.allowed, 0) AS allowed, l.used,
+		CASE WHEN l.allowed > 0 THEN greatest(l.allowed - l.used, 0) END AS remaining,
+		l.frees_at, u.paused_until
+	FROM usage AS u CROSS JOIN LATERAL (VALUES
+		('max_concurrency', u.max_concurrency, u.on_the_wire, NULL::timestamptz),
+		('rate_limit', u.rate_limit, u.minute_calls, u.minute_start + interval '1 minute'),
+		('daily_limit', u.daily_limit, u.day_calls, u.day + interval '1 day'),
+		('credit_limit', u.credit_limit, u.day_credits, u.day + interval '1 day')
+	) AS l (name, allowed, used, frees_at);
+COMMENT ON VIEW ocean_enrich.limits IS
+	'for each account of today: the limits of the current settings and what is left of them';
+
+CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits numeric DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC
+		UPDATE ocean_enrich.call AS c
+		SET resolution = resolve.decision, credits = coalesce(resolve.credits, c.credits),
+			resolved_by = session_user, resolved_at = now()
+		WHERE c.call_id = resolve.call_id AND c.state = 'unknown'
+		RETURNING true;
+	END;
+COMMENT ON FUNCTION ocean_enrich.resolve(bigint, text, numeric) IS
+	'decides about a call whose outcome is unknown: ''pay again'' or ''give up''; with the credits it did cost, if that is known';
+
+-- It spends money and holds personal data, so nobody has it who was not given it.
+REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA ocean_enrich FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA ocean_enrich FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
+REVOKE ALL ON FUNCTION ocean_enrich_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ocean_try_enrich_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ocean_person_request FROM PUBLIC;
+REVOKE ALL ON FUNCTION ocean_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ocean_person_experiences(jsonb) FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_person FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich_result FROM PUBLIC;

@@ -1,0 +1,19 @@
+/*
+ * ocean_enrich.c
+ *		Where PostgreSQL meets the extension when it loads the library.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "server/settings.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	oe_settings_define();
+}

@@ -1,0 +1,128 @@
+/*
+ * channel.h
+ *		How a session hands a request to the worker of its database, and gets
+ *		the result back: slots in shared memory, waking, starting the worker.
+ *
+ * The channel carries bytes and knows nothing of what they mean.  Needs no
+ * shared_preload_libraries: whoever comes first makes the shared state.
+ */
+#ifndef OE_CHANNEL_H
+#define OE_CHANNEL_H
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+
+/* Requests of one database that are waiting or running at once. */
+#define OE_CHANNEL_SLOTS		2048
+
+/* Of those, what early submits never take: see oe_channel_submit(). */
+#define OE_CHANNEL_RESERVED		512
+
+/* A request under way.  Belongs to the session until it is released. */
+typedef int OeTicket;
+
+#define OE_NO_TICKET	(-1)
+
+/* ---- the session's side ---- */
+
+/*
+ * Hand "len" bytes to the worker.  A refusable submit returns OE_NO_TICKET
+ * rather than wait, and never takes the last OE_CHANNEL_RESERVED slots: a
+ * session that holds finished results and waits for a row lock must not keep
+ * the holder of that lock from its slot.  Any other submit waits for a slot.
+ *
+ * The ticket is released by oe_channel_wait() or oe_channel_cancel(), and at
+ * the end of the process at the latest; a caller that may be thrown out of
+ * between has to cancel in PG_CATCH or the like.
+ *
+ * Errors: 25006 on a standby, 53200 when shared memory is full.
+ */
+extern OeTicket oe_channel_submit(const char *bytes, Size len, bool refusable);
+
+/*
+ * Wait for the result, starting a worker when there is none.  The commit that
+ * recorded it is on disk when this returns.  Gives palloc'd bytes and releases
+ * the ticket; NULL when the worker died: the outcome is not known.  An error
+ * or a cancel leaves the ticket to the caller.
+ *
+ * Errors: 53000 when no worker could be started, 57014 and the like.
+ */
+extern char *oe_channel_wait(OeTicket ticket);
+
+/* Is the result there already? */
+extern bool oe_channel_is_done(OeTicket ticket);
+
+/*
+ * No longer interested.  What was not sent will not be sent; what was is
+ * recorded all the same.
+ */
+extern void oe_channel_cancel(OeTicket ticket);
+
+/* What is under way in this database, for a view. */
+typedef enum OeSlotState
+{
+	OE_SLOT_FREE,
+	OE_SLOT_FILLING,			/* the session writes it */
+	OE_SLOT_SUBMITTED,			/* not sent yet; both may take it */
+	OE_SLOT_CANCELLED,			/* given up before it was sent; the worker frees */
+	OE_SLOT_RUNNING,			/* sent, or about to be: the worker's */
+	OE_SLOT_ABANDONED,			/* given up after it was sent; the worker frees */
+	OE_SLOT_DONE,				/* the result is there; the session's */
+} OeSlotState;
+
+typedef struct OeSlotInfo
+{
+	OeSlotState state;
+	int			pid;
+	Oid			role;
+	TimestampTz submitted_at;
+	int64		call_id;		/* 0: not recorded yet */
+} OeSlotInfo;
+
+/* Fills at most "max" entries, returns how many. */
+extern int	oe_channel_inspect(OeSlotInfo *infos, int max);
+
+/* ---- the worker's side ---- */
+
+/*
+ * Become the worker of this database.  False when there is one already: then
+ * leave.  Registers what has to happen when the process ends.
+ */
+extern bool oe_channel_serve(void);
+
+/* Stop serving, unless something was submitted meanwhile; false: go on. */
+extern bool oe_channel_retire(void);
+
+/*
+ * Submitted requests, oldest first; each is returned once.  "slots" has room for
+ * OE_CHANNEL_SLOTS.
+ */
+extern int	oe_channel_take(int *slots);
+
+/* Was a taken one given up meanwhile?  Then it is freed and forgotten. */
+extern bool oe_channel_drop_if_cancelled(int slot);
+
+/* The bytes of a taken request; they stay until the slot is finished. */
+extern const char *oe_channel_request(int slot, Size *len);
+
+/* It is going to be sent.  False: it was cancelled, and is freed now. */
+extern bool oe_channel_begin(int slot);
+
+/* Its row in the ledger, for oe_channel_inspect(). */
+extern void oe_channel_set_call_id(int slot, int64 call_id);
+
+/* Is somebody still waiting for it? */
+extern bool oe_channel_is_wanted(int slot);
+
+/*
+ * Hand the result over and wake the session; "lsn" is the end of the commit
+ * that recorded it.  Frees the slot when nobody waits any more.  For a slot
+ * that is submitted or running.
+ */
+extern void oe_channel_finish(int slot, const char *bytes, Size len,
+							  XLogRecPtr lsn);
+
+/* Give a taken but unsent request back, for the next worker. */
+extern void oe_channel_give_back(int slot);
+
+#endif							/* OE_CHANNEL_H */

@@ -1,0 +1,428 @@
+/*
+ * functions.c
+ *		The SQL-callable functions: one call, as an error or as a value; the
+ *		request builder; what is in flight.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "core/request.h"
+#include "server/channel.h"
+#include "server/errors.h"
+#include "server/functions.h"
+#include "server/message.h"
+#include "server/settings.h"
+
+PG_FUNCTION_INFO_V1(ocean_enrich_person);
+PG_FUNCTION_INFO_V1(ocean_try_enrich_person);
+PG_FUNCTION_INFO_V1(ocean_person_request);
+PG_FUNCTION_INFO_V1(ocean_enrich_in_flight);
+PG_FUNCTION_INFO_V1(ocean_enrich_account);
+
+/* ----------------------------------------------------------------
+ * One call
+ * ---------------------------------------------------------------- */
+
+/* A request that asks for nothing is sent all the same; but the user may have
+ * meant it. */
+static void
+warn_not_asked(const OeRequest *request)
+{
+	if (request->emails_not_asked)
+		ereport(WARNING,
+				errmsg("\"revealEmails\" has a \"webhookUrl\" but asks for nothing"),
+				errhint("Add \"includeEmails\": true."));
+	if (request->phones_not_asked)
+		ereport(WARNING,
+				errmsg("\"revealPhones\" has a \"webhookUrl\" but asks for nothing"),
+				errhint("Add \"includePhones\": true."));
+}
+
+/* Errors of the core are UTF-8; a key that is quoted in one need not be ASCII. */
+static void
+convert_error(OeError *error)
+{
+	OeResult	converted = {0};
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return;
+	converted.message = error->message ? oe_utf8_to_message(error->message) : NULL;
+	converted.detail = error->detail ? oe_utf8_to_message(error->detail) : NULL;
+	converted.hint = error->hint ? oe_utf8_to_message(error->hint) : NULL;
+	if (converted.message)
+		oe_error_set(error, error->code, "%s", converted.message);
+	if (converted.detail)
+		oe_error_detail(error, "%s", converted.detail);
+	if (converted.hint)
+		oe_error_hint(error, "%s", converted.hint);
+}
+
+/* The body to send, checked and normalised, palloc'd; raises what is wrong. */
+static char *
+request_body(Jsonb *jsonb)
+{
+	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	OeRequest	request = {0};
+	OeError		error = {0};
+	char	   *body;
+
+	if (oe_request_parse(utf8, strlen(utf8),
+						 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
+						 &request, &error) != OE_OK)
+	{
+		convert_error(&error);
+		oe_ereport(ERROR, &error);
+	}
+	body = palloc_extended(request.body_len + 1, MCXT_ALLOC_NO_OOM);
+	if (body)
+		memcpy(body, request.body, request.body_len + 1);
+	oe_request_free(&request);
+	if (!body)
+		ereport(ERROR,
+				errcode(ERRCODE_OUT_OF_MEMORY),
+				errmsg("out of memory"));
+	warn_not_asked(&request);
+	return body;
+}
+
+static char *
+pack_call(Jsonb *jsonb, Size *len)
+{
+	OeCall		call = {0};
+	char	   *packed;
+
+	call.body = request_body(jsonb);
+	oe_sha256(call.body, strlen(call.body), call.fingerprint);
+	strlcpy(call.role, GetUserNameFromId(GetUserId(), false), sizeof(call.role));
+	oe_settings_fill(&call);
+	packed = oe_call_pack(&call, len);
+	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
+	return packed;
+}
+
+/* Ask the worker and wait.  The result's strings are palloc'd. */
+static void
+call_api(Jsonb *jsonb, OeResult *result)
+{
+	Size		len;
+	char	   *packed = pack_call(jsonb, &len);
+	char	   *volatile bytes = NULL;
+	OeTicket	ticket = oe_channel_submit(packed, len, false);
+
+	explicit_bzero(packed, len);
+	PG_TRY();
+	{
+		bytes = oe_channel_wait(ticket);
+	}
+	PG_CATCH();
+	{
+		oe_channel_cancel(ticket);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (bytes)
+	{
+		oe_result_unpack(bytes, result);
+		return;
+	}
+	memset(result, 0, sizeof(*result));
+	result->code = OE_OUTCOME_UNKNOWN;
+	result->message = "the ocean_enrich worker ended before the answer came";
+	result->detail = "The request may have been paid.";
+	result->hint = "View ocean_enrich.unknown_calls lists it; "
+		"ocean_enrich.resolve() allows to send it again.";
+}
+
+static Datum
+person_datum(const OeResult *result)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(result->person));
+}
+
+Datum
+ocean_enrich_person(PG_FUNCTION_ARGS)
+{
+	OeResult	result;
+
+	call_api(PG_GETARG_JSONB_P(0), &result);
+	if (result.code == OE_OK)
+		PG_RETURN_DATUM(person_datum(&result));
+	if (result.code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL)
+		PG_RETURN_NULL();
+	ereport(ERROR,
+			errcode(oe_sqlstate(result.code)),
+			errmsg_internal("%s", result.message),
+			result.detail ? errdetail_internal("%s", result.detail) : 0,
+			result.hint ? errhint("%s", result.hint) : 0);
+}
+
+/* Columns of ocean_enrich_result. */
+enum
+{
+	R_PERSON,
+	R_STATUS,
+	R_ERROR_CODE,
+	R_ERROR_MESSAGE,
+	R_CREDITS,
+	R_REUSED,
+	R_CALL_ID,
+	R_COUNT
+};
+
+Datum
+ocean_try_enrich_person(PG_FUNCTION_ARGS)
+{
+	OeResult	result;
+	TupleDesc	tupdesc;
+	Datum		values[R_COUNT] = {0};
+	bool		nulls[R_COUNT] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+
+	call_api(PG_GETARG_JSONB_P(0), &result);
+	nulls[R_PERSON] = result.person == NULL;
+	if (result.person)
+		values[R_PERSON] = person_datum(&result);
+	nulls[R_STATUS] = result.status == 0;
+	values[R_STATUS] = Int32GetDatum(result.status);
+	nulls[R_ERROR_CODE] = nulls[R_ERROR_MESSAGE] = result.code == OE_OK;
+	if (result.code != OE_OK)
+	{
+		values[R_ERROR_CODE] =
+			CStringGetTextDatum(unpack_sql_state(oe_sqlstate(result.code)));
+		values[R_ERROR_MESSAGE] = CStringGetTextDatum(result.message);
+	}
+	values[R_CREDITS] = DirectFunctionCall3(numeric_in,
+											CStringGetDatum(result.credits ? result.credits : "0"),
+											ObjectIdGetDatum(InvalidOid),
+											Int32GetDatum(-1));
+	nulls[R_CREDITS] = result.code == OE_OUTCOME_UNKNOWN && !result.reused;
+	values[R_REUSED] = BoolGetDatum(result.reused);
+	nulls[R_CALL_ID] = result.call_id == 0;
+	values[R_CALL_ID] = Int64GetDatum(result.call_id);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+}
+
+/* ----------------------------------------------------------------
+ * The request builder
+ * ---------------------------------------------------------------- */
+
+/* The arguments of ocean_person_request(), in its order. */
+typedef struct RequestArgument
+{
+	const char *object;
+	const char *key;
+	bool		identifies;		/* alone enough to look somebody up */
+	bool		is_flag;		/* boolean */
+} RequestArgument;
+
+static const RequestArgument request_arguments[] = {
+	{"person", "id", true, false},
+	{"person", "name", true, false},
+	{"person", "firstName", true, false},
+	{"person", "lastName", true, false},
+	{"person", "jobTitle", false, false},
+	{"person", "email", true, false},
+	{"person", "phone", true, false},
+	{"person", "facebook", true, false},
+	{"person", "twitter", true, false},
+	{"person", "linkedin", true, false},
+	{"person", "country", false, false},
+	{"company", "name", false, false},
+	{"company", "registrationNumber", false, false},
+	{"company", "email", false, false},
+	{"company", "phone", false, false},
+	{"company", "countryCode", false, false},
+	{"company", "state", false, false},
+	{"company", "city", false, false},
+	{"company", "streetAddress", false, false},
+	{"company", "postalCode", false, false},
+	{"company", "address", false, false},
+	{"company", "facebook", false, false},
+	{"company", "twitter", false, false},
+	{"company", "linkedin", false, false},
+	{"company", "instagram", false, false},
+	{"company", "xing", false, false},
+	{"company", "domain", false, false},
+	{"company", "youtube", false, false},
+	{"revealEmails", "includeEmails", false, true},
+	{"revealEmails", "webhookUrl", false, false},
+	{"revealPhones", "includePhones", false, true},
+	{"revealPhones", "webhookUrl", false, false},
+};
+
+/* Blank columns count as missing: that is how a CSV file says NULL. */
+static bool
+is_blank(text *value)
+{
+	const char *bytes = VARDATA_ANY(value);
+	int			len = VARSIZE_ANY_EXHDR(value);
+
+	for (int i = 0; i < len; i++)
+	{
+		if (!strchr(" \t\r\n", bytes[i]) || bytes[i] == '\0')
+			return false;
+	}
+	return true;
+}
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token,
+			const char *bytes, int len)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, bytes);
+	value.val.string.len = len;
+	(void) pushJsonbValue(state, token, &value);
+}
+
+static void
+push_argument(JsonbParseState **state, const RequestArgument *argument,
+			  Datum datum)
+{
+	push_string(state, WJB_KEY, argument->key, strlen(argument->key));
+	if (argument->is_flag)
+	{
+		JsonbValue	flag;
+
+		flag.type = jbvBool;
+		flag.val.boolean = DatumGetBool(datum);
+		(void) pushJsonbValue(state, WJB_VALUE, &flag);
+	}
+	else
+	{
+		text	   *value = DatumGetTextPP(datum);
+
+		push_string(state, WJB_VALUE, VARDATA_ANY(value),
+					VARSIZE_ANY_EXHDR(value));
+	}
+}
+
+static bool
+has_argument(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		return false;
+	return request_arguments[arg].is_flag || !is_blank(PG_GETARG_TEXT_PP(arg));
+}
+
+static bool
+identifies_somebody(FunctionCallInfo fcinfo)
+{
+	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
+	{
+		if (request_arguments[arg].identifies && has_argument(fcinfo, arg))
+			return true;
+	}
+	return false;
+}
+
+Datum
+ocean_person_request(PG_FUNCTION_ARGS)
+{
+	JsonbParseState *state = NULL;
+	const char *object = NULL;
+	JsonbValue *request;
+
+	if (PG_NARGS() != lengthof(request_arguments))
+		elog(ERROR, "ocean_person_request has %d arguments, not %d",
+			 PG_NARGS(), (int) lengthof(request_arguments));
+	if (!identifies_somebody(fcinfo))
+		PG_RETURN_NULL();
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
+	{
+		const RequestArgument *argument = &request_arguments[arg];
+
+		if (!has_argument(fcinfo, arg))
+			continue;
+		if (!object || strcmp(object, argument->object) != 0)
+		{
+			if (object)
+				(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+			object = argument->object;
+			push_string(&state, WJB_KEY, object, strlen(object));
+			(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		}
+		push_argument(&state, argument, PG_GETARG_DATUM(arg));
+	}
+	(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	request = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	PG_RETURN_JSONB_P(JsonbValueToJsonb(request));
+}
+
+/* ----------------------------------------------------------------
+ * For administrators
+ * ---------------------------------------------------------------- */
+
+static const char *
+state_name(OeSlotState state)
+{
+	switch (state)
+	{
+		case OE_SLOT_SUBMITTED:
+			return "waiting";
+		case OE_SLOT_RUNNING:
+			return "on the wire";
+		case OE_SLOT_ABANDONED:
+			return "abandoned";
+		case OE_SLOT_CANCELLED:
+			return "cancelled";
+		case OE_SLOT_DONE:
+			return "done";
+		case OE_SLOT_FREE:
+		case OE_SLOT_FILLING:
+			break;
+	}
+	return "unknown";
+}
+
+Datum
+ocean_enrich_in_flight(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	OeSlotInfo *infos = palloc(sizeof(OeSlotInfo) * OE_CHANNEL_SLOTS);
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	count = oe_channel_inspect(infos, OE_CHANNEL_SLOTS);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[5];
+		bool		nulls[5] = {0};
+
+		values[0] = Int32GetDatum(infos[i].pid);
+		values[1] = ObjectIdGetDatum(infos[i].role);
+		values[2] = CStringGetTextDatum(state_name(infos[i].state));
+		values[3] = Int64GetDatum(infos[i].call_id);
+		nulls[3] = infos[i].call_id == 0;
+		values[4] = TimestampTzGetDatum(infos[i].submitted_at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+Datum
+ocean_enrich_account(PG_FUNCTION_ARGS)
+{
+	OeCall		call = {0};
+
+	oe_settings_fill(&call);
+	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
+	PG_RETURN_TEXT_P(cstring_to_text(call.account));
+}

@@ -1,0 +1,105 @@
+/*
+ * ledger.h
+ *		The table ocean_enrich.call: one row for every request that was sent.
+ *
+ * Only the worker writes it.  Everything between oe_ledger_begin() and
+ * oe_ledger_commit() is one transaction, run with the rights of the table's
+ * owner and no others.  Any function may raise an error; then
+ * oe_ledger_abort() has to follow.  The caller's memory context stays current
+ * throughout, and what a function gives is allocated in it.
+ */
+#ifndef OE_LEDGER_H
+#define OE_LEDGER_H
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+
+#include "core/policy.h"
+
+typedef enum OeLedgerAccess
+{
+	OE_LEDGER_READY,			/* a transaction is open */
+	OE_LEDGER_BUSY,				/* somebody holds a strong lock: try again */
+	OE_LEDGER_GONE,				/* the extension was dropped */
+} OeLedgerAccess;
+
+extern OeLedgerAccess oe_ledger_begin(void);
+
+/* Commits without waiting for the disk; returns the end of the commit record. */
+extern XLogRecPtr oe_ledger_commit(void);
+extern void oe_ledger_abort(void);
+
+/* The states that a row is in; "queued" and "cancelled" are the queue's. */
+typedef enum OeLedgerState
+{
+	OE_LEDGER_SENT,
+	OE_LEDGER_ANSWERED,
+	OE_LEDGER_REFUSED,
+	OE_LEDGER_FAILED,
+	OE_LEDGER_UNKNOWN,
+} OeLedgerState;
+
+/* A row to be written.  Strings in the server's encoding; NULL, 0: NULL. */
+typedef struct OeLedgerRow
+{
+	int64		call_id;		/* 0: not written yet */
+	OeLedgerState state;
+	const char *role;
+	const char *account;
+	const uint8 *fingerprint;
+	const char *request;		/* JSON text */
+	int			status;
+	const char *detail;
+	const char *person;			/* JSON text; an error if it is no jsonb */
+	const char *raw;			/* the body, if it is no jsonb */
+	Size		raw_len;
+	bool		raw_truncated;
+	const char *credits;		/* decimal text */
+	int			attempts;
+	TimestampTz requested_at;
+	TimestampTz sent_at;
+	TimestampTz answered_at;
+	TimestampTz next_attempt_at;
+} OeLedgerRow;
+
+/*
+ * Write the row: a new one gets its call_id, a known one is updated, and one
+ * that somebody deleted meanwhile is written anew, since it stands for money.
+ */
+extern void oe_ledger_write(OeLedgerRow *row);
+
+/* An earlier equal request that answers this one. */
+typedef struct OeLedgerHit
+{
+	int64		call_id;
+	OeLedgerState state;		/* answered, refused (404) or unknown */
+	int			status;
+	char	   *detail;			/* palloc'd, or NULL */
+	char	   *person;			/* likewise; NULL: see "detail" */
+} OeLedgerHit;
+
+/*
+ * What was answered 200 or 404 after "since", or else a request whose outcome
+ * nobody knows and which nobody has allowed to be paid again, however old.
+ */
+extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
+						   TimestampTz since, OeLedgerHit *hit);
+
+/* Rows still "sent" from an earlier life become "unknown". */
+extern uint64 oe_ledger_reconcile(void);
+
+/* What an account has used, for the limits after a restart. */
+typedef struct OeLedgerUsage
+{
+	int64		requests_today;
+	OeCredits	credits_today;
+	int64		unknown_today;	/* each may have cost something */
+	TimestampTz paused_until;	/* 0: not paused */
+	TimestampTz *sent;			/* of the last minute, oldest first */
+	int			sent_count;
+} OeLedgerUsage;
+
+extern void oe_ledger_usage(const char *account, TimestampTz day_start,
+							TimestampTz minute_start, OeLedgerUsage *usage);
+
+#endif							/* OE_LEDGER_H */

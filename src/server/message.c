@@ -1,0 +1,138 @@
+/*
+ * message.c
+ *		Requests and results as bytes that fit into shared memory.
+ *
+ * The fixed part goes as the struct itself, since both sides are the same
+ * library; the strings follow it in the order in which unpacking reads them,
+ * each as a byte that says whether there is one, and its NUL-terminated text.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+
+#include "server/message.h"
+
+static void
+pack_string(StringInfo buf, const char *string)
+{
+	appendStringInfoCharMacro(buf, string ? 1 : 0);
+	if (string)
+		appendBinaryStringInfo(buf, string, strlen(string) + 1);
+}
+
+static const char *
+unpack_string(const char **bytes)
+{
+	const char *string = *bytes + 1;
+
+	if ((*bytes)[0] == 0)
+	{
+		*bytes += 1;
+		return NULL;
+	}
+	*bytes = string + strlen(string) + 1;
+	return string;
+}
+
+char *
+oe_call_pack(const OeCall *call, Size *len)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendBinaryStringInfo(&buf, (const char *) call, sizeof(*call));
+	pack_string(&buf, call->url);
+	pack_string(&buf, call->token);
+	pack_string(&buf, call->ca_file);
+	pack_string(&buf, call->proxy);
+	pack_string(&buf, call->body);
+	*len = buf.len;
+	return buf.data;
+}
+
+void
+oe_call_unpack(const char *bytes, OeCall *call)
+{
+	memcpy(call, bytes, sizeof(*call));
+	bytes += sizeof(*call);
+	call->url = unpack_string(&bytes);
+	call->token = unpack_string(&bytes);
+	call->ca_file = unpack_string(&bytes);
+	call->proxy = unpack_string(&bytes);
+	call->body = unpack_string(&bytes);
+}
+
+char *
+oe_result_pack(const OeResult *result, Size *len)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendBinaryStringInfo(&buf, (const char *) result, sizeof(*result));
+	pack_string(&buf, result->credits);
+	pack_string(&buf, result->person);
+	pack_string(&buf, result->message);
+	pack_string(&buf, result->detail);
+	pack_string(&buf, result->hint);
+	*len = buf.len;
+	return buf.data;
+}
+
+void
+oe_result_unpack(const char *bytes, OeResult *result)
+{
+	memcpy(result, bytes, sizeof(*result));
+	bytes += sizeof(*result);
+	result->credits = unpack_string(&bytes);
+	result->person = unpack_string(&bytes);
+	result->message = unpack_string(&bytes);
+	result->detail = unpack_string(&bytes);
+	result->hint = unpack_string(&bytes);
+}
+
+char *
+oe_utf8_to_server(const char *utf8, Size len)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			proc;
+	Size		space;
+	char	   *server;
+
+	if (!pg_verify_mbstr(PG_UTF8, utf8, len, true))
+		return NULL;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pnstrdup(utf8, len);
+
+	proc = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(proc))
+		return NULL;
+	space = len * MAX_CONVERSION_GROWTH + 1;
+	server = palloc_extended(space, MCXT_ALLOC_HUGE);
+	if (pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding,
+									  (unsigned char *) unconstify(char *, utf8),
+									  len, (unsigned char *) server, space,
+									  true) != (int) len)
+	{
+		pfree(server);
+		return NULL;
+	}
+	return server;
+}
+
+char *
+oe_utf8_to_message(const char *utf8)
+{
+	char	   *message = oe_utf8_to_server(utf8, strlen(utf8));
+
+	if (message)
+		return message;
+	message = pstrdup(utf8);
+	for (char *c = message; *c; c++)
+	{
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	}
+	return message;
+}

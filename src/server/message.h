@@ -1,0 +1,68 @@
+/*
+ * message.h
+ *		What a session and the worker say to each other, as one run of bytes.
+ *
+ * Every setting that concerns one request is read in the session that asks and
+ * travels with it, so SET, ALTER ROLE and ALTER DATABASE work as they do
+ * everywhere in PostgreSQL, and the worker needs no settings of its own for it.
+ */
+#ifndef OE_MESSAGE_H
+#define OE_MESSAGE_H
+
+#include "core/error.h"
+#include "core/policy.h"
+
+#define OE_FINGERPRINT_BYTES	32	/* SHA-256 */
+#define OE_ACCOUNT_CHARS		16	/* hexadecimal digits */
+
+/* A request.  Strings are in the server's encoding but "body", which is UTF-8. */
+typedef struct OeCall
+{
+	char		role[NAMEDATALEN];
+	char		account[OE_ACCOUNT_CHARS + 1];
+	uint8		fingerprint[OE_FINGERPRINT_BYTES];
+	int64		reuse_for_us;	/* 0: answers are not reused */
+	OeLimits	limits;
+	int			connect_timeout_ms;
+	int			request_timeout_ms;
+	bool		token_in_query;
+	const char *url;
+	const char *token;
+	const char *ca_file;		/* or NULL */
+	const char *proxy;			/* or NULL */
+	const char *body;			/* the normalised request */
+} OeCall;
+
+/* What became of it.  Strings are in the server's encoding, or NULL. */
+typedef struct OeResult
+{
+	OeCode		code;			/* OE_OK: there is a person */
+	int			status;			/* HTTP status; 0: none came */
+	bool		reused;			/* from the ledger, or from an equal request in
+								 * flight: this call cost nothing */
+	int64		call_id;		/* row of the ledger; 0: none was written */
+	const char *credits;		/* decimal text */
+	const char *person;			/* JSON text */
+	const char *message;
+	const char *detail;
+	const char *hint;
+} OeResult;
+
+/* Both allocate in the current memory context. */
+extern char *oe_call_pack(const OeCall *call, Size *len);
+extern char *oe_result_pack(const OeResult *result, Size *len);
+
+/* The strings point into "bytes", which has to live as long. */
+extern void oe_call_unpack(const char *bytes, OeCall *call);
+extern void oe_result_unpack(const char *bytes, OeResult *result);
+
+/*
+ * UTF-8 into the server's encoding, palloc'd.  NULL when it is no valid UTF-8
+ * or has a character that the server's encoding lacks.
+ */
+extern char *oe_utf8_to_server(const char *utf8, Size len);
+
+/* The same for a message: what cannot be converted becomes "?". */
+extern char *oe_utf8_to_message(const char *utf8);
+
+#endif							/* OE_MESSAGE_H */

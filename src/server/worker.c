@@ -1,0 +1,1225 @@
+/*
+ * worker.c
+ *		The loop: takes requests from the channel, answers them from the ledger
+ *		or sends them, records what came, and only then hands it over.
+ *
+ * A request that is new becomes a job; an equal one joins it.  A job's life:
+ *
+ *	ARRIVED		not looked up in the ledger yet
+ *	WAITING		not answered there; waits for the limits, or for its next try
+ *	SENDING		admitted; its row is being written
+ *	ON_WIRE		with libcurl
+ *	ENDED		answer or failure is here; its row is being written
+ *	SETTLED		the result is there, for whoever asked
+ *
+ * All that one turn of the loop has to write goes into one transaction.  If
+ * that fails, each job is tried alone, so that one bad answer harms no other.
+ * No transaction is open while the loop waits for the network.
+ *
+ * Memory: jobs and accounts live in worker_mcxt, all else in turn_mcxt, which
+ * is reset with each turn.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "common/pg_prng.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "core/http.h"
+#include "core/policy.h"
+#include "server/channel.h"
+#include "server/compat.h"
+#include "server/ledger.h"
+#include "server/message.h"
+#include "server/settings.h"
+#include "server/verdict.h"
+#include "server/worker.h"
+
+/* New requests that one transaction looks up, so that answers pass between. */
+#define GROUP_ARRIVALS_MAX		256
+
+/* How often to look again while the ledger is locked by somebody. */
+#define LEDGER_BUSY_RETRY_MS	20
+
+/* How often to look whether the database is about to be dropped. */
+#define DATABASE_IN_USE_CHECK_MS	250
+
+/* How often to look for requests that were given up while they wait. */
+#define CANCELLED_CHECK_MS		100
+
+typedef enum JobPhase
+{
+	JOB_ARRIVED,
+	JOB_WAITING,
+	JOB_SENDING,
+	JOB_ON_WIRE,
+	JOB_ENDED,
+	JOB_SETTLED,
+} JobPhase;
+
+/* Two requests are equal if the same account is charged for the same body. */
+typedef struct JobKey
+{
+	char		account[OE_ACCOUNT_CHARS];
+	uint8		fingerprint[OE_FINGERPRINT_BYTES];
+} JobKey;
+
+typedef struct AccountEntry
+{
+	char		name[OE_ACCOUNT_CHARS];
+	OeAccount  *account;
+	uint64		full_in_turn;	/* admits no more in this turn ... */
+	OeLimits	full_limits;	/* ... under these limits */
+} AccountEntry;
+
+typedef struct Job
+{
+	dlist_node	node;			/* in "arrived", "waiting" or "ended" */
+	JobPhase	phase;
+	JobPhase	phase_before;	/* this turn's transaction */
+	List	   *slots;			/* whoever asked; the first one pays */
+	bool		begun;			/* its slots are running, not submitted */
+	AccountEntry *account;
+	char	   *bytes;			/* what "call" points into */
+	Size		bytes_len;
+	OeCall		call;
+	TimestampTz requested_at;
+	TimestampTz sent_at;
+	TimestampTz not_before;
+	int			tries;
+	int64		call_id;
+	OeHttpReply *reply;
+	bool		keep_raw;		/* jsonb refused the person */
+	OeOutcome	outcome;
+	OeCredits	cost;
+	char	   *result;			/* packed, for the one who pays ... */
+	Size		result_len;
+	char	   *joined_result;	/* ... and for those who joined */
+	Size		joined_len;
+} Job;
+
+typedef struct JobEntry
+{
+	JobKey		key;
+	Job		   *job;
+} JobEntry;
+
+static MemoryContext worker_mcxt;
+static MemoryContext turn_mcxt;
+static OeHttp *http;
+static HTAB *jobs;
+static HTAB *accounts;
+static dlist_head arrived = DLIST_STATIC_INIT(arrived);
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+static dlist_head ended = DLIST_STATIC_INIT(ended);
+static int	reserved_fds;
+static uint64 turn_number;
+static TimestampTz cancelled_checked_at;
+static TimestampTz wake_at;		/* when a waiting job may go; 0: none */
+static bool room_was_made;		/* requests ended: others may go at once */
+static bool ledger_is_busy;
+static bool ledger_is_gone;
+
+/* ----------------------------------------------------------------
+ * Jobs
+ * ---------------------------------------------------------------- */
+
+static void
+fill_key(JobKey *key, const OeCall *call)
+{
+	memcpy(key->account, call->account, OE_ACCOUNT_CHARS);
+	memcpy(key->fingerprint, call->fingerprint, OE_FINGERPRINT_BYTES);
+}
+
+static HTAB *
+create_table(const char *name, Size keysize, Size entrysize)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = keysize;
+	ctl.entrysize = entrysize;
+	ctl.hcxt = worker_mcxt;
+	return hash_create(name, 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static Job *
+new_job(int slot)
+{
+	Size		len;
+	const char *bytes = oe_channel_request(slot, &len);
+	Job		   *job = MemoryContextAllocZero(worker_mcxt, sizeof(Job));
+
+	job->bytes = MemoryContextAlloc(worker_mcxt, len);
+	memcpy(job->bytes, bytes, len);
+	job->bytes_len = len;
+	oe_call_unpack(job->bytes, &job->call);
+	job->requested_at = GetCurrentTimestamp();
+	return job;
+}
+
+static void
+forget_result(Job *job)
+{
+	if (!job->result)
+		return;
+	pfree(job->result);
+	pfree(job->joined_result);
+	job->result = NULL;
+	job->joined_result = NULL;
+}
+
+static void
+free_job(Job *job)
+{
+	JobKey		key;
+
+	fill_key(&key, &job->call);
+	(void) hash_search(jobs, &key, HASH_REMOVE, NULL);
+	oe_http_reply_free(job->reply);
+	forget_result(job);
+	explicit_bzero(job->bytes, job->bytes_len); /* the token is in it */
+	pfree(job->bytes);
+	list_free(job->slots);
+	pfree(job);
+}
+
+static dlist_head *
+list_of_phase(JobPhase phase)
+{
+	switch (phase)
+	{
+		case JOB_ARRIVED:
+			return &arrived;
+		case JOB_WAITING:
+			return &waiting;
+		case JOB_ENDED:
+			return &ended;
+		case JOB_SENDING:
+		case JOB_ON_WIRE:
+		case JOB_SETTLED:
+			break;
+	}
+	elog(ERROR, "unexpected phase of a job: %d", (int) phase);
+}
+
+static void
+move_job(Job *job, JobPhase phase)
+{
+	job->phase = phase;
+	dlist_push_tail(list_of_phase(phase), &job->node);
+}
+
+/* A request from the channel becomes a job, or joins one. */
+static void
+accept_request(int slot)
+{
+	OeCall		call;
+	JobKey		key;
+	JobEntry   *entry;
+	bool		found;
+	Size		len;
+	MemoryContext old;
+
+	if (oe_channel_drop_if_cancelled(slot))
+		return;
+	oe_call_unpack(oe_channel_request(slot, &len), &call);
+	fill_key(&key, &call);
+	entry = hash_search(jobs, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		entry->job = new_job(slot);
+		move_job(entry->job, JOB_ARRIVED);
+	}
+
+	/* What is on its way already is beyond cancelling before it was sent. */
+	if (entry->job->begun)
+	{
+		if (!oe_channel_begin(slot))
+			return;
+		oe_channel_set_call_id(slot, entry->job->call_id);
+	}
+	old = MemoryContextSwitchTo(worker_mcxt);
+	entry->job->slots = lappend_int(entry->job->slots, slot);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+accept_requests(void)
+{
+	static int	slots[OE_CHANNEL_SLOTS];
+	int			count = oe_channel_take(slots);
+
+	for (int i = 0; i < count; i++)
+		accept_request(slots[i]);
+}
+
+/* The libcurl side is done with these. */
+static void
+collect_replies(void)
+{
+	OeHttpReply *reply;
+
+	oe_http_run(http);
+	while ((reply = oe_http_next_reply(http)) != NULL)
+	{
+		Job		   *job = reply->tag;
+
+		job->reply = reply;
+		move_job(job, JOB_ENDED);
+	}
+}
+
+static bool
+is_wanted(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->slots)
+	{
+		if (oe_channel_is_wanted(lfirst_int(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* Hand the result, if any, to everybody who asked, and forget the job. */
+static void
+deliver(Job *job, XLogRecPtr lsn)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->slots)
+	{
+		if (foreach_current_index(lc) == 0)
+			oe_channel_finish(lfirst_int(lc), job->result, job->result_len, lsn);
+		else
+			oe_channel_finish(lfirst_int(lc), job->joined_result,
+							  job->joined_len, lsn);
+	}
+	free_job(job);
+}
+
+static void
+settle_with(Job *job, OeResult *result)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker_mcxt);
+
+	forget_result(job);
+	result->call_id = result->call_id ? result->call_id : job->call_id;
+	job->result = oe_result_pack(result, &job->result_len);
+	result->reused = true;
+	result->credits = "0";
+	job->joined_result = oe_result_pack(result, &job->joined_len);
+	job->phase = JOB_SETTLED;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+settle_with_error(Job *job, OeError *error)
+{
+	OeResult	result = {0};
+
+	oe_result_from_error(error, &result);
+	result.credits = "0";
+	settle_with(job, &result);
+}
+
+/* Nothing was sent, because it could not be recorded before. */
+static void
+settle_not_recorded(Job *job, const char *reason)
+{
+	OeError		error = {0};
+
+	oe_error_set(&error, OE_NOT_RECORDED,
+				 "could not record the request in ocean_enrich.call");
+	oe_error_detail(&error, "Nothing was sent: %s.", reason);
+	settle_with_error(job, &error);
+}
+
+/* ----------------------------------------------------------------
+ * Accounts and admission
+ * ---------------------------------------------------------------- */
+
+static TimestampTz
+utc_day_start(TimestampTz now)
+{
+	return now - now % USECS_PER_DAY;
+}
+
+static void
+out_of_memory(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OUT_OF_MEMORY),
+			errmsg("out of memory"));
+}
+
+/* What the ledger knows of an account that this worker meets anew. */
+static void
+restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
+{
+	OeLedgerUsage usage;
+	OeCredits	reserved;
+
+	oe_ledger_usage(call->account, utc_day_start(now), now - USECS_PER_MINUTE,
+					&usage);
+
+	/* Bounded, so that the product cannot overflow. */
+	reserved = Min(usage.unknown_today, 1000000) *
+		Min(call->limits.credits_per_call, OE_CREDITS_ONE * 1000000);
+	oe_account_restore_day(account, now, usage.requests_today,
+						   Min(usage.credits_today, OE_CREDITS_MAX) + reserved);
+	for (int i = 0; i < usage.sent_count; i++)
+	{
+		if (!oe_account_restore_sent(account, usage.sent[i]))
+			out_of_memory();
+	}
+	if (usage.paused_until > now)
+		oe_account_pause(account, usage.paused_until);
+}
+
+/* Needs an open transaction when the account is new. */
+static AccountEntry *
+find_account(const OeCall *call, TimestampTz now)
+{
+	AccountEntry *entry;
+	OeAccount  *account;
+
+	entry = hash_search(accounts, call->account, HASH_FIND, NULL);
+	if (entry)
+		return entry;
+
+	account = oe_account_new();
+	if (!account)
+		out_of_memory();
+	PG_TRY();
+	{
+		restore_account(account, call, now);
+		entry = hash_search(accounts, call->account, HASH_ENTER, NULL);
+	}
+	PG_CATCH();
+	{
+		oe_account_free(account);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	entry->account = account;
+	entry->full_in_turn = 0;
+	return entry;
+}
+
+/*
+ * Sockets count against the server's own limit of open files.  The first one
+ * is ours in any case, or nothing would ever go.
+ */
+static bool
+reserve_fd(int on_wire)
+{
+	if (on_wire < reserved_fds)
+		return true;
+	if (reserved_fds == 0)
+		ReserveExternalFD();
+	else if (!AcquireExternalFD())
+		return false;
+	reserved_fds++;
+	oe_http_keep_connections(http, reserved_fds);
+	return true;
+}
+
+/*
+ * May the job go now?  Asked for each job in the order of arrival; once one has
+ * to wait, those behind it in the same account and under the same limits are
+ * not asked again in this turn.
+ */
+static OeAdmission
+ask_admission(Job *job, TimestampTz now, OeError *error)
+{
+	AccountEntry *entry = job->account;
+	const OeLimits *limits = &job->call.limits;
+	OeTime		when = job->not_before;
+	OeAdmission admission;
+
+	if (job->not_before > now)
+		admission = OE_ADMIT_LATER;
+	else if (entry->full_in_turn == turn_number &&
+			 memcmp(&entry->full_limits, limits, sizeof(OeLimits)) == 0)
+		return OE_ADMIT_WHEN_ONE_ENDS;
+	else
+	{
+		admission = oe_account_admit(entry->account, limits, now, &when, error);
+		if (admission == OE_ADMIT_LATER || admission == OE_ADMIT_WHEN_ONE_ENDS)
+		{
+			entry->full_in_turn = turn_number;
+			entry->full_limits = *limits;
+		}
+	}
+	if (admission == OE_ADMIT_LATER && (wake_at == 0 || when < wake_at))
+		wake_at = when;
+	return admission;
+}
+
+/* Those who gave up before it was sent come off the list. */
+static void
+begin_slots(Job *job)
+{
+	ListCell   *lc;
+
+	if (job->begun)
+		return;
+	foreach(lc, job->slots)
+	{
+		if (!oe_channel_begin(lfirst_int(lc)))
+			job->slots = foreach_delete_current(job->slots, lc);
+	}
+	job->begun = job->slots != NIL;
+}
+
+/*
+ * Let the job go if it may: it is SENDING then.  It is SETTLED when it never
+ * may, and stays WAITING otherwise, without slots if nobody wants it any more.
+ */
+static void
+admit(Job *job, int on_wire, TimestampTz now)
+{
+	OeError		error = {0};
+
+	switch (ask_admission(job, now, &error))
+	{
+		case OE_ADMIT_NEVER:
+			settle_with_error(job, &error);
+			return;
+		case OE_ADMIT_LATER:
+		case OE_ADMIT_WHEN_ONE_ENDS:
+			return;
+		case OE_ADMIT_NOW:
+			break;
+	}
+	if (!reserve_fd(on_wire))
+		return;
+	begin_slots(job);
+	if (job->slots == NIL)
+		return;
+	if (!oe_account_sent(job->account->account, &job->call.limits, now))
+		out_of_memory();
+	job->sent_at = now;
+	job->tries++;
+	job->phase = JOB_SENDING;
+}
+
+/* Is there a waiting job that may go, or never may? */
+static bool
+any_waiting_is_due(TimestampTz now)
+{
+	dlist_iter	iter;
+	OeError		error = {0};
+
+	dlist_foreach(iter, &waiting)
+	{
+		Job		   *job = dlist_container(Job, node, iter.cur);
+
+		switch (ask_admission(job, now, &error))
+		{
+			case OE_ADMIT_LATER:
+			case OE_ADMIT_WHEN_ONE_ENDS:
+				continue;
+			case OE_ADMIT_NOW:
+			case OE_ADMIT_NEVER:
+				oe_error_free(&error);
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Their rows, if they have one, say "failed" already. */
+static void
+drop_unwanted(TimestampTz now)
+{
+	dlist_mutable_iter iter;
+
+	if (now - cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
+		return;
+	cancelled_checked_at = now;
+	dlist_foreach_modify(iter, &waiting)
+	{
+		Job		   *job = dlist_container(Job, node, iter.cur);
+
+		if (is_wanted(job))
+			continue;
+		dlist_delete(&job->node);
+		deliver(job, InvalidXLogRecPtr);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * What one transaction records
+ * ---------------------------------------------------------------- */
+
+static void
+fill_row(const Job *job, OeLedgerRow *row)
+{
+	row->call_id = job->call_id;
+	row->role = job->call.role;
+	row->account = job->call.account;
+	row->fingerprint = job->call.fingerprint;
+	row->request = oe_utf8_to_server(job->call.body, strlen(job->call.body));
+	row->attempts = job->tries;
+	row->requested_at = job->requested_at;
+	row->sent_at = job->sent_at;
+}
+
+static void
+write_row(Job *job, OeLedgerRow *row)
+{
+	ListCell   *lc;
+
+	oe_ledger_write(row);
+	if (job->call_id == row->call_id)
+		return;
+	job->call_id = row->call_id;
+	foreach(lc, job->slots)
+		oe_channel_set_call_id(lfirst_int(lc), job->call_id);
+}
+
+static void
+record_sending(Job *job)
+{
+	OeLedgerRow row = {0};
+
+	if (!oe_record_before_send)
+		return;
+	fill_row(job, &row);
+	row.state = OE_LEDGER_SENT;
+	write_row(job, &row);
+}
+
+static void
+judge(Job *job, OeVerdict *verdict)
+{
+	oe_judge_reply(&job->call, job->reply, job->keep_raw, verdict);
+	job->outcome = verdict->outcome;
+	job->cost = verdict->cost;
+}
+
+/* When the job is tried again; 0: it is not. */
+static TimestampTz
+next_try(const Job *job, TimestampTz now)
+{
+	int			wait_ms;
+
+	if (!job->reply || ShutdownRequestPending ||
+		!oe_policy_retry(&job->call.limits, job->reply->result,
+						 job->reply->status, job->reply->retry_after_ms,
+						 job->tries, pg_prng_double(&pg_global_prng_state),
+						 &wait_ms))
+		return 0;
+	return now + wait_ms * INT64CONST(1000);
+}
+
+/* A job that is tried again is WAITING, with the last result at hand. */
+static void
+record_ended(Job *job, TimestampTz now)
+{
+	OeLedgerRow row = {0};
+	OeVerdict	verdict;
+	TimestampTz again = next_try(job, now);
+
+	judge(job, &verdict);
+	fill_row(job, &row);
+	row.state = verdict.state;
+	row.status = verdict.status;
+	row.detail = verdict.detail;
+	row.person = verdict.person;
+	row.raw = verdict.raw;
+	row.raw_len = verdict.raw_len;
+	row.raw_truncated = verdict.raw_truncated;
+	row.credits = verdict.credits;
+	row.answered_at = now;
+	row.next_attempt_at = again;
+	if (!again && job->reply && job->reply->retry_after_ms > 0)
+		row.next_attempt_at = now + job->reply->retry_after_ms * INT64CONST(1000);
+	write_row(job, &row);
+	settle_with(job, &verdict.result);
+	if (again)
+	{
+		job->not_before = again;
+		job->phase = JOB_WAITING;
+	}
+}
+
+static void
+record_arrived(Job *job, int on_wire, TimestampTz now)
+{
+	OeLedgerHit hit;
+	OeResult	result;
+	TimestampTz since = job->call.reuse_for_us > 0
+		? now - job->call.reuse_for_us : DT_NOEND;
+
+	if (oe_ledger_find(job->call.account, job->call.fingerprint, since, &hit))
+	{
+		oe_judge_hit(&hit, &result);
+		settle_with(job, &result);
+		return;
+	}
+	job->account = find_account(&job->call, now);
+	job->phase = JOB_WAITING;
+	admit(job, on_wire, now);
+}
+
+/* All that the ledger has to do with the job in this turn. */
+static void
+record(Job *job, int *on_wire, TimestampTz now)
+{
+	if (job->phase == JOB_ENDED)
+		record_ended(job, now);
+	else if (job->phase == JOB_ARRIVED)
+		record_arrived(job, *on_wire, now);
+	else
+		admit(job, *on_wire, now);
+	if (job->phase == JOB_SENDING)
+	{
+		record_sending(job);
+		(*on_wire)++;
+	}
+}
+
+/* ----------------------------------------------------------------
+ * After the transaction
+ * ---------------------------------------------------------------- */
+
+/* The limits learn how it ended, once that is recorded. */
+static void
+count_ending(Job *job, TimestampTz now)
+{
+	OeAccount  *account = job->account->account;
+
+	oe_account_ended(account, job->sent_at, now, job->outcome,
+					 job->call.limits.credits_per_call, job->cost);
+	if (job->reply && job->reply->retry_after_ms > 0)
+		oe_account_pause(account,
+						 now + job->reply->retry_after_ms * INT64CONST(1000));
+	oe_http_reply_free(job->reply);
+	job->reply = NULL;
+	room_was_made = true;
+}
+
+static void
+send_job(Job *job)
+{
+	OeHttpRequest request = {0};
+	OeError		error = {0};
+
+	request.url = job->call.url;
+	request.token = job->call.token;
+	request.token_in_query = job->call.token_in_query;
+	request.ca_file = job->call.ca_file;
+	request.proxy = job->call.proxy;
+	request.body = job->call.body;
+	request.body_len = strlen(job->call.body);
+	request.connect_timeout_ms = job->call.connect_timeout_ms;
+	request.request_timeout_ms = job->call.request_timeout_ms;
+	request.tag = job;
+	job->phase = JOB_ON_WIRE;
+	if (oe_http_submit(http, &request, &error))
+		return;
+
+	/* Ended without a reply: the next turn records that it was not sent. */
+	oe_error_free(&error);
+	move_job(job, JOB_ENDED);
+}
+
+/* The transaction is committed: what it says may be acted on. */
+static void
+act(Job *job, XLogRecPtr lsn, TimestampTz now)
+{
+	if (job->phase_before == JOB_ENDED)
+		count_ending(job, now);
+	switch (job->phase)
+	{
+		case JOB_SETTLED:
+			deliver(job, lsn);
+			break;
+		case JOB_SENDING:
+			send_job(job);
+			break;
+		case JOB_WAITING:
+			if (job->slots == NIL)
+				free_job(job);
+			else
+				move_job(job, JOB_WAITING);
+			break;
+		case JOB_ARRIVED:
+		case JOB_ON_WIRE:
+		case JOB_ENDED:
+			elog(ERROR, "unexpected phase of a job: %d", (int) job->phase);
+	}
+}
+
+/* The transaction failed: back to where the job was before it. */
+static void
+undo(Job *job, TimestampTz now)
+{
+	if (job->phase == JOB_SENDING)
+	{
+		oe_account_ended(job->account->account, job->sent_at, now, OE_FAILED,
+						 job->call.limits.credits_per_call, 0);
+		job->tries--;
+	}
+	job->phase = job->phase_before;
+}
+
+/* The ledger cannot be written: say so, but hand over what was paid. */
+static void
+give_up_recording(Job *job, const char *reason, TimestampTz now)
+{
+	OeVerdict	verdict;
+
+	if (job->phase_before != JOB_ENDED)
+	{
+		settle_not_recorded(job, reason);
+		deliver(job, InvalidXLogRecPtr);
+		return;
+	}
+	ereport(WARNING,
+			errmsg("could not record the answer of call " INT64_FORMAT
+				   " in ocean_enrich.call: %s", job->call_id, reason));
+	StartTransactionCommand();
+	judge(job, &verdict);
+	settle_with(job, &verdict.result);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(turn_mcxt);
+	count_ending(job, now);
+	deliver(job, InvalidXLogRecPtr);
+}
+
+/* ----------------------------------------------------------------
+ * A group of jobs in one transaction
+ * ---------------------------------------------------------------- */
+
+/* Out of their lists: all that ended, some that arrived, all that wait. */
+static List *
+collect_group(void)
+{
+	List	   *group = NIL;
+	dlist_mutable_iter iter;
+
+	while (!dlist_is_empty(&ended))
+		group = lappend(group, dlist_container(Job, node,
+											   dlist_pop_head_node(&ended)));
+	dlist_foreach_modify(iter, &waiting)
+	{
+		dlist_delete(iter.cur);
+		group = lappend(group, dlist_container(Job, node, iter.cur));
+	}
+	for (int i = 0; i < GROUP_ARRIVALS_MAX && !dlist_is_empty(&arrived); i++)
+		group = lappend(group, dlist_container(Job, node,
+											   dlist_pop_head_node(&arrived)));
+	return group;
+}
+
+/*
+ * Record the group.  NULL: done, or the ledger is busy or gone.  Else the
+ * reason why it failed; every job is as it was before.
+ */
+static char *
+record_group(List *group, TimestampTz now)
+{
+	volatile OeLedgerAccess access = OE_LEDGER_READY;
+	volatile XLogRecPtr lsn = InvalidXLogRecPtr;
+	char	   *volatile reason = NULL;
+	int			on_wire = oe_http_in_flight(http);
+	bool		sending = false;
+	ListCell   *lc;
+
+	foreach(lc, group)
+		((Job *) lfirst(lc))->phase_before = ((Job *) lfirst(lc))->phase;
+	PG_TRY();
+	{
+		access = oe_ledger_begin();
+		if (access == OE_LEDGER_READY)
+		{
+			foreach(lc, group)
+				record(lfirst(lc), &on_wire, now);
+			lsn = oe_ledger_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		/* Not its context: that may quote a person. */
+		MemoryContextSwitchTo(turn_mcxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		oe_ledger_abort();
+		reason = edata->message ? edata->message : pstrdup("unknown error");
+	}
+	PG_END_TRY();
+
+	ledger_is_busy = access == OE_LEDGER_BUSY;
+	ledger_is_gone = access == OE_LEDGER_GONE;
+	if (reason || access != OE_LEDGER_READY)
+	{
+		foreach(lc, group)
+			undo(lfirst(lc), now);
+		return reason;
+	}
+
+	/*
+	 * What we are about to send is on disk first.  What only came can wait:
+	 * the sessions flush it themselves.
+	 */
+	foreach(lc, group)
+		sending |= ((Job *) lfirst(lc))->phase == JOB_SENDING;
+	if (sending && oe_record_before_send)
+		XLogFlush(lsn);
+	foreach(lc, group)
+		act(lfirst(lc), lsn, now);
+	return NULL;
+}
+
+static void
+put_back(Job *job)
+{
+	move_job(job, job->phase);
+}
+
+/* One job that harmed its group, or just was in a group that was harmed. */
+static void
+record_alone(Job *job, TimestampTz now)
+{
+	char	   *reason = record_group(list_make1(job), now);
+
+	if (reason && job->phase == JOB_ENDED && !job->keep_raw)
+	{
+		char	   *first_reason = reason;
+
+		/* Most likely jsonb refused the person.  It was paid all the same. */
+		job->keep_raw = true;
+		reason = record_group(list_make1(job), now);
+
+		/* The same reason again: the person is not to blame. */
+		if (reason && strcmp(reason, first_reason) == 0)
+			job->keep_raw = false;
+	}
+	if (reason)
+		give_up_recording(job, reason, now);
+	else if (ledger_is_busy || ledger_is_gone)
+		put_back(job);
+}
+
+static bool
+has_something_to_record(TimestampTz now)
+{
+	return !dlist_is_empty(&arrived) || !dlist_is_empty(&ended) ||
+		any_waiting_is_due(now);
+}
+
+static void
+give_up_all(const char *reason, TimestampTz now)
+{
+	List	   *group;
+	ListCell   *lc;
+
+	while ((group = collect_group()) != NIL)
+	{
+		foreach(lc, group)
+		{
+			Job		   *job = lfirst(lc);
+
+			job->phase_before = job->phase;
+			give_up_recording(job, reason, now);
+		}
+	}
+}
+
+static void
+take_a_turn(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *group;
+	ListCell   *lc;
+	char	   *reason;
+
+	turn_number++;
+	wake_at = 0;
+	room_was_made = false;
+	ledger_is_busy = false;
+	collect_replies();
+	accept_requests();
+	drop_unwanted(now);
+	if (!has_something_to_record(now))
+		return;
+
+	/* What has_something_to_record() asked, the group asks again. */
+	turn_number++;
+	group = collect_group();
+	reason = record_group(group, now);
+	if (reason)
+	{
+		foreach(lc, group)
+			record_alone(lfirst(lc), now);
+	}
+	else if (ledger_is_busy || ledger_is_gone)
+	{
+		foreach(lc, group)
+			put_back(lfirst(lc));
+	}
+	if (ledger_is_gone)
+		give_up_all("the extension ocean_enrich was dropped", now);
+}
+
+/* ----------------------------------------------------------------
+ * The life of the worker
+ * ---------------------------------------------------------------- */
+
+/* ALTER DATABASE ... SET reaches us too; what matters is set by force. */
+static void
+force_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		/* A lock that is not free at once must not hold up everybody. */
+		{"lock_timeout", "1s"},
+		/* The sessions flush what they were given. */
+		{"synchronous_commit", "off"},
+		/* Plans are made while the ledger is small, and used when it is large. */
+		{"enable_seqscan", "off"},
+		{"jit", "off"},
+		{"row_security", "on"},
+		{"application_name", "ocean_enrich worker"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
+}
+
+/* Requests that an earlier life left on the wire may have been paid. */
+static void
+reconcile(void)
+{
+	OeLedgerAccess access;
+	uint64		count;
+
+	while ((access = oe_ledger_begin()) == OE_LEDGER_BUSY)
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LEDGER_BUSY_RETRY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending)
+			return;
+	}
+	if (access == OE_LEDGER_GONE)
+		return;
+	count = oe_ledger_reconcile();
+	XLogFlush(oe_ledger_commit());
+	if (count > 0)
+		ereport(LOG,
+				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",
+					   count),
+				errdetail("They were on the wire when the server or the worker ended; "
+						  "view ocean_enrich.unknown_calls lists them."));
+}
+
+static WaitEventSet *
+create_wait_set(void)
+{
+	WaitEventSet *set = oe_create_wait_event_set(3);
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, oe_http_fd(http), NULL, NULL);
+	return set;
+}
+
+static void
+shorten(long *timeout_ms, long candidate)
+{
+	if (*timeout_ms < 0 || candidate < *timeout_ms)
+		*timeout_ms = Max(candidate, 0);
+}
+
+static void
+wait_for_something(WaitEventSet *set, uint32 wait_event)
+{
+	WaitEvent	event;
+	long		timeout_ms = oe_http_timeout_ms(http);
+
+	if (ledger_is_busy)
+		shorten(&timeout_ms, LEDGER_BUSY_RETRY_MS);
+	else if (!dlist_is_empty(&arrived) || !dlist_is_empty(&ended))
+		timeout_ms = 0;
+	if (!dlist_is_empty(&waiting))
+		shorten(&timeout_ms, room_was_made ? 0 : CANCELLED_CHECK_MS);
+	if (wake_at != 0)
+		shorten(&timeout_ms,
+				TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at));
+	if (hash_get_num_entries(jobs) == 0)
+		shorten(&timeout_ms, DATABASE_IN_USE_CHECK_MS);
+	(void) WaitEventSetWait(set, timeout_ms, &event, 1, wait_event);
+}
+
+/*
+ * Nothing to do?  Then leave after the idle time, and at once when no session
+ * is left in the database: somebody may want to drop it.
+ */
+static bool
+may_leave(TimestampTz *idle_since)
+{
+	static TimestampTz checked_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (hash_get_num_entries(jobs) > 0)
+	{
+		*idle_since = 0;
+		return false;
+	}
+	if (ledger_is_gone)
+		return true;
+	if (*idle_since == 0)
+		*idle_since = now;
+	if (now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
+		return true;
+	if (now - checked_at < DATABASE_IN_USE_CHECK_MS * INT64CONST(1000))
+		return false;
+	checked_at = now;
+	return CountDBConnections(MyDatabaseId) == 0;
+}
+
+/* Unsent requests wait for the next worker; what is tried again, no longer. */
+static void
+hand_back_waiting(dlist_head *list)
+{
+	while (!dlist_is_empty(list))
+	{
+		Job		   *job = dlist_container(Job, node, dlist_pop_head_node(list));
+		ListCell   *lc;
+
+		if (job->begun)
+		{
+			deliver(job, InvalidXLogRecPtr);
+			continue;
+		}
+		foreach(lc, job->slots)
+			oe_channel_give_back(lfirst_int(lc));
+		free_job(job);
+	}
+}
+
+/*
+ * Told to stop: finish what is on the wire, for a bounded time.  What is left
+ * after that gets its "outcome unknown" from the channel when the process ends,
+ * and its row from the next worker.
+ */
+static void
+drain(WaitEventSet *set, uint32 wait_event)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   OE_DRAIN_MAX_MS);
+
+	hand_back_waiting(&arrived);
+	hand_back_waiting(&waiting);
+	while (hash_get_num_entries(jobs) > 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		List	   *group;
+		ListCell   *lc;
+
+		if (now >= deadline)
+			break;
+		ResetLatch(MyLatch);
+		MemoryContextReset(turn_mcxt);
+		collect_replies();
+		if (!dlist_is_empty(&ended))
+		{
+			group = collect_group();
+			foreach(lc, group)
+				record_alone(lfirst(lc), now);
+		}
+		if (hash_get_num_entries(jobs) > 0)
+			wait_for_something(set, wait_event);
+	}
+}
+
+static void
+run(void)
+{
+	WaitEventSet *set = create_wait_set();
+	uint32		wait_event = WaitEventExtensionNew("OceanEnrichWorker");
+	TimestampTz idle_since = 0;
+
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (ShutdownRequestPending)
+		{
+			drain(set, wait_event);
+			return;
+		}
+		MemoryContextReset(turn_mcxt);
+		take_a_turn();
+		if (may_leave(&idle_since) && oe_channel_retire())
+			return;
+		wait_for_something(set, wait_event);
+	}
+}
+
+void
+oe_worker_main(Datum database)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	/* pg_cancel_backend() has nothing to cancel here. */
+	pqsignal(SIGINT, SIG_IGN);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
+											  InvalidOid, 0);
+	force_settings();
+
+	worker_mcxt = AllocSetContextCreate(TopMemoryContext, "ocean_enrich worker",
+										ALLOCSET_DEFAULT_SIZES);
+	turn_mcxt = AllocSetContextCreate(worker_mcxt, "ocean_enrich turn",
+									  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(turn_mcxt);
+	jobs = create_table("ocean_enrich jobs", sizeof(JobKey), sizeof(JobEntry));
+	accounts = create_table("ocean_enrich accounts", OE_ACCOUNT_CHARS,
+							sizeof(AccountEntry));
+	if (!oe_http_global_init() ||
+		(http = oe_http_new(OE_ANSWER_MAX_BYTES)) == NULL)
+		out_of_memory();
+	ReserveExternalFD();		/* libcurl's epoll descriptor */
+	if (!oe_channel_serve())
+		proc_exit(0);
+	reconcile();
+	run();
+	proc_exit(0);
+}
