@@ -1,0 +1,26 @@
+/*
+ * amount.h
+ *		Credits, exact: integers of a millionth credit.
+ */
+#ifndef SB_AMOUNT_H
+#define SB_AMOUNT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef int64_t SbAmount;
+
+#define SB_AMOUNT_ONE		INT64_C(1000000)
+#define SB_AMOUNT_MAX		(INT64_C(1000000000) * SB_AMOUNT_ONE)
+#define SB_AMOUNT_CHARS		32	/* room for any amount as text */
+
+/*
+ * Plain decimal text such as "3" or "0.1": digits, at most six of them after
+ * the point, no sign, up to SB_AMOUNT_MAX.
+ */
+extern bool sb_amount_parse(const char *text, SbAmount *amount);
+
+/* The shortest decimal text that says "amount". */
+extern void sb_amount_format(SbAmount amount, char text[SB_AMOUNT_CHARS]);
+
+#endif							/* SB_AMOUNT_H */

@@ -1,0 +1,541 @@
+/*
+ * api.c
+ *		Judges requests in the API's order: what stands in front of it, the
+ *		token, the rate limit, the body, the credits, the person.
+ */
+#include "api.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "check.h"
+
+#define MICROSECONDS	INT64_C(1000000)
+
+/* The API's words. */
+#define DETAIL_GATHERING	"Data gathering process has started. Please try again later."
+#define DETAIL_CONFLICT		"Conflicting API tokens provided in query parameters and headers"
+#define DETAIL_EMPTY		"Empty `person` body"
+#define DETAIL_CREDITS		"Insufficient credits"
+#define DETAIL_NO_TOKEN		"API token should be provided in headers or query parameters"
+#define DETAIL_BAD_TOKEN	"Current API token is not registered in our database"
+#define DETAIL_NOT_FOUND	"No matching record found"
+
+/* Not documented, but plausible. */
+#define DETAIL_RATE			"Too many requests"
+#define DETAIL_VERIFICATION	"Verification is disabled for this account"
+#define DETAIL_TOO_LITTLE	"Not enough data to match this person with confidence"
+
+/* What the balance shows when there is no end to the credits. */
+#define BALANCE_UNLIMITED	(1000000 * SB_AMOUNT_ONE)
+
+void
+sb_api_init(SbApi *api, const char **tokens)
+{
+	*api = (SbApi) {.tokens = tokens};
+	sb_config_init(&api->config);
+	sb_books_init(&api->books);
+}
+
+void
+sb_api_free(SbApi *api)
+{
+	sb_books_free(&api->books);
+	sb_rate_reset(&api->rate);
+}
+
+bool
+sb_api_configure(SbApi *api, struct json_object *change,
+				 char problem[SB_PROBLEM_CHARS])
+{
+	if (!sb_config_change(&api->config, change, problem))
+		return false;
+	if (json_object_object_get_ex(change, "seed", NULL))
+		api->random_state = (uint64_t) api->config.seed;
+	return true;
+}
+
+void
+sb_api_reset(SbApi *api)
+{
+	sb_books_reset(&api->books);
+	sb_rate_reset(&api->rate);
+}
+
+/* From 0 up to, not including, 1; always the same after the same seed. */
+static double
+next_random(SbApi *api)
+{
+	uint64_t	x = api->random_state += UINT64_C(0x9e3779b97f4a7c15);
+
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	x ^= x >> 31;
+	return (double) (x >> 11) / (double) (UINT64_C(1) << 53);
+}
+
+/* No Content-Type passes for JSON, as FastAPI has it. */
+static bool
+declared_as_json(const char *content_type)
+{
+	static const char json[] = "application/json";
+	size_t		len = sizeof(json) - 1;
+
+	return content_type == NULL ||
+		(strncasecmp(content_type, json, len) == 0 &&
+		 strchr("; \t", content_type[len]) != NULL);
+}
+
+/*
+ * The body as JSON, or the complaints about it with *valid = false.  A body can
+ * be JSON and still be refused, so that we know who was asked for.
+ */
+static struct json_object *
+parse_json(const SbCall *call, bool *valid)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	struct json_object *json;
+	size_t		end;
+
+	json_tokener_set_flags(tokener,
+						   JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	/* With the NUL behind it, so that a number at the end is complete. */
+	json = json_tokener_parse_ex(tokener, call->body, (int) call->body_len + 1);
+	end = json_tokener_get_parse_end(tokener);
+	*valid = json_tokener_get_error(tokener) == json_tokener_success;
+	if (!*valid)
+		json = sb_check_no_json(end, json_tokener_error_desc(json_tokener_get_error(tokener)));
+	json_tokener_free(tokener);
+	return json;
+}
+
+static void
+recognise(SbCall *call)
+{
+	struct json_object *person;
+
+	if (json_object_is_type(call->json, json_type_object) &&
+		json_object_object_get_ex(call->json, "person", &person) &&
+		json_object_is_type(person, json_type_object))
+		call->has_identity = sb_person_identity(person, call->identity);
+	if (call->has_identity)
+		call->fault = sb_fault_parse(call->identity);
+}
+
+void
+sb_api_receive(SbApi *api, SbCall *call, int64_t now_us)
+{
+	const SbPerson *person;
+
+	if (call->body_len == 0)
+		call->json = sb_check_no_body();
+	else if (!declared_as_json(call->content_type))
+		call->json = sb_check_not_declared();
+	else
+	{
+		call->json = parse_json(call, &call->valid);
+		if (call->valid)
+			recognise(call);
+	}
+
+	person = sb_books_request(&api->books,
+							  call->has_identity ? call->identity : NULL,
+							  now_us);
+	if (person != NULL)
+	{
+		call->nth = person->requests;
+		call->first_us = person->first_us;
+	}
+}
+
+void
+sb_call_free(SbCall *call)
+{
+	json_object_put(call->json);
+	call->json = NULL;
+}
+
+/* The fault that this request names, or the configured one. */
+static SbFault
+fault_of(SbApi *api, const SbCall *call)
+{
+	const SbConfig *config = &api->config;
+
+	if (call->fault.named || config->fault[0] == '\0')
+		return call->fault;
+	if (config->fault_probability < 1 &&
+		next_random(api) >= config->fault_probability)
+		return call->fault;
+	return sb_fault_parse(config->fault);
+}
+
+static int
+delay_of(SbApi *api, const SbFault *fault)
+{
+	int			delay_ms = api->config.latency_ms + fault->latency_ms;
+
+	if (api->config.latency_jitter_ms > 0)
+		delay_ms += (int) (next_random(api) * api->config.latency_jitter_ms);
+	return delay_ms;
+}
+
+/* A 429 says how long to wait if we were told what to say. */
+static void
+reply_rate_limited(const SbConfig *config, SbReply *reply)
+{
+	sb_reply_detail(reply, 429, DETAIL_RATE);
+	reply->rate_limit = config->rate_limit > 0 ? config->rate_limit : 60;
+	if (config->retry_after_s != SB_NOT_SET)
+		(void) snprintf(reply->retry_after, sizeof(reply->retry_after), "%d",
+						config->retry_after_s);
+}
+
+static void
+reply_retry_date(const SbConfig *config, int seconds, SbReply *reply)
+{
+	time_t		then = time(NULL) + seconds;
+	struct tm	utc;
+
+	reply_rate_limited(config, reply);
+	if (gmtime_r(&then, &utc) != NULL)
+		(void) strftime(reply->retry_after, sizeof(reply->retry_after),
+						"%a, %d %b %Y %H:%M:%S GMT", &utc);
+}
+
+static void
+reply_invalid(SbReply *reply, struct json_object *errors)
+{
+	struct json_object *json = json_object_new_object();
+
+	json_object_object_add(json, "detail", errors);
+	sb_reply_json(reply, 422, json);
+}
+
+static void
+reply_misspelt(SbReply *reply, const char *what)
+{
+	char		detail[SB_IDENTITY_CHARS + 100];
+
+	(void) snprintf(detail, sizeof(detail),
+					"The sandbox knows no such fault: %s", what);
+	sb_reply_detail(reply, 501, detail);
+}
+
+/* An answer with this status, in the words that go with it. */
+static void
+reply_status(const SbConfig *config, int status, SbReply *reply)
+{
+	char		detail[20];
+
+	switch (status)
+	{
+		case 201:
+			sb_reply_detail(reply, status, DETAIL_GATHERING);
+			break;
+		case 400:
+			sb_reply_detail(reply, status, DETAIL_EMPTY);
+			break;
+		case 402:
+			sb_reply_detail(reply, status, DETAIL_CREDITS);
+			break;
+		case 403:
+			sb_reply_detail(reply, status, DETAIL_BAD_TOKEN);
+			break;
+		case 404:
+			sb_reply_detail(reply, status, DETAIL_NOT_FOUND);
+			break;
+		case 422:
+			reply_invalid(reply, sb_check_sample());
+			break;
+		case 429:
+			reply_rate_limited(config, reply);
+			break;
+		case 500:
+			sb_reply_detail(reply, status, "Internal Server Error");
+			break;
+		case 502:
+			sb_reply_html(reply, status, "502 Bad Gateway");
+			break;
+		case 503:
+			sb_reply_detail(reply, status, "Service Unavailable");
+			break;
+		case 504:
+			sb_reply_detail(reply, status, "Gateway Timeout");
+			break;
+		case 524:
+			sb_reply_html(reply, status, "524: A timeout occurred");
+			break;
+		default:
+			(void) snprintf(detail, sizeof(detail), "Status %d", status);
+			sb_reply_detail(reply, status, detail);
+			break;
+	}
+}
+
+/* What happens on the way to the API.  True if the request ends there. */
+static bool
+ends_on_the_way(const SbConfig *config, const SbFault *fault, SbReply *reply)
+{
+	if (config->down != SB_NOT_SET)
+	{
+		reply_status(config, config->down, reply);
+		return true;
+	}
+	switch (fault->kind)
+	{
+		case SB_FAULT_HANG:
+			reply->delivery = SB_DELIVER_NEVER;
+			return true;
+		case SB_FAULT_CUT_BEFORE:
+			reply->delivery = SB_DELIVER_NOTHING;
+			return true;
+		case SB_FAULT_REDIRECT:
+			sb_reply_text(reply, 302, "text/plain", "", 0);
+			reply->location = config->redirect_to;
+			return true;
+		default:
+			return false;
+	}
+}
+
+static bool
+is_registered(const SbApi *api, const char *token)
+{
+	for (const char **known = api->tokens; *known != NULL; known++)
+	{
+		if (strcmp(*known, token) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* True if the request may not go on, with the answer filled in. */
+static bool
+token_refused(SbApi *api, const SbTokens *tokens, SbReply *reply)
+{
+	const char *header = tokens->header && tokens->header[0] ? tokens->header : NULL;
+	const char *query = tokens->query && tokens->query[0] ? tokens->query : NULL;
+	const char *token = header ? header : query;
+
+	if (header != NULL && query != NULL &&
+		(api->config.identical_tokens_conflict || strcmp(header, query) != 0))
+		sb_reply_detail(reply, 400, DETAIL_CONFLICT);
+	else if (token == NULL)
+		sb_reply_detail(reply, 403, DETAIL_NO_TOKEN);
+	else if (!is_registered(api, token))
+		sb_reply_detail(reply, 403, DETAIL_BAD_TOKEN);
+	else
+		return false;
+
+	api->books.refused_tokens++;
+	return true;
+}
+
+static bool
+rate_refused(SbApi *api, int64_t now_us, SbReply *reply)
+{
+	const SbConfig *config = &api->config;
+	int64_t		wait_us;
+
+	if (config->rate_limit == 0 ||
+		sb_rate_admit(&api->rate, (size_t) config->rate_limit, now_us, &wait_us))
+		return false;
+	reply_rate_limited(config, reply);
+	if (config->retry_after_s == SB_NOT_SET)
+		(void) snprintf(reply->retry_after, sizeof(reply->retry_after), "%d",
+						(int) ((wait_us + MICROSECONDS - 1) / MICROSECONDS));
+	return true;
+}
+
+static bool
+is_empty_person(struct json_object *person)
+{
+	json_object_object_foreach(person, key, value)
+	{
+		(void) key;
+		if (value != NULL)
+			return false;
+	}
+	return true;
+}
+
+static bool
+body_refused(const SbCall *call, SbReply *reply)
+{
+	struct json_object *errors;
+
+	if (!call->valid)
+	{
+		reply_invalid(reply, json_object_get(call->json));
+		return true;
+	}
+	errors = sb_check_body(call->json);
+	if (json_object_array_length(errors) > 0)
+	{
+		reply_invalid(reply, errors);
+		return true;
+	}
+	json_object_put(errors);
+	if (is_empty_person(json_object_object_get(call->json, "person")))
+	{
+		sb_reply_detail(reply, 400, DETAIL_EMPTY);
+		return true;
+	}
+	return false;
+}
+
+/* The faults that are an answer other than 200. */
+static bool
+fault_refuses(const SbConfig *config, const SbCall *call,
+			  const SbFault *fault, int64_t now_us, SbReply *reply)
+{
+	switch (fault->kind)
+	{
+		case SB_FAULT_MISSPELT:
+			reply_misspelt(reply, call->identity);
+			return true;
+		case SB_FAULT_UNKNOWN:
+			sb_reply_detail(reply, 404, DETAIL_NOT_FOUND);
+			return true;
+		case SB_FAULT_GATHERING:
+			if (now_us - call->first_us >= fault->n * INT64_C(1000))
+				return false;
+			sb_reply_detail(reply, 201, DETAIL_GATHERING);
+			return true;
+		case SB_FAULT_ONCE:
+			if (call->nth > 1)
+				return false;
+			/* FALLTHROUGH */
+		case SB_FAULT_STATUS:
+			if (fault->n <= 200 || fault->n >= SB_STATUS_END)
+				reply_misspelt(reply, "a status is between 201 and 599");
+			else
+				reply_status(config, fault->n, reply);
+			return true;
+		case SB_FAULT_DETAIL_VERIFICATION:
+			sb_reply_detail(reply, 403, DETAIL_VERIFICATION);
+			return true;
+		case SB_FAULT_TOOLITTLE:
+			sb_reply_detail(reply, fault->n == 404 ? 404 : 422, DETAIL_TOO_LITTLE);
+			return true;
+		case SB_FAULT_INVALID:
+			reply_status(config, 422, reply);
+			return true;
+		case SB_FAULT_RETRYAFTER:
+			reply_rate_limited(config, reply);
+			(void) snprintf(reply->retry_after, sizeof(reply->retry_after),
+							"%d", fault->n);
+			return true;
+		case SB_FAULT_RETRYDATE:
+			reply_retry_date(config, fault->n, reply);
+			return true;
+		default:
+			return false;
+	}
+}
+
+static bool
+credits_refused(const SbConfig *config, SbReply *reply)
+{
+	if (config->credits == SB_NOT_SET || config->credits >= config->cost)
+		return false;
+	sb_reply_detail(reply, 402, DETAIL_CREDITS);
+	return true;
+}
+
+static void
+charge(SbApi *api, const SbCall *call)
+{
+	if (api->config.credits != SB_NOT_SET)
+		api->config.credits -= api->config.cost;
+	sb_books_charge(&api->books, call->identity, api->config.cost);
+}
+
+/* How the answer travels. */
+static void
+deliver(const SbFault *fault, SbReply *reply)
+{
+	switch (fault->kind)
+	{
+		case SB_FAULT_CUT_LOST:
+			reply->delivery = SB_DELIVER_NOTHING;
+			break;
+		case SB_FAULT_CUT_DURING:
+			reply->delivery = SB_DELIVER_HALF;
+			break;
+		case SB_FAULT_CUT_AFTER:
+			reply->delivery = SB_DELIVER_AND_CLOSE;
+			break;
+		case SB_FAULT_TRUNCATED:
+			reply->delivery = SB_DELIVER_PROMISING_MORE;
+			break;
+		case SB_FAULT_DRIP:
+			reply->delivery = SB_DELIVER_SLOWLY;
+			reply->slowness_ms = fault->n;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
+{
+	const SbConfig *config = &api->config;
+	SbFault		fault = fault_of(api, call);
+
+	reply->delay_ms = delay_of(api, &fault);
+	if (ends_on_the_way(config, &fault, reply) ||
+		token_refused(api, &call->tokens, reply) ||
+		rate_refused(api, now_us, reply) ||
+		body_refused(call, reply) ||
+		fault_refuses(config, call, &fault, now_us, reply))
+		return;
+	if (!call->has_identity)
+	{
+		sb_reply_detail(reply, 404, DETAIL_NOT_FOUND);
+		return;
+	}
+	if (credits_refused(config, reply))
+		return;
+
+	charge(api, call);
+	sb_person_reply(config, call->json, call->identity, &fault, reply);
+	deliver(&fault, reply);
+}
+
+static struct json_object *
+credits_json(SbAmount amount)
+{
+	struct json_object *json = json_object_new_object();
+	char		text[SB_AMOUNT_CHARS];
+
+	sb_amount_format(amount, text);
+	/* A double that is written as the text it was made from. */
+	json_object_object_add(json, "oneTime",
+						   json_object_new_double_s((double) amount / SB_AMOUNT_ONE, text));
+	json_object_object_add(json, "recurrent", json_object_new_int(0));
+	return json;
+}
+
+void
+sb_api_balance(SbApi *api, const SbTokens *tokens, SbReply *reply)
+{
+	SbAmount	credits = api->config.credits;
+	struct json_object *json;
+
+	if (token_refused(api, tokens, reply))
+		return;
+	json = json_object_new_object();
+	json_object_object_add(json, "credits",
+						   credits_json(credits == SB_NOT_SET ? BALANCE_UNLIMITED : credits));
+	json_object_object_add(json, "emailCredits", credits_json(0));
+	json_object_object_add(json, "phoneCredits", credits_json(0));
+	json_object_object_add(json, "previewCredits", credits_json(0));
+	json_object_object_add(json, "dailyLimitRateLeft", json_object_new_int(1000));
+	json_object_object_add(json, "dailyLimitRateSecondsToReset",
+						   json_object_new_int(3600));
+	sb_reply_json(reply, 200, json);
+}

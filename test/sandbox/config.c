@@ -1,0 +1,274 @@
+/*
+ * config.c
+ *		The settings: one table says what there is, and reading and writing
+ *		follow it.
+ */
+#include "config.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "faults.h"
+
+#define DAY_MS		(24 * 60 * 60 * 1000)
+
+typedef enum SettingType
+{
+	SETTING_BOOL,
+	SETTING_INT,
+	SETTING_AMOUNT,
+	SETTING_FRACTION,			/* a double from 0 to 1 */
+	SETTING_TEXT,
+	SETTING_FAULT,				/* text that names exactly one known fault */
+} SettingType;
+
+typedef struct Setting
+{
+	const char *key;
+	SettingType type;
+	size_t		offset;
+	size_t		size;			/* of texts */
+	bool		nullable;
+	int			min;			/* of SETTING_INT */
+	int			max;
+} Setting;
+
+#define FIELD(name)	offsetof(SbConfig, name)
+#define SIZE(name)	sizeof(((SbConfig *) NULL)->name)
+
+static const Setting settings[] =
+{
+	{"latency_ms", SETTING_INT, FIELD(latency_ms), 0, false, 0, DAY_MS},
+	{"latency_jitter_ms", SETTING_INT, FIELD(latency_jitter_ms), 0, false, 0, DAY_MS},
+	{"credits", SETTING_AMOUNT, FIELD(credits), 0, true, 0, 0},
+	{"cost", SETTING_AMOUNT, FIELD(cost), 0, false, 0, 0},
+	{"credits_used", SETTING_BOOL, FIELD(credits_used), 0, false, 0, 0},
+	{"newer_keys", SETTING_BOOL, FIELD(newer_keys), 0, false, 0, 0},
+	{"rate_limit", SETTING_INT, FIELD(rate_limit), 0, false, 0, 10000000},
+	{"retry_after_s", SETTING_INT, FIELD(retry_after_s), 0, true, 0, INT_MAX},
+	{"down", SETTING_INT, FIELD(down), 0, true, 500, 599},
+	{"fault", SETTING_FAULT, FIELD(fault), SIZE(fault), true, 0, 0},
+	{"fault_probability", SETTING_FRACTION, FIELD(fault_probability), 0, false, 0, 0},
+	{"seed", SETTING_INT, FIELD(seed), 0, false, 0, INT_MAX},
+	{"redirect_to", SETTING_TEXT, FIELD(redirect_to), SIZE(redirect_to), false, 0, 0},
+	{"identical_tokens_conflict", SETTING_BOOL, FIELD(identical_tokens_conflict), 0, false, 0, 0},
+	{"keepalive_requests", SETTING_INT, FIELD(keepalive_requests), 0, false, 0, INT_MAX},
+	{"hold", SETTING_BOOL, FIELD(hold), 0, false, 0, 0},
+	{"close_idle", SETTING_BOOL, FIELD(close_idle), 0, false, 0, 0},
+};
+
+#define SETTING_COUNT	(sizeof(settings) / sizeof(settings[0]))
+
+void
+sb_config_init(SbConfig *config)
+{
+	*config = (SbConfig)
+	{
+		.credits = SB_NOT_SET,
+		.cost = 3 * SB_AMOUNT_ONE,
+		.retry_after_s = SB_NOT_SET,
+		.down = SB_NOT_SET,
+		.fault_probability = 1,
+		.redirect_to = "/elsewhere",
+		.identical_tokens_conflict = true,
+	};
+}
+
+static const Setting *
+find_setting(const char *key)
+{
+	for (size_t i = 0; i < SETTING_COUNT; i++)
+	{
+		if (strcmp(settings[i].key, key) == 0)
+			return &settings[i];
+	}
+	return NULL;
+}
+
+static bool
+set_null(const Setting *setting, void *field)
+{
+	if (!setting->nullable)
+		return false;
+	switch (setting->type)
+	{
+		case SETTING_INT:
+			*(int *) field = SB_NOT_SET;
+			return true;
+		case SETTING_AMOUNT:
+			*(SbAmount *) field = SB_NOT_SET;
+			return true;
+		case SETTING_TEXT:
+		case SETTING_FAULT:
+			*(char *) field = '\0';
+			return true;
+		case SETTING_BOOL:
+		case SETTING_FRACTION:
+			break;
+	}
+	return false;
+}
+
+static bool
+set_int(const Setting *setting, int *field, struct json_object *value)
+{
+	int64_t		number = json_object_get_int64(value);
+
+	if (!json_object_is_type(value, json_type_int) ||
+		number < setting->min || number > setting->max)
+		return false;
+	*field = (int) number;
+	return true;
+}
+
+/* Decimal text, or a number, whose text json-c keeps as it came. */
+static bool
+set_amount(SbAmount *field, struct json_object *value)
+{
+	if (!json_object_is_type(value, json_type_string) &&
+		!json_object_is_type(value, json_type_int) &&
+		!json_object_is_type(value, json_type_double))
+		return false;
+	return sb_amount_parse(json_object_get_string(value), field);
+}
+
+static bool
+set_fraction(double *field, struct json_object *value)
+{
+	double		number = json_object_get_double(value);
+
+	if ((!json_object_is_type(value, json_type_int) &&
+		 !json_object_is_type(value, json_type_double)) ||
+		!(number >= 0 && number <= 1))
+		return false;
+	*field = number;
+	return true;
+}
+
+static bool
+set_text(const Setting *setting, char *field, struct json_object *value)
+{
+	const char *text = json_object_get_string(value);
+
+	if (!json_object_is_type(value, json_type_string) ||
+		strlen(text) >= setting->size)
+		return false;
+	memcpy(field, text, strlen(text) + 1);
+	return true;
+}
+
+static bool
+set_fault(const Setting *setting, char *field, struct json_object *value)
+{
+	SbFault		fault;
+
+	if (!set_text(setting, field, value))
+		return false;
+	fault = sb_fault_parse(field);
+	return fault.named && fault.kind != SB_FAULT_MISSPELT;
+}
+
+static bool
+set(const Setting *setting, SbConfig *config, struct json_object *value)
+{
+	void	   *field = (char *) config + setting->offset;
+
+	if (value == NULL)
+		return set_null(setting, field);
+	switch (setting->type)
+	{
+		case SETTING_BOOL:
+			*(bool *) field = json_object_get_boolean(value);
+			return json_object_is_type(value, json_type_boolean);
+		case SETTING_INT:
+			return set_int(setting, field, value);
+		case SETTING_AMOUNT:
+			return set_amount(field, value);
+		case SETTING_FRACTION:
+			return set_fraction(field, value);
+		case SETTING_TEXT:
+			return set_text(setting, field, value);
+		case SETTING_FAULT:
+			return set_fault(setting, field, value);
+	}
+	return false;
+}
+
+bool
+sb_config_change(SbConfig *config, struct json_object *change,
+				 char problem[SB_PROBLEM_CHARS])
+{
+	SbConfig	changed = *config;
+
+	if (!json_object_is_type(change, json_type_object))
+	{
+		(void) snprintf(problem, SB_PROBLEM_CHARS,
+						"the configuration is a JSON object");
+		return false;
+	}
+	json_object_object_foreach(change, key, value)
+	{
+		const Setting *setting = find_setting(key);
+
+		if (setting == NULL || !set(setting, &changed, value))
+		{
+			(void) snprintf(problem, SB_PROBLEM_CHARS, "%s \"%s\"",
+							setting ? "bad value for" : "unknown key", key);
+			return false;
+		}
+	}
+	*config = changed;
+	return true;
+}
+
+static struct json_object *
+amount_json(SbAmount amount)
+{
+	char		text[SB_AMOUNT_CHARS];
+
+	if (amount == SB_NOT_SET)
+		return NULL;
+	sb_amount_format(amount, text);
+	return json_object_new_string(text);
+}
+
+static struct json_object *
+setting_json(const Setting *setting, const SbConfig *config)
+{
+	const void *field = (const char *) config + setting->offset;
+
+	switch (setting->type)
+	{
+		case SETTING_BOOL:
+			return json_object_new_boolean(*(const bool *) field);
+		case SETTING_INT:
+			if (setting->nullable && *(const int *) field == SB_NOT_SET)
+				return NULL;
+			return json_object_new_int(*(const int *) field);
+		case SETTING_AMOUNT:
+			return amount_json(*(const SbAmount *) field);
+		case SETTING_FRACTION:
+			return json_object_new_double(*(const double *) field);
+		case SETTING_TEXT:
+		case SETTING_FAULT:
+			if (setting->nullable && *(const char *) field == '\0')
+				return NULL;
+			return json_object_new_string(field);
+	}
+	return NULL;
+}
+
+struct json_object *
+sb_config_json(const SbConfig *config)
+{
+	struct json_object *json = json_object_new_object();
+
+	for (size_t i = 0; i < SETTING_COUNT; i++)
+	{
+		if (settings[i].offset != FIELD(close_idle))
+			json_object_object_add(json, settings[i].key,
+								   setting_json(&settings[i], config));
+	}
+	return json;
+}

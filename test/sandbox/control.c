@@ -1,0 +1,201 @@
+/*
+ * control.c
+ *		Reads and shows the state of the sandbox as JSON.
+ */
+#include "control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAIT_DEFAULT_MS	10000
+#define WAIT_MAX_MS		600000
+#define NUMBER_MAX		9		/* digits of a query parameter */
+
+static void
+put_count(struct json_object *json, const char *key, uint64_t count)
+{
+	json_object_object_add(json, key, json_object_new_uint64(count));
+}
+
+static void
+put_amount(struct json_object *json, const char *key, SbAmount amount)
+{
+	char		text[SB_AMOUNT_CHARS];
+
+	sb_amount_format(amount, text);
+	json_object_object_add(json, key, json_object_new_string(text));
+}
+
+static void
+put_answers(struct json_object *json, const SbBooks *books)
+{
+	struct json_object *answers = json_object_new_object();
+	char		key[12];
+
+	for (int status = 0; status < SB_STATUS_END; status++)
+	{
+		if (books->answers[status] == 0)
+			continue;
+		(void) snprintf(key, sizeof(key), "%d", status);
+		put_count(answers, key, books->answers[status]);
+	}
+	json_object_object_add(json, "answers", answers);
+}
+
+static struct json_object *
+books_json(const SbBooks *books)
+{
+	struct json_object *json = json_object_new_object();
+
+	put_count(json, "requests", books->requests);
+	put_count(json, "connections", books->connections);
+	put_count(json, "open_connections", books->open_connections);
+	put_count(json, "in_flight", books->in_flight);
+	put_count(json, "held", books->held);
+	put_count(json, "most_in_flight", books->most_in_flight);
+	put_answers(json, books);
+	put_count(json, "unanswered", books->unanswered);
+	put_amount(json, "charged", books->charged);
+	put_count(json, "charges", books->charges);
+	put_count(json, "refused_tokens", books->refused_tokens);
+	put_count(json, "strangers", books->strangers);
+	put_count(json, "strangers_with_token", books->strangers_with_token);
+	return json;
+}
+
+/* "person" may be NULL: never asked for. */
+static void
+put_person(struct json_object *people, const char *identity,
+		   const SbPerson *person)
+{
+	struct json_object *json = json_object_new_object();
+
+	put_count(json, "requests", person ? person->requests : 0);
+	put_count(json, "charges", person ? person->charges : 0);
+	put_amount(json, "charged", person ? person->charged : 0);
+	json_object_object_add(people, identity, json);
+}
+
+static void
+reply_books(const SbBooks *books, const SbControlRequest *request,
+			SbReply *reply)
+{
+	const char *identity = request->parameter(request->arg, "identity");
+	const char *everybody = request->parameter(request->arg, "people");
+	struct json_object *json = books_json(books);
+	struct json_object *people = json_object_new_object();
+
+	if (identity != NULL)
+		put_person(people, identity, sb_books_find(books, identity));
+	else if (everybody != NULL && strcmp(everybody, "1") == 0)
+	{
+		for (SbPerson *person = books->first; person; person = person->next)
+			put_person(people, person->identity, person);
+	}
+	json_object_object_add(json, "people", people);
+	sb_reply_json(reply, 200, json);
+}
+
+static void
+reply_config(const SbApi *api, SbReply *reply)
+{
+	sb_reply_json(reply, 200, sb_config_json(&api->config));
+}
+
+static void
+change_config(SbApi *api, const SbControlRequest *request, SbReply *reply)
+{
+	struct json_object *change = json_tokener_parse(request->body);
+	char		problem[SB_PROBLEM_CHARS];
+
+	if (sb_api_configure(api, change, problem))
+		reply_config(api, reply);
+	else
+		sb_reply_detail(reply, 400, problem);
+	json_object_put(change);
+}
+
+static bool
+is(const SbControlRequest *request, const char *method, const char *path)
+{
+	return strcmp(request->method, method) == 0 &&
+		strcmp(request->path, path) == 0;
+}
+
+void
+sb_control(SbApi *api, const SbControlRequest *request, SbReply *reply)
+{
+	if (is(request, "GET", "/sandbox/config"))
+		reply_config(api, reply);
+	else if (is(request, "POST", "/sandbox/config"))
+		change_config(api, request, reply);
+	else if (is(request, "GET", "/sandbox/books"))
+		reply_books(&api->books, request, reply);
+	else if (is(request, "POST", "/sandbox/reset"))
+	{
+		sb_api_reset(api);
+		reply_books(&api->books, request, reply);
+	}
+	else
+		sb_reply_detail(reply, 404, "The sandbox has no such endpoint");
+}
+
+/* A parameter that is a number; 0 and true when it is not given. */
+static bool
+number(const SbControlRequest *request, const char *name, uint64_t *value)
+{
+	const char *text = request->parameter(request->arg, name);
+	size_t		len;
+
+	*value = 0;
+	if (text == NULL)
+		return true;
+	len = strspn(text, "0123456789");
+	if (len == 0 || len > NUMBER_MAX || text[len] != '\0')
+		return false;
+	*value = strtoull(text, NULL, 10);
+	return true;
+}
+
+bool
+sb_wait_parse(const SbControlRequest *request, SbWait *wait, SbReply *reply)
+{
+	uint64_t	idle;
+	uint64_t	timeout_ms;
+
+	if (!number(request, "requests", &wait->requests) ||
+		!number(request, "held", &wait->held) ||
+		!number(request, "in_flight", &wait->in_flight) ||
+		!number(request, "charges", &wait->charges) ||
+		!number(request, "idle", &idle) ||
+		!number(request, "timeout_ms", &timeout_ms))
+	{
+		sb_reply_detail(reply, 400, "a parameter is not a number");
+		return false;
+	}
+	wait->idle = idle != 0;
+	if (timeout_ms == 0)
+		timeout_ms = WAIT_DEFAULT_MS;
+	wait->timeout_ms = timeout_ms < WAIT_MAX_MS ? (int) timeout_ms : WAIT_MAX_MS;
+	return true;
+}
+
+bool
+sb_wait_reached(const SbWait *wait, const SbBooks *books)
+{
+	return books->requests >= wait->requests &&
+		books->held >= wait->held &&
+		books->in_flight >= wait->in_flight &&
+		books->charges >= wait->charges &&
+		(!wait->idle || books->in_flight == 0);
+}
+
+void
+sb_wait_reply(bool reached, const SbBooks *books, SbReply *reply)
+{
+	struct json_object *json = books_json(books);
+
+	json_object_object_add(json, "reached", json_object_new_boolean(reached));
+	sb_reply_json(reply, 200, json);
+}

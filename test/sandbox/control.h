@@ -1,0 +1,53 @@
+/*
+ * control.h
+ *		The endpoints below /sandbox: the configuration, the books, and what a
+ *		test may wait for.  Knows no sockets.
+ */
+#ifndef SB_CONTROL_H
+#define SB_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api.h"
+#include "reply.h"
+
+typedef struct SbControlRequest
+{
+	const char *method;
+	const char *path;
+	const char *body;
+	size_t		body_len;
+
+	/* the value of a query parameter, or NULL */
+	const char *(*parameter) (void *arg, const char *name);
+	void	   *arg;
+} SbControlRequest;
+
+/* What GET /sandbox/wait waits for: at least so many of each. */
+typedef struct SbWait
+{
+	uint64_t	requests;
+	uint64_t	held;
+	uint64_t	in_flight;
+	uint64_t	charges;
+	bool		idle;			/* nothing in flight */
+	int			timeout_ms;
+} SbWait;
+
+#define SB_CONTROL_WAIT	"/sandbox/wait"
+
+/* Do everything but waiting, and fill "reply". */
+extern void sb_control(SbApi *api, const SbControlRequest *request,
+					   SbReply *reply);
+
+/* False, with "reply" filled, if the request is not in order. */
+extern bool sb_wait_parse(const SbControlRequest *request, SbWait *wait,
+						  SbReply *reply);
+extern bool sb_wait_reached(const SbWait *wait, const SbBooks *books);
+
+/* The end of the wait: whether it was reached, and the books. */
+extern void sb_wait_reply(bool reached, const SbBooks *books, SbReply *reply);
+
+#endif							/* SB_CONTROL_H */

@@ -1,0 +1,38 @@
+/*
+ * memory.c
+ *		malloc that ends the program instead of returning NULL.
+ */
+#include "memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *
+checked(void *memory)
+{
+	if (memory == NULL)
+	{
+		fputs("ocean-sandbox: out of memory\n", stderr);
+		exit(1);
+	}
+	return memory;
+}
+
+void *
+sb_zalloc(size_t size)
+{
+	return checked(calloc(1, size));
+}
+
+void *
+sb_realloc(void *old, size_t size)
+{
+	return checked(realloc(old, size));
+}
+
+char *
+sb_strdup(const char *string)
+{
+	return checked(strdup(string));
+}

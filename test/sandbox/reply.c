@@ -1,0 +1,64 @@
+/*
+ * reply.c
+ *		Fills in what an answer says.
+ */
+#include "reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+
+void
+sb_reply_text(SbReply *reply, int status, const char *content_type,
+			  const char *text, size_t len)
+{
+	reply->status = status;
+	reply->content_type = content_type;
+	reply->body = sb_realloc(reply->body, len + 1);
+	memcpy(reply->body, text, len);
+	reply->body[len] = '\0';
+	reply->body_len = len;
+}
+
+void
+sb_reply_json(SbReply *reply, int status, struct json_object *json)
+{
+	size_t		len;
+	const char *text = json_object_to_json_string_length(json,
+														 JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
+														 &len);
+
+	sb_reply_text(reply, status, "application/json", text, len);
+	json_object_put(json);
+}
+
+void
+sb_reply_detail(SbReply *reply, int status, const char *detail)
+{
+	struct json_object *json = json_object_new_object();
+
+	json_object_object_add(json, "detail", json_object_new_string(detail));
+	sb_reply_json(reply, status, json);
+}
+
+void
+sb_reply_html(SbReply *reply, int status, const char *title)
+{
+	char		page[400];
+	int			len = snprintf(page, sizeof(page),
+							   "<!DOCTYPE html>\n"
+							   "<html><head><title>%s</title></head>\n"
+							   "<body><h1>%s</h1></body></html>\n",
+							   title, title);
+
+	sb_reply_text(reply, status, "text/html", page, (size_t) len);
+}
+
+void
+sb_reply_free(SbReply *reply)
+{
+	free(reply->body);
+	*reply = (SbReply) {0};
+}

@@ -1,0 +1,58 @@
+/*
+ * reply.h
+ *		An answer on its way out: what it says and how it is to travel.
+ */
+#ifndef SB_REPLY_H
+#define SB_REPLY_H
+
+#include <json-c/json.h>
+#include <stddef.h>
+
+typedef enum SbDelivery
+{
+	SB_DELIVER_WHOLE,
+	SB_DELIVER_NEVER,			/* keep the connection open, say nothing */
+	SB_DELIVER_NOTHING,			/* close the connection instead */
+	SB_DELIVER_HALF,			/* close it in the middle of the body */
+	SB_DELIVER_PROMISING_MORE,	/* Content-Length is too large, then close */
+	SB_DELIVER_AND_CLOSE,		/* announce keep-alive, and close */
+	SB_DELIVER_SLOWLY,			/* the body in pieces, over "slowness_ms" */
+} SbDelivery;
+
+/* Starts as {0}. */
+typedef struct SbReply
+{
+	int			status;
+	const char *content_type;
+	char	   *body;			/* malloc'd */
+	size_t		body_len;
+
+	/* headers that only some answers have */
+	char		retry_after[40];
+	int			rate_limit;		/* X-RateLimit-Limit; 0: none */
+	const char *location;
+	const char *allow;
+
+	SbDelivery	delivery;
+	int			slowness_ms;
+	int			delay_ms;		/* before the first byte */
+} SbReply;
+
+/* The content of the answer; "json" is used up. */
+extern void sb_reply_json(SbReply *reply, int status,
+						  struct json_object *json);
+
+/* {"detail": "..."} */
+extern void sb_reply_detail(SbReply *reply, int status, const char *detail);
+
+/* A page as a proxy makes it. */
+extern void sb_reply_html(SbReply *reply, int status, const char *title);
+
+/* "text" is copied. */
+extern void sb_reply_text(SbReply *reply, int status,
+						  const char *content_type,
+						  const char *text, size_t len);
+
+extern void sb_reply_free(SbReply *reply);
+
+#endif							/* SB_REPLY_H */

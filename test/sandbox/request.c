@@ -1,0 +1,387 @@
+/*
+ * request.c
+ *		Leads a request through its life.
+ *
+ *		arrive -> [held] -> judge -> [delay] -> finish		enrich/person
+ *		arrive -> [waiting] -> finish_wait					/sandbox/wait
+ *		arrive -> sb_send									everything else
+ *
+ * Control requests are never held or delayed.  A client that leaves does not
+ * undo anything: a request that was received is judged and charged.
+ */
+#include "request.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "memory.h"
+
+#define BODY_MAX_BYTES	(1024 * 1024)
+#define API_PREFIX		"/v2/"
+#define CONTROL_PREFIX	"/sandbox/"
+
+static enum MHD_Result arrive(SbRequest *request);
+static enum MHD_Result judge(SbRequest *request);
+static enum MHD_Result finish(SbRequest *request);
+
+static bool
+has_prefix(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+bool
+sb_request_is_control(const SbRequest *request)
+{
+	return has_prefix(request->path, CONTROL_PREFIX);
+}
+
+static void
+wake(void *arg)
+{
+	sb_request_resume(arg);
+}
+
+SbRequest *
+sb_request_new(struct SbServer *server, struct MHD_Connection *mhd,
+			   SbConnection *connection, const char *method, const char *path)
+{
+	SbRequest  *request = sb_zalloc(sizeof(*request));
+
+	request->server = server;
+	request->mhd = mhd;
+	request->connection = connection;
+	request->method = method;
+	request->path = path;
+	request->body = sb_strdup("");
+	request->proceed = arrive;
+	request->timer.fire = wake;
+	request->timer.arg = request;
+	request->watch.fd = connection->fd;
+	request->watch.ready = wake;
+	request->watch.arg = request;
+	return request;
+}
+
+void
+sb_request_add_body(SbRequest *request, const char *bytes, size_t len)
+{
+	if (len > BODY_MAX_BYTES - request->body_len)
+	{
+		request->body_too_large = true;
+		return;
+	}
+	request->body = sb_realloc(request->body, request->body_len + len + 1);
+	memcpy(request->body + request->body_len, bytes, len);
+	request->body_len += len;
+	request->body[request->body_len] = '\0';
+}
+
+/* Take it out of every list but libmicrohttpd's. */
+static void
+unlist(SbRequest *request)
+{
+	sb_loop_cancel_timer(request->server->loop, &request->timer);
+	if (request->watched)
+		sb_loop_unwatch(request->server->loop, &request->watch);
+	request->watched = false;
+	if (request->list == &request->server->held)
+		request->server->api->books.held--;
+	if (request->list != NULL)
+		TAILQ_REMOVE(request->list, request, entry);
+	request->list = NULL;
+}
+
+void
+sb_request_free(SbRequest *request)
+{
+	unlist(request);
+	if (request->in_flight)
+		request->server->api->books.in_flight--;
+	sb_call_free(&request->call);
+	sb_reply_free(&request->reply);
+	free(request->body);
+	free(request);
+}
+
+void
+sb_request_suspend(SbRequest *request, struct SbRequestList *list)
+{
+	if (list == &request->server->held)
+		request->server->api->books.held++;
+	TAILQ_INSERT_TAIL(list, request, entry);
+	request->list = list;
+	MHD_suspend_connection(request->mhd);
+}
+
+void
+sb_request_resume(SbRequest *request)
+{
+	/* Its time may be over and its client gone in one turn of the loop. */
+	if (request->list == NULL)
+		return;
+	unlist(request);
+	MHD_resume_connection(request->mhd);
+}
+
+void
+sb_request_sleep(SbRequest *request, int ms)
+{
+	sb_loop_set_timer(request->server->loop, &request->timer, ms);
+	sb_request_suspend(request, &request->server->sleepers);
+}
+
+/* End the connection without an answer. */
+static enum MHD_Result
+abandon(SbRequest *request)
+{
+	if (request->in_flight)
+		request->server->api->books.unanswered++;
+	return MHD_NO;
+}
+
+static void
+abandon_list(struct SbRequestList *list)
+{
+	SbRequest  *request;
+
+	while ((request = TAILQ_FIRST(list)) != NULL)
+	{
+		request->proceed = abandon;
+		sb_request_resume(request);
+	}
+}
+
+void
+sb_request_abandon_all(struct SbServer *server)
+{
+	abandon_list(&server->held);
+	abandon_list(&server->waiters);
+	abandon_list(&server->sleepers);
+}
+
+/* Stay silent until the client goes away. */
+static enum MHD_Result
+hang(SbRequest *request)
+{
+	request->proceed = abandon;
+	request->watched = sb_loop_watch(request->server->loop, &request->watch,
+									 EPOLLRDHUP) == 0;
+	if (!request->watched)
+		return abandon(request);
+	sb_request_suspend(request, &request->server->sleepers);
+	return MHD_YES;
+}
+
+static enum MHD_Result
+finish(SbRequest *request)
+{
+	if (request->reply.delivery == SB_DELIVER_NEVER)
+		return hang(request);
+	if (request->reply.delivery == SB_DELIVER_NOTHING)
+		return abandon(request);
+	request->server->api->books.answers[request->reply.status]++;
+	return sb_send(request);
+}
+
+static enum MHD_Result
+judge(SbRequest *request)
+{
+	sb_api_judge(request->server->api, &request->call, sb_now_us(),
+				 &request->reply);
+	if (request->reply.delay_ms == 0)
+		return finish(request);
+	request->proceed = finish;
+	sb_request_sleep(request, request->reply.delay_ms);
+	return MHD_YES;
+}
+
+static void
+find_tokens(const SbRequest *request, SbTokens *tokens)
+{
+	tokens->header = MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
+												 "x-api-token");
+	tokens->query = MHD_lookup_connection_value(request->mhd,
+												MHD_GET_ARGUMENT_KIND,
+												"apiToken");
+}
+
+static enum MHD_Result
+enrich(SbRequest *request)
+{
+	SbApi	   *api = request->server->api;
+	SbBooks    *books = &api->books;
+	SbCall	   *call = &request->call;
+
+	request->in_flight = true;
+	books->in_flight++;
+	if (books->most_in_flight < books->in_flight)
+		books->most_in_flight = books->in_flight;
+
+	find_tokens(request, &call->tokens);
+	call->content_type = MHD_lookup_connection_value(request->mhd,
+													 MHD_HEADER_KIND,
+													 MHD_HTTP_HEADER_CONTENT_TYPE);
+	call->body = request->body;
+	call->body_len = request->body_len;
+	sb_api_receive(api, call, sb_now_us());
+
+	if (!api->config.hold)
+		return judge(request);
+	request->proceed = judge;
+	sb_request_suspend(request, &request->server->held);
+	return MHD_YES;
+}
+
+static enum MHD_Result
+balance(SbRequest *request)
+{
+	SbTokens	tokens;
+
+	find_tokens(request, &tokens);
+	sb_api_balance(request->server->api, &tokens, &request->reply);
+	return sb_send(request);
+}
+
+/* A path of ours with a method that is not. */
+static enum MHD_Result
+wrong_method(SbRequest *request, const char *right_method)
+{
+	sb_reply_detail(&request->reply, 405, "Method Not Allowed");
+	request->reply.allow = right_method;
+	return sb_send(request);
+}
+
+static enum MHD_Result
+not_found(SbRequest *request)
+{
+	sb_reply_detail(&request->reply, 404, "Not Found");
+	return sb_send(request);
+}
+
+/* Somebody who was sent here by a redirect, perhaps. */
+static enum MHD_Result
+stranger(SbRequest *request)
+{
+	SbBooks    *books = &request->server->api->books;
+	SbTokens	tokens;
+
+	find_tokens(request, &tokens);
+	books->strangers++;
+	if (tokens.header != NULL || tokens.query != NULL)
+		books->strangers_with_token++;
+	return not_found(request);
+}
+
+static const char *
+query_parameter(void *arg, const char *name)
+{
+	return MHD_lookup_connection_value(arg, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static enum MHD_Result
+finish_wait(SbRequest *request)
+{
+	const SbBooks *books = &request->server->api->books;
+
+	sb_wait_reply(sb_wait_reached(&request->wait, books), books,
+				  &request->reply);
+	return sb_send(request);
+}
+
+static enum MHD_Result
+wait(SbRequest *request, const SbControlRequest *control)
+{
+	struct SbServer *server = request->server;
+
+	if (!sb_wait_parse(control, &request->wait, &request->reply))
+		return sb_send(request);
+	if (sb_wait_reached(&request->wait, &server->api->books))
+		return finish_wait(request);
+	request->proceed = finish_wait;
+	sb_loop_set_timer(server->loop, &request->timer, request->wait.timeout_ms);
+	sb_request_suspend(request, &server->waiters);
+	return MHD_YES;
+}
+
+void
+sb_request_check_waiters(struct SbServer *server)
+{
+	SbRequest  *request = TAILQ_FIRST(&server->waiters);
+
+	while (request != NULL)
+	{
+		SbRequest  *next = TAILQ_NEXT(request, entry);
+
+		if (sb_wait_reached(&request->wait, &server->api->books))
+			sb_request_resume(request);
+		request = next;
+	}
+}
+
+static void
+close_idle(struct SbServer *server)
+{
+	SbConnection *connection;
+
+	TAILQ_FOREACH(connection, &server->connections, entry)
+	{
+		/* It fails only if the client was quicker. */
+		if (connection->counted && !connection->busy)
+			(void) shutdown(connection->fd, SHUT_RDWR);
+	}
+}
+
+/* Do now what a changed configuration asks for. */
+static void
+obey_config(struct SbServer *server)
+{
+	SbConfig   *config = &server->api->config;
+	SbRequest  *request;
+
+	while (!config->hold && (request = TAILQ_FIRST(&server->held)) != NULL)
+		sb_request_resume(request);
+	if (config->close_idle)
+		close_idle(server);
+	config->close_idle = false;
+}
+
+static enum MHD_Result
+control(SbRequest *request)
+{
+	const SbControlRequest what = {
+		request->method, request->path, request->body, request->body_len,
+		query_parameter, request->mhd
+	};
+
+	if (strcmp(request->path, SB_CONTROL_WAIT) == 0)
+		return wait(request, &what);
+	sb_control(request->server->api, &what, &request->reply);
+	obey_config(request->server);
+	return sb_send(request);
+}
+
+static enum MHD_Result
+arrive(SbRequest *request)
+{
+	const char *path = request->path;
+
+	if (request->body_too_large)
+	{
+		sb_reply_detail(&request->reply, 413, "Request Entity Too Large");
+		return sb_send(request);
+	}
+	if (strcmp(path, API_PREFIX "enrich/person") == 0)
+		return strcmp(request->method, "POST") == 0 ?
+			enrich(request) : wrong_method(request, "POST");
+	if (strcmp(path, API_PREFIX "credits/balance") == 0)
+		return strcmp(request->method, "GET") == 0 ?
+			balance(request) : wrong_method(request, "GET");
+	if (has_prefix(path, API_PREFIX))
+		return not_found(request);
+	if (sb_request_is_control(request))
+		return control(request);
+	return stranger(request);
+}
