@@ -73,7 +73,7 @@ SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call_call_id_seq', '');
 
 CREATE FUNCTION ocean_enrich_person(request jsonb) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 100000;
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000;
 COMMENT ON FUNCTION ocean_enrich_person(jsonb) IS
 	'enriches a person through the Ocean.io API; costs credits';
 
@@ -90,7 +90,7 @@ COMMENT ON TYPE ocean_enrich_result IS 'what became of one call: a person, or an
 
 CREATE FUNCTION ocean_try_enrich_person(request jsonb) RETURNS ocean_enrich_result
 	AS 'MODULE_PATHNAME', 'ocean_try_enrich_person'
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 100000;
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000;
 COMMENT ON FUNCTION ocean_try_enrich_person(jsonb) IS
 	'enriches a person; what the API or the network says is a value, never an error';
 

@@ -5,8 +5,9 @@
  * json-c before 0.17 does not report that memory ran out: it goes on with a
  * cut string or without a member, and its writer does so in every version.
  * malloc() leaves ENOMEM in errno, however, and nothing that happens
- * afterwards removes it, except the reading of an integer.  Hence errno is
- * looked at round each of json-c's long calls.
+ * afterwards removes it but the reading of a number, of which neither a request
+ * of known keys nor its text has any.  Hence errno is looked at round each of
+ * json-c's long calls.
  */
 #include "core/json.h"
 

@@ -223,7 +223,6 @@ oe_ledger_commit(void)
 	SPI_finish();
 	SetUserIdAndSecContext(saved_user, saved_security_context);
 	PopActiveSnapshot();
-	XactLastCommitEnd = InvalidXLogRecPtr;
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
 	MemoryContextSwitchTo(caller);

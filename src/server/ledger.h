@@ -25,7 +25,11 @@ typedef enum OeLedgerAccess
 
 extern OeLedgerAccess oe_ledger_begin(void);
 
-/* Commits without waiting for the disk; returns the end of the commit record. */
+/*
+ * Commits without waiting for the disk.  Returns the end of our last commit
+ * record: after a transaction that only read, of the one before it, so that what
+ * was read is on disk, too, once that is.
+ */
 extern XLogRecPtr oe_ledger_commit(void);
 extern void oe_ledger_abort(void);
 

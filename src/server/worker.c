@@ -1221,5 +1221,8 @@ oe_worker_main(Datum database)
 		proc_exit(0);
 	reconcile();
 	run();
+
+	/* The next worker may serve what this one has committed. */
+	XLogFlush(XactLastCommitEnd);
 	proc_exit(0);
 }
