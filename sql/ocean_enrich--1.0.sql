@@ -13,10 +13,19 @@ COMMENT ON SCHEMA ocean_enrich IS 'ledger and views of the extension ocean_enric
 
 -- The ledger
 
+-- Types rather than CHECK constraints, which the executor prepares anew for each
+-- row that is written alone.
+CREATE TYPE ocean_enrich.call_state AS ENUM
+	('queued', 'sent', 'answered', 'refused', 'failed', 'unknown', 'cancelled');
+COMMENT ON TYPE ocean_enrich.call_state IS 'the states of a row of ocean_enrich.call';
+
+CREATE TYPE ocean_enrich.resolution AS ENUM ('pay again', 'give up');
+COMMENT ON TYPE ocean_enrich.resolution IS
+	'what is decided about a call whose outcome is unknown';
+
 CREATE TABLE ocean_enrich.call (
 	call_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	state           text NOT NULL CHECK (state IN
-		('queued', 'sent', 'answered', 'refused', 'failed', 'unknown', 'cancelled')),
+	state           ocean_enrich.call_state NOT NULL,
 	role            name NOT NULL,
 	account         text NOT NULL,
 	fingerprint     bytea NOT NULL,
@@ -32,16 +41,16 @@ CREATE TABLE ocean_enrich.call (
 	sent_at         timestamptz,
 	answered_at     timestamptz,
 	next_attempt_at timestamptz,
-	resolution      text CHECK (resolution IN ('pay again', 'give up')),
+	resolution      ocean_enrich.resolution,
 	resolved_by     name,
 	resolved_at     timestamptz
 );
 
 -- Equal requests, whatever became of them.
 CREATE INDEX call_fingerprint_idx ON ocean_enrich.call (fingerprint);
--- What is not settled is a handful of rows, however long the ledger is.
-CREATE INDEX call_unsettled_idx ON ocean_enrich.call (state)
-	WHERE state IN ('queued', 'sent', 'unknown');
+-- What is not settled is a handful of rows, however long the ledger is.  Not a
+-- partial index, for the reason above.
+CREATE INDEX call_state_idx ON ocean_enrich.call (state);
 -- Requests are sent in the order of the rows, so days lie together.
 CREATE INDEX call_sent_at_idx ON ocean_enrich.call
 	USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
@@ -360,7 +369,7 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
 		UPDATE ocean_enrich.call AS c
-		SET resolution = resolve.decision, credits = coalesce(resolve.credits, c.credits),
+		SET resolution = resolve.decision::ocean_enrich.resolution, credits = coalesce(resolve.credits, c.credits),
 			resolved_by = session_user, resolved_at = now()
 		WHERE c.call_id = resolve.call_id AND c.state = 'unknown'
 		RETURNING true;

@@ -64,6 +64,8 @@ typedef struct Transfer
 	char	   *body;
 	size_t		body_len;
 	size_t		body_handed;	/* bytes that libcurl has taken */
+	bool		headers_whole;	/* the last status line's headers came to
+								 * their end */
 	char	   *token_line;		/* or NULL */
 	struct curl_slist token_header;
 	struct Transfer *prev;		/* running ones */
@@ -135,10 +137,27 @@ free_secret(char *secret)
 	free(secret);
 }
 
+/* The final status, or 0: a 1xx says that there is more to come. */
+static int
+final_status(CURL *easy)
+{
+	long		status = 0;
+
+	if (curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK ||
+		status < 200)
+		return 0;
+	return (int) status;
+}
+
 /*
  * Hand the body over, each byte once.  libcurl asks for exactly body_len
  * bytes, so being asked for more means that it began anew on another
  * connection, which would be the second sending.
+ *
+ * An answer that is there before the first byte has left is not ours.  It lay
+ * in a kept connection (libcurl before 8.1 does not look), and if the body
+ * went now, each request on that connection would be given the answer to the
+ * one before it.
  */
 static size_t
 read_callback(char *to, size_t size, size_t count, void *arg)
@@ -148,6 +167,8 @@ read_callback(char *to, size_t size, size_t count, void *arg)
 	size_t		len = size * count < left ? size * count : left;
 
 	if (left == 0)
+		return CURL_READFUNC_ABORT;
+	if (transfer->body_handed == 0 && final_status(transfer->easy) != 0)
 		return CURL_READFUNC_ABORT;
 	memcpy(to, transfer->body + transfer->body_handed, len);
 	transfer->body_handed += len;
@@ -162,6 +183,23 @@ seek_callback(void *arg, curl_off_t offset, int origin)
 	(void) offset;
 	(void) origin;
 	return CURL_SEEKFUNC_FAIL;
+}
+
+/*
+ * Note whether the headers are whole.  libcurl is content with an answer that
+ * ends in the middle of them.
+ */
+static size_t
+header_callback(char *line, size_t size, size_t count, void *arg)
+{
+	Transfer   *transfer = arg;
+	size_t		len = size * count;
+
+	if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
+		transfer->headers_whole = false;
+	else if (len > 0 && (line[0] == '\r' || line[0] == '\n'))
+		transfer->headers_whole = true;
+	return len;
 }
 
 /*
@@ -291,6 +329,8 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_READDATA, transfer);
 	SET_OPTION(CURLOPT_SEEKFUNCTION, seek_callback);
 	SET_OPTION(CURLOPT_SEEKDATA, transfer);
+	SET_OPTION(CURLOPT_HEADERFUNCTION, header_callback);
+	SET_OPTION(CURLOPT_HEADERDATA, transfer);
 	SET_OPTION(CURLOPT_WRITEFUNCTION, write_callback);
 	SET_OPTION(CURLOPT_WRITEDATA, transfer);
 	SET_OPTION(CURLOPT_OPENSOCKETFUNCTION, open_socket_callback);
@@ -302,6 +342,7 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET_OPTION(CURLOPT_FOLLOWLOCATION, 0L);
 	SET_OPTION(CURLOPT_NOPROXY, "");
+	SET_OPTION(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	/* The token is for the API: a proxy must not see it in CONNECT. */
 	SET_OPTION(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE);
 	SET_OPTION(CURLOPT_SSL_VERIFYPEER, 1L);
@@ -499,6 +540,7 @@ fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
 	memcpy(transfer->body, request->body, request->body_len);
 	transfer->body_len = request->body_len;
 	transfer->body_handed = 0;
+	transfer->headers_whole = false;
 	return set_request_options(http, transfer, request);
 }
 
@@ -545,23 +587,11 @@ start_transfer(OeHttp *http, const OeHttpRequest *request)
 	return CURLE_OK;
 }
 
-/* The final status, or 0: a 1xx says that there is more to come. */
-static int
-final_status(CURL *easy)
-{
-	long		status = 0;
-
-	if (curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status) != CURLE_OK ||
-		status < 200)
-		return 0;
-	return (int) status;
-}
-
 /*
  * Did the whole answer come although libcurl reports a failure?  So it is when
  * the server answers before it has read the whole request and then closes.
- * Known only if the answer told its length (which libcurl gives once it has
- * all headers); one in chunks counts as lost, the careful side.
+ * Known only if the answer told its length; one in chunks counts as lost, the
+ * careful side.
  */
 static bool
 answer_is_whole(CURL *easy, const OeBuf *body)
@@ -578,20 +608,21 @@ answer_is_whole(CURL *easy, const OeBuf *body)
  * Nothing is "not sent" once a byte of the body was handed to libcurl.  That
  * may be before libcurl knows that a kept connection is dead; then a request
  * which never arrived counts as lost.  So be it: the other mistake costs money.
+ *
+ * And without such a byte nothing is an answer; see read_callback().
  */
 static OeHttpResult
 judge(const Transfer *transfer, CURLcode code)
 {
 	const OeHttpReply *reply = &transfer->reply->public;
 
-	if (reply->status != 0)
-	{
-		if (code == CURLE_OK || reply->body.truncated ||
-			answer_is_whole(transfer->easy, &reply->body))
-			return OE_HTTP_COMPLETE;
-		return OE_HTTP_LOST;
-	}
-	return transfer->body_handed == 0 ? OE_HTTP_NOT_SENT : OE_HTTP_LOST;
+	if (transfer->body_handed == 0)
+		return OE_HTTP_NOT_SENT;
+	if (reply->status != 0 && transfer->headers_whole &&
+		(code == CURLE_OK || reply->body.truncated ||
+		 answer_is_whole(transfer->easy, &reply->body)))
+		return OE_HTTP_COMPLETE;
+	return OE_HTTP_LOST;
 }
 
 /* libcurl's text, but where we made it fail, the reason why we did. */
@@ -636,6 +667,15 @@ retry_after_ms(CURL *easy)
 	return (int) seconds * 1000;
 }
 
+/* What came is not the answer to this request. */
+static void
+forget_answer(OeHttpReply *reply)
+{
+	reply->status = 0;
+	reply->retry_after_ms = -1;
+	oe_buf_free(&reply->body);
+}
+
 static void
 queue_reply(OeHttp *http, Reply *reply)
 {
@@ -654,6 +694,8 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	reply->status = final_status(transfer->easy);
 	reply->result = judge(transfer, code);
 	reply->retry_after_ms = retry_after_ms(transfer->easy);
+	if (reply->result == OE_HTTP_NOT_SENT)
+		forget_answer(reply);
 	if (reply->result != OE_HTTP_COMPLETE)
 	{
 		reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;

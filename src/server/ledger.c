@@ -79,7 +79,7 @@ static Statement insert_statement = {
 	"INSERT INTO ocean_enrich.call (state, status, detail, person, raw,"
 	" raw_truncated, credits, attempts, sent_at, answered_at, next_attempt_at,"
 	" role, account, fingerprint, request, requested_at)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
+	" VALUES ($1::ocean_enrich.call_state, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
 	" $12, $13, $14, $15, $16) RETURNING call_id",
 	P_COUNT,
 	{OUTCOME_TYPES, NAMEOID, TEXTOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID},
@@ -87,7 +87,7 @@ static Statement insert_statement = {
 };
 
 static Statement update_statement = {
-	"UPDATE ocean_enrich.call SET state = $1, status = $2, detail = $3,"
+	"UPDATE ocean_enrich.call SET state = $1::ocean_enrich.call_state, status = $2, detail = $3,"
 	" person = $4, raw = $5, raw_truncated = $6, credits = $7, attempts = $8,"
 	" sent_at = $9, answered_at = $10, next_attempt_at = $11"
 	" WHERE call_id = $12",

@@ -889,6 +889,8 @@ record_group(List *group, TimestampTz now)
 		XLogFlush(lsn);
 	foreach(lc, group)
 		act(lfirst(lc), lsn, now);
+	if (sending)
+		oe_http_run(http);
 	return NULL;
 }
 
