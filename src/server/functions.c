@@ -8,13 +8,11 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "core/request.h"
+#include "server/call.h"
 #include "server/channel.h"
 #include "server/errors.h"
 #include "server/functions.h"
@@ -31,118 +29,6 @@ PG_FUNCTION_INFO_V1(ocean_enrich_account);
  * One call
  * ---------------------------------------------------------------- */
 
-/* A request that asks for nothing is sent all the same; but the user may have
- * meant it. */
-static void
-warn_not_asked(const OeRequest *request)
-{
-	if (request->emails_not_asked)
-		ereport(WARNING,
-				errmsg("\"revealEmails\" has a \"webhookUrl\" but asks for nothing"),
-				errhint("Add \"includeEmails\": true."));
-	if (request->phones_not_asked)
-		ereport(WARNING,
-				errmsg("\"revealPhones\" has a \"webhookUrl\" but asks for nothing"),
-				errhint("Add \"includePhones\": true."));
-}
-
-/* Errors of the core are UTF-8; a key that is quoted in one need not be ASCII. */
-static void
-convert_error(OeError *error)
-{
-	OeResult	converted = {0};
-
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return;
-	converted.message = error->message ? oe_utf8_to_message(error->message) : NULL;
-	converted.detail = error->detail ? oe_utf8_to_message(error->detail) : NULL;
-	converted.hint = error->hint ? oe_utf8_to_message(error->hint) : NULL;
-	if (converted.message)
-		oe_error_set(error, error->code, "%s", converted.message);
-	if (converted.detail)
-		oe_error_detail(error, "%s", converted.detail);
-	if (converted.hint)
-		oe_error_hint(error, "%s", converted.hint);
-}
-
-/* The body to send, checked and normalised, palloc'd; raises what is wrong. */
-static char *
-request_body(Jsonb *jsonb)
-{
-	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
-	OeRequest	request = {0};
-	OeError		error = {0};
-	char	   *body;
-
-	if (oe_request_parse(utf8, strlen(utf8),
-						 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
-						 &request, &error) != OE_OK)
-	{
-		convert_error(&error);
-		oe_ereport(ERROR, &error);
-	}
-	body = palloc_extended(request.body_len + 1, MCXT_ALLOC_NO_OOM);
-	if (body)
-		memcpy(body, request.body, request.body_len + 1);
-	oe_request_free(&request);
-	if (!body)
-		ereport(ERROR,
-				errcode(ERRCODE_OUT_OF_MEMORY),
-				errmsg("out of memory"));
-	warn_not_asked(&request);
-	return body;
-}
-
-static char *
-pack_call(Jsonb *jsonb, Size *len)
-{
-	OeCall		call = {0};
-	char	   *packed;
-
-	call.body = request_body(jsonb);
-	oe_sha256(call.body, strlen(call.body), call.fingerprint);
-	strlcpy(call.role, GetUserNameFromId(GetUserId(), false), sizeof(call.role));
-	oe_settings_fill(&call);
-	packed = oe_call_pack(&call, len);
-	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
-	return packed;
-}
-
-/* Ask the worker and wait.  The result's strings are palloc'd. */
-static void
-call_api(Jsonb *jsonb, OeResult *result)
-{
-	Size		len;
-	char	   *packed = pack_call(jsonb, &len);
-	char	   *volatile bytes = NULL;
-	OeTicket	ticket = oe_channel_submit(packed, len, false);
-
-	explicit_bzero(packed, len);
-	PG_TRY();
-	{
-		bytes = oe_channel_wait(ticket);
-	}
-	PG_CATCH();
-	{
-		oe_channel_cancel(ticket);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-
-	if (bytes)
-	{
-		oe_result_unpack(bytes, result);
-		return;
-	}
-	memset(result, 0, sizeof(*result));
-	result->code = OE_OUTCOME_UNKNOWN;
-	result->message = "the ocean_enrich worker ended before the answer came";
-	result->detail = "The request may have been paid.";
-	result->hint = "View ocean_enrich.unknown_calls lists it; "
-		"ocean_enrich.resolve() allows to send it again.";
-}
-
 static Datum
 person_datum(const OeResult *result)
 {
@@ -154,7 +40,7 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 {
 	OeResult	result;
 
-	call_api(PG_GETARG_JSONB_P(0), &result);
+	oe_call(PG_GETARG_JSONB_P(0), &result);
 	if (result.code == OE_OK)
 		PG_RETURN_DATUM(person_datum(&result));
 	if (result.code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL)
@@ -191,7 +77,7 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
-	call_api(PG_GETARG_JSONB_P(0), &result);
+	oe_call(PG_GETARG_JSONB_P(0), &result);
 	nulls[R_PERSON] = result.person == NULL;
 	if (result.person)
 		values[R_PERSON] = person_datum(&result);
