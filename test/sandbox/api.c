@@ -10,23 +10,29 @@
 #include <strings.h>
 #include <time.h>
 
+#include "answer.h"
 #include "check.h"
 
 #define MICROSECONDS	INT64_C(1000000)
 
 /* The API's words. */
-#define DETAIL_GATHERING	"Data gathering process has started. Please try again later."
-#define DETAIL_CONFLICT		"Conflicting API tokens provided in query parameters and headers"
+#define DETAIL_GATHERING \
+	"Data gathering process has started. Please try again later."
+#define DETAIL_CONFLICT \
+	"Conflicting API tokens provided in query parameters and headers"
 #define DETAIL_EMPTY		"Empty `person` body"
 #define DETAIL_CREDITS		"Insufficient credits"
-#define DETAIL_NO_TOKEN		"API token should be provided in headers or query parameters"
-#define DETAIL_BAD_TOKEN	"Current API token is not registered in our database"
+#define DETAIL_NO_TOKEN \
+	"API token should be provided in headers or query parameters"
+#define DETAIL_BAD_TOKEN \
+	"Current API token is not registered in our database"
 #define DETAIL_NOT_FOUND	"No matching record found"
 
 /* Not documented, but plausible. */
 #define DETAIL_RATE			"Too many requests"
 #define DETAIL_VERIFICATION	"Verification is disabled for this account"
-#define DETAIL_TOO_LITTLE	"Not enough data to match this person with confidence"
+#define DETAIL_TOO_LITTLE \
+	"Not enough data to match this person with confidence"
 
 /* What the balance shows when there is no end to the credits. */
 #define BALANCE_UNLIMITED	(1000000 * SB_AMOUNT_ONE)
@@ -89,24 +95,26 @@ declared_as_json(const char *content_type)
 }
 
 /*
- * The body as JSON, or the complaints about it with *valid = false.  A body can
- * be JSON and still be refused, so that we know who was asked for.
+ * The body as JSON, or the complaints about it with *valid = false.  A body
+ * can be JSON and still be refused later; then we know who was asked for.
  */
 static struct json_object *
 parse_json(const SbCall *call, bool *valid)
 {
 	struct json_tokener *tokener = json_tokener_new();
+	enum json_tokener_error error;
 	struct json_object *json;
-	size_t		end;
 
 	json_tokener_set_flags(tokener,
 						   JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	/* With the NUL behind it, so that a number at the end is complete. */
-	json = json_tokener_parse_ex(tokener, call->body, (int) call->body_len + 1);
-	end = json_tokener_get_parse_end(tokener);
-	*valid = json_tokener_get_error(tokener) == json_tokener_success;
+	json = json_tokener_parse_ex(tokener, call->body,
+								 (int) call->body_len + 1);
+	error = json_tokener_get_error(tokener);
+	*valid = error == json_tokener_success;
 	if (!*valid)
-		json = sb_check_no_json(end, json_tokener_error_desc(json_tokener_get_error(tokener)));
+		json = sb_check_no_json(json_tokener_get_parse_end(tokener),
+								json_tokener_error_desc(error));
 	json_tokener_free(tokener);
 	return json;
 }
@@ -119,7 +127,7 @@ recognise(SbCall *call)
 	if (json_object_is_type(call->json, json_type_object) &&
 		json_object_object_get_ex(call->json, "person", &person) &&
 		json_object_is_type(person, json_type_object))
-		call->has_identity = sb_person_identity(person, call->identity);
+		call->has_identity = sb_identity(person, call->identity);
 	if (call->has_identity)
 		call->fault = sb_fault_parse(call->identity);
 }
@@ -311,12 +319,18 @@ is_registered(const SbApi *api, const char *token)
 	return false;
 }
 
+static const char *
+unless_empty(const char *text)
+{
+	return text != NULL && text[0] != '\0' ? text : NULL;
+}
+
 /* True if the request may not go on, with the answer filled in. */
 static bool
 token_refused(SbApi *api, const SbTokens *tokens, SbReply *reply)
 {
-	const char *header = tokens->header && tokens->header[0] ? tokens->header : NULL;
-	const char *query = tokens->query && tokens->query[0] ? tokens->query : NULL;
+	const char *header = unless_empty(tokens->header);
+	const char *query = unless_empty(tokens->query);
 	const char *token = header ? header : query;
 
 	if (header != NULL && query != NULL &&
@@ -340,7 +354,8 @@ rate_refused(SbApi *api, int64_t now_us, SbReply *reply)
 	int64_t		wait_us;
 
 	if (config->rate_limit == 0 ||
-		sb_rate_admit(&api->rate, (size_t) config->rate_limit, now_us, &wait_us))
+		sb_rate_admit(&api->rate, (size_t) config->rate_limit, now_us,
+					  &wait_us))
 		return false;
 	reply_rate_limited(config, reply);
 	if (config->retry_after_s == SB_NOT_SET)
@@ -418,7 +433,8 @@ fault_refuses(const SbConfig *config, const SbCall *call,
 			sb_reply_detail(reply, 403, DETAIL_VERIFICATION);
 			return true;
 		case SB_FAULT_TOOLITTLE:
-			sb_reply_detail(reply, fault->n == 404 ? 404 : 422, DETAIL_TOO_LITTLE);
+			sb_reply_detail(reply, fault->n == 404 ? 404 : 422,
+							DETAIL_TOO_LITTLE);
 			return true;
 		case SB_FAULT_INVALID:
 			reply_status(config, 422, reply);
@@ -485,6 +501,7 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 {
 	const SbConfig *config = &api->config;
 	SbFault		fault = fault_of(api, call);
+	SbInvention person;
 
 	reply->delay_ms = delay_of(api, &fault);
 	if (ends_on_the_way(config, &fault, reply) ||
@@ -502,22 +519,24 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 		return;
 
 	charge(api, call);
-	sb_person_reply(config, call->json, call->identity, &fault, reply);
+	sb_invent(&person, call->json, call->identity);
+	sb_answer(config, &person, &fault, reply);
 	deliver(&fault, reply);
 }
 
-static struct json_object *
-credits_json(SbAmount amount)
+static void
+put_credits(struct json_object *json, const char *kind, SbAmount amount)
 {
-	struct json_object *json = json_object_new_object();
+	struct json_object *credits = json_object_new_object();
+	double		value = (double) amount / SB_AMOUNT_ONE;
 	char		text[SB_AMOUNT_CHARS];
 
+	/* It is written as the text that goes with it. */
 	sb_amount_format(amount, text);
-	/* A double that is written as the text it was made from. */
-	json_object_object_add(json, "oneTime",
-						   json_object_new_double_s((double) amount / SB_AMOUNT_ONE, text));
-	json_object_object_add(json, "recurrent", json_object_new_int(0));
-	return json;
+	json_object_object_add(credits, "oneTime",
+						   json_object_new_double_s(value, text));
+	json_object_object_add(credits, "recurrent", json_object_new_int(0));
+	json_object_object_add(json, kind, credits);
 }
 
 void
@@ -528,13 +547,15 @@ sb_api_balance(SbApi *api, const SbTokens *tokens, SbReply *reply)
 
 	if (token_refused(api, tokens, reply))
 		return;
+	if (credits == SB_NOT_SET)
+		credits = BALANCE_UNLIMITED;
 	json = json_object_new_object();
-	json_object_object_add(json, "credits",
-						   credits_json(credits == SB_NOT_SET ? BALANCE_UNLIMITED : credits));
-	json_object_object_add(json, "emailCredits", credits_json(0));
-	json_object_object_add(json, "phoneCredits", credits_json(0));
-	json_object_object_add(json, "previewCredits", credits_json(0));
-	json_object_object_add(json, "dailyLimitRateLeft", json_object_new_int(1000));
+	put_credits(json, "credits", credits);
+	put_credits(json, "emailCredits", 0);
+	put_credits(json, "phoneCredits", 0);
+	put_credits(json, "previewCredits", 0);
+	json_object_object_add(json, "dailyLimitRateLeft",
+						   json_object_new_int(1000));
 	json_object_object_add(json, "dailyLimitRateSecondsToReset",
 						   json_object_new_int(3600));
 	sb_reply_json(reply, 200, json);

@@ -15,7 +15,7 @@
 #include "books.h"
 #include "config.h"
 #include "faults.h"
-#include "person.h"
+#include "invent.h"
 #include "rate.h"
 #include "reply.h"
 

@@ -219,6 +219,7 @@ sb_check_sample(void)
 			 "value_error.email", NULL);
 	json_object_array_add(loc, json_object_new_string(body_field.name));
 	json_object_array_add(loc, json_object_new_int(12));
-	add_error(errors, loc, "Value error, too many values", "value_error", NULL);
+	add_error(errors, loc, "Value error, too many values", "value_error",
+			  NULL);
 	return errors;
 }

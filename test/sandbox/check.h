@@ -15,7 +15,8 @@
 extern struct json_object *sb_check_body(struct json_object *body);
 
 /* The same for text that is no JSON, wrong from byte "offset" on. */
-extern struct json_object *sb_check_no_json(size_t offset, const char *problem);
+extern struct json_object *sb_check_no_json(size_t offset,
+											const char *problem);
 
 /* The same for a body that is not there or is not declared to be JSON. */
 extern struct json_object *sb_check_no_body(void);

@@ -28,34 +28,47 @@ typedef struct Setting
 	const char *key;
 	SettingType type;
 	size_t		offset;
-	size_t		size;			/* of texts */
 	bool		nullable;
 	int			min;			/* of SETTING_INT */
 	int			max;
+	size_t		size;			/* of texts */
 } Setting;
 
-#define FIELD(name)	offsetof(SbConfig, name)
-#define SIZE(name)	sizeof(((SbConfig *) NULL)->name)
+#define FIELD(name)		offsetof(SbConfig, name)
+#define FIELD_SIZE(name)	sizeof(((SbConfig *) NULL)->name)
+
+#define BOOL(name) \
+	{#name, SETTING_BOOL, FIELD(name), false, 0, 0, 0}
+#define INT(name, nullable, min, max) \
+	{#name, SETTING_INT, FIELD(name), nullable, min, max, 0}
+#define AMOUNT(name, nullable) \
+	{#name, SETTING_AMOUNT, FIELD(name), nullable, 0, 0, 0}
+#define FRACTION(name) \
+	{#name, SETTING_FRACTION, FIELD(name), false, 0, 0, 0}
+#define TEXT(name) \
+	{#name, SETTING_TEXT, FIELD(name), false, 0, 0, FIELD_SIZE(name)}
+#define FAULT(name) \
+	{#name, SETTING_FAULT, FIELD(name), true, 0, 0, FIELD_SIZE(name)}
 
 static const Setting settings[] =
 {
-	{"latency_ms", SETTING_INT, FIELD(latency_ms), 0, false, 0, DAY_MS},
-	{"latency_jitter_ms", SETTING_INT, FIELD(latency_jitter_ms), 0, false, 0, DAY_MS},
-	{"credits", SETTING_AMOUNT, FIELD(credits), 0, true, 0, 0},
-	{"cost", SETTING_AMOUNT, FIELD(cost), 0, false, 0, 0},
-	{"credits_used", SETTING_BOOL, FIELD(credits_used), 0, false, 0, 0},
-	{"newer_keys", SETTING_BOOL, FIELD(newer_keys), 0, false, 0, 0},
-	{"rate_limit", SETTING_INT, FIELD(rate_limit), 0, false, 0, 10000000},
-	{"retry_after_s", SETTING_INT, FIELD(retry_after_s), 0, true, 0, INT_MAX},
-	{"down", SETTING_INT, FIELD(down), 0, true, 500, 599},
-	{"fault", SETTING_FAULT, FIELD(fault), SIZE(fault), true, 0, 0},
-	{"fault_probability", SETTING_FRACTION, FIELD(fault_probability), 0, false, 0, 0},
-	{"seed", SETTING_INT, FIELD(seed), 0, false, 0, INT_MAX},
-	{"redirect_to", SETTING_TEXT, FIELD(redirect_to), SIZE(redirect_to), false, 0, 0},
-	{"identical_tokens_conflict", SETTING_BOOL, FIELD(identical_tokens_conflict), 0, false, 0, 0},
-	{"keepalive_requests", SETTING_INT, FIELD(keepalive_requests), 0, false, 0, INT_MAX},
-	{"hold", SETTING_BOOL, FIELD(hold), 0, false, 0, 0},
-	{"close_idle", SETTING_BOOL, FIELD(close_idle), 0, false, 0, 0},
+	INT(latency_ms, false, 0, DAY_MS),
+	INT(latency_jitter_ms, false, 0, DAY_MS),
+	AMOUNT(credits, true),
+	AMOUNT(cost, false),
+	BOOL(credits_used),
+	BOOL(newer_keys),
+	INT(rate_limit, false, 0, INT_MAX),
+	INT(retry_after_s, true, 0, INT_MAX),
+	INT(down, true, 500, 599),
+	FAULT(fault),
+	FRACTION(fault_probability),
+	INT(seed, false, 0, INT_MAX),
+	TEXT(redirect_to),
+	BOOL(identical_tokens_conflict),
+	INT(keepalive_requests, false, 0, INT_MAX),
+	BOOL(hold),
+	BOOL(close_idle),
 };
 
 #define SETTING_COUNT	(sizeof(settings) / sizeof(settings[0]))

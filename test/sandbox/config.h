@@ -32,7 +32,7 @@ typedef struct SbConfig
 	bool		identical_tokens_conflict;
 	int			keepalive_requests; /* per connection; 0: no end */
 	bool		hold;
-	bool		close_idle;		/* an order, not a state: who obeys resets it */
+	bool		close_idle;		/* an order, reset by who obeys it */
 } SbConfig;
 
 extern void sb_config_init(SbConfig *config);

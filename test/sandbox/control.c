@@ -77,6 +77,22 @@ put_person(struct json_object *people, const char *identity,
 	json_object_object_add(people, identity, json);
 }
 
+/* Those of "identity", or everybody if it is NULL. */
+static struct json_object *
+people_json(const SbBooks *books, const char *identity)
+{
+	struct json_object *people = json_object_new_object();
+
+	if (identity != NULL)
+	{
+		put_person(people, identity, sb_books_find(books, identity));
+		return people;
+	}
+	for (SbPerson *person = books->first; person; person = person->next)
+		put_person(people, person->identity, person);
+	return people;
+}
+
 static void
 reply_books(const SbBooks *books, const SbControlRequest *request,
 			SbReply *reply)
@@ -84,16 +100,10 @@ reply_books(const SbBooks *books, const SbControlRequest *request,
 	const char *identity = request->parameter(request->arg, "identity");
 	const char *everybody = request->parameter(request->arg, "people");
 	struct json_object *json = books_json(books);
-	struct json_object *people = json_object_new_object();
 
-	if (identity != NULL)
-		put_person(people, identity, sb_books_find(books, identity));
-	else if (everybody != NULL && strcmp(everybody, "1") == 0)
-	{
-		for (SbPerson *person = books->first; person; person = person->next)
-			put_person(people, person->identity, person);
-	}
-	json_object_object_add(json, "people", people);
+	if (identity != NULL || everybody != NULL)
+		json_object_object_add(json, "people",
+							   people_json(books, identity));
 	sb_reply_json(reply, 200, json);
 }
 
@@ -177,7 +187,9 @@ sb_wait_parse(const SbControlRequest *request, SbWait *wait, SbReply *reply)
 	wait->idle = idle != 0;
 	if (timeout_ms == 0)
 		timeout_ms = WAIT_DEFAULT_MS;
-	wait->timeout_ms = timeout_ms < WAIT_MAX_MS ? (int) timeout_ms : WAIT_MAX_MS;
+	if (timeout_ms > WAIT_MAX_MS)
+		timeout_ms = WAIT_MAX_MS;
+	wait->timeout_ms = (int) timeout_ms;
 	return true;
 }
 

@@ -92,8 +92,9 @@ number(const char *option, const char *text, long max)
 static void
 add_token(Options *options, const char *token)
 {
-	options->tokens = sb_realloc(options->tokens,
-								 (options->token_count + 2) * sizeof(*options->tokens));
+	size_t		size = (options->token_count + 2) * sizeof(*options->tokens);
+
+	options->tokens = sb_realloc(options->tokens, size);
 	options->tokens[options->token_count++] = token;
 	options->tokens[options->token_count] = NULL;
 }

@@ -5,30 +5,34 @@
 #include "reply.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "memory.h"
 
 void
 sb_reply_text(SbReply *reply, int status, const char *content_type,
 			  const char *text, size_t len)
 {
+	SbText		body = {0};
+
+	sb_text_add(&body, text, len);
+	sb_reply_take(reply, status, content_type, &body);
+}
+
+void
+sb_reply_take(SbReply *reply, int status, const char *content_type,
+			  SbText *text)
+{
+	sb_text_free(&reply->body);
 	reply->status = status;
 	reply->content_type = content_type;
-	reply->body = sb_realloc(reply->body, len + 1);
-	memcpy(reply->body, text, len);
-	reply->body[len] = '\0';
-	reply->body_len = len;
+	reply->body = *text;
+	*text = (SbText) {0};
 }
 
 void
 sb_reply_json(SbReply *reply, int status, struct json_object *json)
 {
+	int			flags = JSON_C_TO_STRING_NOSLASHESCAPE;	/* and no blanks */
 	size_t		len;
-	const char *text = json_object_to_json_string_length(json,
-														 JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
-														 &len);
+	const char *text = json_object_to_json_string_length(json, flags, &len);
 
 	sb_reply_text(reply, status, "application/json", text, len);
 	json_object_put(json);
@@ -59,6 +63,6 @@ sb_reply_html(SbReply *reply, int status, const char *title)
 void
 sb_reply_free(SbReply *reply)
 {
-	free(reply->body);
+	sb_text_free(&reply->body);
 	*reply = (SbReply) {0};
 }

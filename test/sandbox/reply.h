@@ -8,6 +8,8 @@
 #include <json-c/json.h>
 #include <stddef.h>
 
+#include "text.h"
+
 typedef enum SbDelivery
 {
 	SB_DELIVER_WHOLE,
@@ -24,8 +26,7 @@ typedef struct SbReply
 {
 	int			status;
 	const char *content_type;
-	char	   *body;			/* malloc'd */
-	size_t		body_len;
+	SbText		body;
 
 	/* headers that only some answers have */
 	char		retry_after[40];
@@ -52,6 +53,10 @@ extern void sb_reply_html(SbReply *reply, int status, const char *title);
 extern void sb_reply_text(SbReply *reply, int status,
 						  const char *content_type,
 						  const char *text, size_t len);
+
+/* "text" is handed over. */
+extern void sb_reply_take(SbReply *reply, int status,
+						  const char *content_type, SbText *text);
 
 extern void sb_reply_free(SbReply *reply);
 

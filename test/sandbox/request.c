@@ -2,7 +2,7 @@
  * request.c
  *		Leads a request through its life.
  *
- *		arrive -> [held] -> judge -> [delay] -> finish		enrich/person
+ *		arrive -> [held] -> judge -> [delayed] -> finish	enrich/person
  *		arrive -> [waiting] -> finish_wait					/sandbox/wait
  *		arrive -> sb_send									everything else
  *
@@ -23,8 +23,7 @@
 #define CONTROL_PREFIX	"/sandbox/"
 
 static enum MHD_Result arrive(SbRequest *request);
-static enum MHD_Result judge(SbRequest *request);
-static enum MHD_Result finish(SbRequest *request);
+static void resume(SbRequest *request);
 
 static bool
 has_prefix(const char *text, const char *prefix)
@@ -41,7 +40,7 @@ sb_request_is_control(const SbRequest *request)
 static void
 wake(void *arg)
 {
-	sb_request_resume(arg);
+	resume(arg);
 }
 
 SbRequest *
@@ -55,7 +54,8 @@ sb_request_new(struct SbServer *server, struct MHD_Connection *mhd,
 	request->connection = connection;
 	request->method = method;
 	request->path = path;
-	request->body = sb_strdup("");
+	/* Even if there is none it is a text. */
+	sb_text_add_string(&request->body, "");
 	request->proceed = arrive;
 	request->timer.fire = wake;
 	request->timer.arg = request;
@@ -68,15 +68,10 @@ sb_request_new(struct SbServer *server, struct MHD_Connection *mhd,
 void
 sb_request_add_body(SbRequest *request, const char *bytes, size_t len)
 {
-	if (len > BODY_MAX_BYTES - request->body_len)
-	{
+	if (len > BODY_MAX_BYTES - request->body.len)
 		request->body_too_large = true;
-		return;
-	}
-	request->body = sb_realloc(request->body, request->body_len + len + 1);
-	memcpy(request->body + request->body_len, bytes, len);
-	request->body_len += len;
-	request->body[request->body_len] = '\0';
+	else
+		sb_text_add(&request->body, bytes, len);
 }
 
 /* Take it out of every list but libmicrohttpd's. */
@@ -97,27 +92,40 @@ unlist(SbRequest *request)
 void
 sb_request_free(SbRequest *request)
 {
+	SbBooks    *books = &request->server->api->books;
+
 	unlist(request);
 	if (request->in_flight)
-		request->server->api->books.in_flight--;
+	{
+		books->in_flight--;
+		if (!request->answered)
+			books->unanswered++;
+	}
 	sb_call_free(&request->call);
 	sb_reply_free(&request->reply);
-	free(request->body);
+	sb_text_free(&request->body);
 	free(request);
 }
 
-void
-sb_request_suspend(SbRequest *request, struct SbRequestList *list)
+static void
+enlist(SbRequest *request, struct SbRequestList *list)
 {
 	if (list == &request->server->held)
 		request->server->api->books.held++;
 	TAILQ_INSERT_TAIL(list, request, entry);
 	request->list = list;
+}
+
+/* Suspend it, until resume(). */
+static void
+suspend(SbRequest *request, struct SbRequestList *list)
+{
+	enlist(request, list);
 	MHD_suspend_connection(request->mhd);
 }
 
-void
-sb_request_resume(SbRequest *request)
+static void
+resume(SbRequest *request)
 {
 	/* Its time may be over and its client gone in one turn of the loop. */
 	if (request->list == NULL)
@@ -130,15 +138,14 @@ void
 sb_request_sleep(SbRequest *request, int ms)
 {
 	sb_loop_set_timer(request->server->loop, &request->timer, ms);
-	sb_request_suspend(request, &request->server->sleepers);
+	suspend(request, &request->server->sleepers);
 }
 
 /* End the connection without an answer. */
 static enum MHD_Result
 abandon(SbRequest *request)
 {
-	if (request->in_flight)
-		request->server->api->books.unanswered++;
+	(void) request;
 	return MHD_NO;
 }
 
@@ -150,7 +157,7 @@ abandon_list(struct SbRequestList *list)
 	while ((request = TAILQ_FIRST(list)) != NULL)
 	{
 		request->proceed = abandon;
-		sb_request_resume(request);
+		resume(request);
 	}
 }
 
@@ -171,7 +178,7 @@ hang(SbRequest *request)
 									 EPOLLRDHUP) == 0;
 	if (!request->watched)
 		return abandon(request);
-	sb_request_suspend(request, &request->server->sleepers);
+	suspend(request, &request->server->sleepers);
 	return MHD_YES;
 }
 
@@ -182,30 +189,58 @@ finish(SbRequest *request)
 		return hang(request);
 	if (request->reply.delivery == SB_DELIVER_NOTHING)
 		return abandon(request);
+	request->answered = true;
 	request->server->api->books.answers[request->reply.status]++;
 	return sb_send(request);
 }
 
-static enum MHD_Result
+/* Decide on the answer.  True if it can go at once. */
+static bool
 judge(SbRequest *request)
 {
 	sb_api_judge(request->server->api, &request->call, sb_now_us(),
 				 &request->reply);
-	if (request->reply.delay_ms == 0)
-		return finish(request);
 	request->proceed = finish;
-	sb_request_sleep(request, request->reply.delay_ms);
-	return MHD_YES;
+	return request->reply.delay_ms == 0;
+}
+
+/*
+ * Let a held request go.  It is judged here, not when its connection is
+ * resumed, because libmicrohttpd forgets those whose client has gone.
+ */
+static void
+release(SbRequest *request)
+{
+	struct SbServer *server = request->server;
+
+	if (judge(request))
+	{
+		resume(request);
+		return;
+	}
+	unlist(request);
+	sb_loop_set_timer(server->loop, &request->timer, request->reply.delay_ms);
+	enlist(request, &server->sleepers);
+}
+
+static const char *
+header_of(const SbRequest *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND, name);
+}
+
+/* "arg" is libmicrohttpd's connection. */
+static const char *
+query_parameter(void *arg, const char *name)
+{
+	return MHD_lookup_connection_value(arg, MHD_GET_ARGUMENT_KIND, name);
 }
 
 static void
 find_tokens(const SbRequest *request, SbTokens *tokens)
 {
-	tokens->header = MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
-												 "x-api-token");
-	tokens->query = MHD_lookup_connection_value(request->mhd,
-												MHD_GET_ARGUMENT_KIND,
-												"apiToken");
+	tokens->header = header_of(request, "x-api-token");
+	tokens->query = query_parameter(request->mhd, "apiToken");
 }
 
 static enum MHD_Result
@@ -221,17 +256,17 @@ enrich(SbRequest *request)
 		books->most_in_flight = books->in_flight;
 
 	find_tokens(request, &call->tokens);
-	call->content_type = MHD_lookup_connection_value(request->mhd,
-													 MHD_HEADER_KIND,
-													 MHD_HTTP_HEADER_CONTENT_TYPE);
-	call->body = request->body;
-	call->body_len = request->body_len;
+	call->content_type = header_of(request, MHD_HTTP_HEADER_CONTENT_TYPE);
+	call->body = request->body.data;
+	call->body_len = request->body.len;
 	sb_api_receive(api, call, sb_now_us());
 
-	if (!api->config.hold)
-		return judge(request);
-	request->proceed = judge;
-	sb_request_suspend(request, &request->server->held);
+	if (api->config.hold)
+		suspend(request, &request->server->held);
+	else if (judge(request))
+		return finish(request);
+	else
+		sb_request_sleep(request, request->reply.delay_ms);
 	return MHD_YES;
 }
 
@@ -275,12 +310,6 @@ stranger(SbRequest *request)
 	return not_found(request);
 }
 
-static const char *
-query_parameter(void *arg, const char *name)
-{
-	return MHD_lookup_connection_value(arg, MHD_GET_ARGUMENT_KIND, name);
-}
-
 static enum MHD_Result
 finish_wait(SbRequest *request)
 {
@@ -302,7 +331,7 @@ wait(SbRequest *request, const SbControlRequest *control)
 		return finish_wait(request);
 	request->proceed = finish_wait;
 	sb_loop_set_timer(server->loop, &request->timer, request->wait.timeout_ms);
-	sb_request_suspend(request, &server->waiters);
+	suspend(request, &server->waiters);
 	return MHD_YES;
 }
 
@@ -316,7 +345,7 @@ sb_request_check_waiters(struct SbServer *server)
 		SbRequest  *next = TAILQ_NEXT(request, entry);
 
 		if (sb_wait_reached(&request->wait, &server->api->books))
-			sb_request_resume(request);
+			resume(request);
 		request = next;
 	}
 }
@@ -342,7 +371,7 @@ obey_config(struct SbServer *server)
 	SbRequest  *request;
 
 	while (!config->hold && (request = TAILQ_FIRST(&server->held)) != NULL)
-		sb_request_resume(request);
+		release(request);
 	if (config->close_idle)
 		close_idle(server);
 	config->close_idle = false;
@@ -352,7 +381,7 @@ static enum MHD_Result
 control(SbRequest *request)
 {
 	const SbControlRequest what = {
-		request->method, request->path, request->body, request->body_len,
+		request->method, request->path, request->body.data, request->body.len,
 		query_parameter, request->mhd
 	};
 

@@ -19,6 +19,7 @@
 #include "control.h"
 #include "loop.h"
 #include "reply.h"
+#include "text.h"
 
 typedef struct SbRequest SbRequest;
 typedef struct SbConnection SbConnection;
@@ -59,8 +60,7 @@ struct SbRequest
 	const char *method;
 	const char *path;
 
-	char	   *body;			/* NUL-terminated, "" if there is none */
-	size_t		body_len;
+	SbText		body;
 	bool		body_too_large;
 
 	enum MHD_Result (*proceed) (SbRequest *request);
@@ -71,6 +71,7 @@ struct SbRequest
 	bool		watched;
 
 	bool		in_flight;		/* stands in the books as such */
+	bool		answered;		/* and so does its answer */
 	SbCall		call;
 	SbWait		wait;
 	SbReply		reply;
@@ -88,10 +89,6 @@ extern void sb_request_free(SbRequest *request);
 
 /* Is this a request to the control endpoints? */
 extern bool sb_request_is_control(const SbRequest *request);
-
-/* Suspend it, until sb_request_resume(). */
-extern void sb_request_suspend(SbRequest *request, struct SbRequestList *list);
-extern void sb_request_resume(SbRequest *request);
 
 /* Suspend it for a time. */
 extern void sb_request_sleep(SbRequest *request, int ms);

@@ -18,8 +18,8 @@
 typedef struct Source
 {
 	SbRequest  *request;
-	char	   *body;
-	size_t		end;			/* where the connection is closed, or the end */
+	SbText		body;
+	size_t		end;			/* of the body, or of the connection */
 	size_t		piece;			/* bytes at a time */
 	int			pause_ms;		/* before each piece */
 	bool		paused;
@@ -44,7 +44,7 @@ read_source(void *arg, uint64_t position, char *to, size_t max)
 		count = source->piece;
 	if (count > max)
 		count = max;
-	memcpy(to, source->body + position, count);
+	memcpy(to, source->body.data + position, count);
 	return (ssize_t) count;
 }
 
@@ -53,7 +53,7 @@ free_source(void *arg)
 {
 	Source	   *source = arg;
 
-	free(source->body);
+	sb_text_free(&source->body);
 	free(source);
 }
 
@@ -74,12 +74,13 @@ response_from_source(SbRequest *request, size_t promised, size_t end)
 		source->piece = end / PIECES + 1;
 		source->pause_ms = reply->slowness_ms / PIECES;
 	}
-	response = MHD_create_response_from_callback(promised, promised, read_source,
-												 source, free_source);
+	response = MHD_create_response_from_callback(promised, promised,
+												 read_source, source,
+												 free_source);
 	if (response == NULL)
 		free(source);
 	else
-		reply->body = NULL;
+		reply->body = (SbText) {0};
 	return response;
 }
 
@@ -92,24 +93,25 @@ make_response(SbRequest *request)
 	switch (reply->delivery)
 	{
 		case SB_DELIVER_HALF:
-			return response_from_source(request, reply->body_len,
-										reply->body_len / 2);
+			return response_from_source(request, reply->body.len,
+										reply->body.len / 2);
 		case SB_DELIVER_PROMISING_MORE:
-			return response_from_source(request, reply->body_len + MORE_BYTES,
-										reply->body_len);
+			return response_from_source(request, reply->body.len + MORE_BYTES,
+										reply->body.len);
 		case SB_DELIVER_SLOWLY:
-			return response_from_source(request, reply->body_len,
-										reply->body_len);
+			return response_from_source(request, reply->body.len,
+										reply->body.len);
 		case SB_DELIVER_WHOLE:
 		case SB_DELIVER_AND_CLOSE:
 		case SB_DELIVER_NEVER:
 		case SB_DELIVER_NOTHING:
 			break;
 	}
-	response = MHD_create_response_from_buffer(reply->body_len, reply->body,
+	response = MHD_create_response_from_buffer(reply->body.len,
+											   reply->body.data,
 											   MHD_RESPMEM_MUST_FREE);
 	if (response != NULL)
-		reply->body = NULL;
+		reply->body = (SbText) {0};
 	return response;
 }
 

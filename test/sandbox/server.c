@@ -34,13 +34,18 @@
 #define LISTEN_BACKLOG	4096
 #define RESERVED_FDS	32		/* for all but connections */
 
+/* Headers up to half of that; libmicrohttpd clears all of it each time. */
+#define CONNECTION_BYTES	((size_t) 16 * 1024)
+
 static void
 start_connection(SbServer *server, struct MHD_Connection *mhd,
 				 void **socket_context)
 {
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
 	SbConnection *connection = sb_zalloc(sizeof(*connection));
 
-	connection->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	connection->fd = info->connect_fd;
 	TAILQ_INSERT_TAIL(&server->connections, connection, entry);
 	*socket_context = connection;
 }
@@ -68,9 +73,11 @@ static SbRequest *
 start_request(SbServer *server, struct MHD_Connection *mhd,
 			  const char *method, const char *path)
 {
-	SbConnection *connection =
-		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-	SbRequest  *request = sb_request_new(server, mhd, connection, method, path);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	SbConnection *connection = info->socket_context;
+	SbRequest  *request = sb_request_new(server, mhd, connection,
+										 method, path);
 	SbBooks    *books = &server->api->books;
 
 	connection->busy = true;
@@ -232,14 +239,16 @@ start_daemon(SbServer *server, int listen_fd,
 	else
 		tls[0].option = MHD_OPTION_END;
 	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server,
-							MHD_OPTION_EXTERNAL_LOGGER, on_complaint, server,
-							MHD_OPTION_LISTEN_SOCKET, listen_fd,
-							MHD_OPTION_CONNECTION_LIMIT, connection_limit(),
-							MHD_OPTION_CONNECTION_TIMEOUT, 0U,
-							MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-							MHD_OPTION_NOTIFY_COMPLETED, on_request_end, server,
-							MHD_OPTION_ARRAY, tls,
-							MHD_OPTION_END);
+		/* the logger comes first, or it would miss complaints */
+		MHD_OPTION_EXTERNAL_LOGGER, on_complaint, server,
+		MHD_OPTION_LISTEN_SOCKET, listen_fd,
+		MHD_OPTION_CONNECTION_LIMIT, connection_limit(),
+		MHD_OPTION_CONNECTION_TIMEOUT, 0U,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+		MHD_OPTION_NOTIFY_COMPLETED, on_request_end, server,
+		MHD_OPTION_ARRAY, tls,
+		MHD_OPTION_END);
 }
 
 /* Nothing to do: sb_server_run() comes after each turn of the loop anyway. */

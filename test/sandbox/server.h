@@ -14,9 +14,9 @@
 typedef struct SbServer SbServer;
 
 /*
- * Listen on "port"; 0: on a free one.  With TLS if "certificate" and "key", the
- * texts of two PEM files, are not NULL; they must stay.  NULL after a message on
- * stderr when it fails.
+ * Listen on "port"; 0: on a free one.  With TLS if "certificate" and "key",
+ * the texts of two PEM files, are not NULL; they must stay.  NULL after a
+ * message on stderr when it fails.
  */
 extern SbServer *sb_server_start(SbApi *api, SbLoop *loop, int port,
 								 const char *certificate, const char *key);

@@ -1,0 +1,362 @@
+/*
+ * answer.c
+ *		Writes people as JSON, with the keys in the documentation's order.
+ */
+#include "answer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "text.h"
+
+#define LINE_CHARS			(4 * SB_NAME_CHARS)
+#define OVERSIZED_MAX_KB	(64 * 1024)
+
+typedef struct Writer
+{
+	SbText		text;
+	SbFaultKind fault;
+} Writer;
+
+/* Faults that lie in one of these values; as JSON, or nearly. */
+static const struct
+{
+	SbFaultKind kind;
+	const char *name;
+	const char *job_title;
+	const char *summary;
+	const char *more;			/* members behind all others */
+}			alterations[] =
+{
+	{SB_FAULT_BADUTF8, NULL, NULL,
+	"\"not UTF-8: \xff\xfe, overlong: \xc0\xaf\"", NULL},
+	{SB_FAULT_NUL, NULL, NULL, "\"before\\u0000after\"", NULL},
+	{SB_FAULT_SURROGATE, NULL, NULL, "\"half of a pair: \\ud83d.\"", NULL},
+	{SB_FAULT_HUGEINT, NULL, NULL, NULL,
+		"\"hugeInteger\":1234567890123456789012345678901234567890,"
+	"\"longDecimal\":0.123456789012345678901234567891"},
+	{SB_FAULT_NEWKEYS, NULL, NULL, NULL,
+		"\"favouriteColour\":\"green\",\"remote\":true,"
+	"\"pets\":[{\"kind\":\"cat\",\"ages\":[1,2.50,null]},{}]"},
+	{SB_FAULT_UNICODE, "\"Łucja Šťastná\"", "\"最高経営責任者\"",
+	"\"Любит море 🌊 и 👩‍💻\"", NULL},
+	{SB_FAULT_LATIN1, "\"Zoë Müller-Åkesson\"", NULL,
+	"\"Señora, garçon, Straße, ½ año\"", NULL},
+	{SB_FAULT_NONE, NULL, NULL, NULL, NULL}
+};
+
+/* Begin a member of the object that is open. */
+static void
+add_key(SbText *text, const char *key)
+{
+	if (text->data[text->len - 1] != '{')
+		sb_text_add_string(text, ",");
+	sb_text_add_json(text, key);
+	sb_text_add_string(text, ":");
+}
+
+static void
+add_member(SbText *text, const char *key, const char *value)
+{
+	add_key(text, key);
+	if (value != NULL)
+		sb_text_add_json(text, value);
+	else
+		sb_text_add_string(text, "null");
+}
+
+static void
+add_list(SbText *text, const char *const *strings, int count)
+{
+	sb_text_add_string(text, "[");
+	for (int i = 0; i < count; i++)
+	{
+		if (i > 0)
+			sb_text_add_string(text, ",");
+		sb_text_add_json(text, strings[i]);
+	}
+	sb_text_add_string(text, "]");
+}
+
+/*
+ * Begin an optional member of the person.  False if it is to have no value:
+ * one fault leaves them all out, another makes them all null.
+ */
+static bool
+begin(Writer *writer, const char *key)
+{
+	if (writer->fault == SB_FAULT_MINIMAL)
+		return false;
+	if (writer->fault == SB_FAULT_NULLS)
+	{
+		add_member(&writer->text, key, NULL);
+		return false;
+	}
+	add_key(&writer->text, key);
+	return true;
+}
+
+static void
+put(Writer *writer, const char *key, const char *value)
+{
+	if (!begin(writer, key))
+		return;
+	if (value != NULL)
+		sb_text_add_json(&writer->text, value);
+	else
+		sb_text_add_string(&writer->text, "null");
+}
+
+/* "json" if there is any, else "value" as a string. */
+static void
+put_altered(Writer *writer, const char *key, const char *value,
+			const char *json)
+{
+	if (json == NULL)
+		put(writer, key, value);
+	else if (begin(writer, key))
+		sb_text_add_string(&writer->text, json);
+}
+
+static void
+put_list(Writer *writer, const char *key, const char *const *strings,
+		 int count)
+{
+	if (begin(writer, key))
+		add_list(&writer->text, strings, count);
+}
+
+static void
+put_int(Writer *writer, const char *key, int value)
+{
+	char		digits[16];
+
+	(void) snprintf(digits, sizeof(digits), "%d", value);
+	if (begin(writer, key))
+		sb_text_add_string(&writer->text, digits);
+}
+
+static void
+add_experience(SbText *text, const SbInvention *person, int which,
+			   bool newer_keys)
+{
+	const SbJob *job = person->jobs[which];
+	bool		present = which == 0;
+	char		line[LINE_CHARS];
+
+	sb_text_add_string(text, "{");
+	add_member(text, "dateFrom", present ? "2021-03-01" : "2015-08-01");
+	add_member(text, "dateTo", present ? NULL : "2021-02-28");
+	(void) snprintf(line, sizeof(line), "Responsible for %s", job->department);
+	add_member(text, "description", line);
+	(void) snprintf(line, sizeof(line), "%s%s", present ? "" : "former-",
+					person->domain);
+	add_member(text, "domain", line);
+	add_member(text, "jobTitle", job->title);
+	if (newer_keys)
+		add_member(text, "linkedinCompanyHandle", line);
+	sb_text_add_string(text, "}");
+}
+
+static void
+put_experiences(Writer *writer, const SbInvention *person, bool newer_keys)
+{
+	if (!begin(writer, "experiences"))
+		return;
+	sb_text_add_string(&writer->text, "[");
+	for (int i = 0; i < SB_EXPERIENCES; i++)
+	{
+		if (i > 0)
+			sb_text_add_string(&writer->text, ",");
+		add_experience(&writer->text, person, i, newer_keys);
+	}
+	sb_text_add_string(&writer->text, "]");
+}
+
+static void
+put_phone(Writer *writer, const SbInvention *person)
+{
+	const char *numbers[] = {person->phone};
+
+	if (!begin(writer, "phone"))
+		return;
+	sb_text_add_string(&writer->text, "{");
+	add_key(&writer->text, "numbers");
+	add_list(&writer->text, numbers, 1);
+	add_member(&writer->text, "status", "verified");
+	sb_text_add_string(&writer->text, "}");
+}
+
+static void
+put_email(Writer *writer, const SbInvention *person)
+{
+	if (!begin(writer, "email"))
+		return;
+	sb_text_add_string(&writer->text, "{");
+	add_member(&writer->text, "address", person->email);
+	add_member(&writer->text, "status", "verified");
+	sb_text_add_string(&writer->text, "}");
+}
+
+static void
+put_newer_keys(Writer *writer, const SbInvention *person)
+{
+	const char *emails[] = {person->email};
+	char		line[LINE_CHARS];
+
+	put_list(writer, "inferredEmails", emails, 1);
+	put(writer, "updatedAt", "2026-10-27T12:09:37Z");
+	put_int(writer, "connectionsCount", person->connections);
+	put_int(writer, "followersCount", person->followers);
+	(void) snprintf(line, sizeof(line), "%s at %s",
+					person->jobs[0]->title_english, person->domain);
+	put(writer, "headline", line);
+}
+
+/* Where the person is and how to get there. */
+static void
+put_place(Writer *writer, const SbInvention *person)
+{
+	put(writer, "country", person->place->country);
+	put(writer, "state", person->place->state);
+	put(writer, "location", person->place->location);
+	put(writer, "linkedinUrl", person->linkedin);
+}
+
+/* What the person does; "job_title" and "summary" as put_altered() has it. */
+static void
+put_work(Writer *writer, const SbInvention *person, bool newer_keys,
+		 const char *job_title, const char *summary)
+{
+	const SbJob *job = person->jobs[0];
+	char		line[LINE_CHARS];
+
+	put_list(writer, "seniorities", &job->seniority, 1);
+	put_list(writer, "departments", &job->department, 1);
+	(void) snprintf(line, sizeof(line), "https://photos.example/%s.jpg",
+					person->id);
+	put(writer, "photo", line);
+	put_altered(writer, "jobTitle", job->title, job_title);
+	put(writer, "jobTitleEnglish", job->title_english);
+	(void) snprintf(line, sizeof(line), "Responsible for %s at %s",
+					job->department, person->domain);
+	put(writer, "currentJobDescription", line);
+	put_experiences(writer, person, newer_keys);
+	(void) snprintf(line, sizeof(line), "%s lives near %s and likes %s.",
+					person->name, person->place->location, person->skills[0]);
+	put_altered(writer, "summary", line, summary);
+	put_list(writer, "skills", person->skills, SB_SKILLS);
+}
+
+static void
+put_credits(Writer *writer, const SbConfig *config, const SbFault *fault)
+{
+	static const char *const bad[] =
+	{"\"three\"", "-3", "1000000000000000000000000000000", "null"};
+	char		cost[SB_AMOUNT_CHARS];
+
+	if (fault->kind == SB_FAULT_BADCREDITS)
+	{
+		add_key(&writer->text, "creditsUsed");
+		sb_text_add_string(&writer->text, bad[(unsigned) (fault->n - 1) % 4]);
+	}
+	else if (config->credits_used)
+	{
+		sb_amount_format(config->cost, cost);
+		add_key(&writer->text, "creditsUsed");
+		sb_text_add_string(&writer->text, cost);
+	}
+}
+
+static void
+put_nested(Writer *writer, int depth)
+{
+	add_key(&writer->text, "nested");
+	sb_text_fill(&writer->text, '[', (size_t) depth);
+	sb_text_fill(&writer->text, ']', (size_t) depth);
+}
+
+/* Make the whole body, with the brace that is still to come, "kb" long. */
+static void
+put_padding(Writer *writer, int kb)
+{
+	SbText	   *text = &writer->text;
+	size_t		wanted;
+
+	if (kb > OVERSIZED_MAX_KB)
+		kb = OVERSIZED_MAX_KB;
+	wanted = (size_t) kb * 1024;
+	add_key(text, "padding");
+	sb_text_add_string(text, "\"");
+	if (text->len + 2 < wanted)
+		sb_text_fill(text, 'x', wanted - text->len - 2);
+	sb_text_add_string(text, "\"");
+}
+
+static void
+write_person(Writer *writer, const SbConfig *config,
+			 const SbInvention *person, const SbFault *fault)
+{
+	int			a = 0;
+
+	while (alterations[a].kind != fault->kind &&
+		   alterations[a].kind != SB_FAULT_NONE)
+		a++;
+
+	sb_text_add_string(&writer->text, "{");
+	if (fault->kind != SB_FAULT_NOID)
+		add_member(&writer->text, "id", person->id);
+	add_member(&writer->text, "domain", person->domain);
+	put_altered(writer, "name", person->name, alterations[a].name);
+	put(writer, "firstName", person->first_name);
+	put(writer, "lastName", person->last_name);
+	put_place(writer, person);
+	put_work(writer, person, config->newer_keys, alterations[a].job_title,
+			 alterations[a].summary);
+	put_phone(writer, person);
+	put_email(writer, person);
+	if (config->newer_keys)
+		put_newer_keys(writer, person);
+	put_credits(writer, config, fault);
+	if (alterations[a].more != NULL)
+	{
+		sb_text_add_string(&writer->text, ",");
+		sb_text_add_string(&writer->text, alterations[a].more);
+	}
+	if (fault->kind == SB_FAULT_DEEP)
+		put_nested(writer, fault->n);
+	if (fault->kind == SB_FAULT_OVERSIZED)
+		put_padding(writer, fault->n);
+	/* Bad JSON is JSON without its end. */
+	if (fault->kind != SB_FAULT_BADJSON)
+		sb_text_add_string(&writer->text, "}");
+}
+
+void
+sb_answer(const SbConfig *config, const SbInvention *person,
+		  const SbFault *fault, SbReply *reply)
+{
+	Writer		writer = {.fault = fault->kind};
+
+	switch (fault->kind)
+	{
+		case SB_FAULT_EMPTY:
+			sb_reply_text(reply, 200, "application/json", "", 0);
+			return;
+		case SB_FAULT_DETAIL200:
+			sb_reply_detail(reply, 200, "No matching record found");
+			return;
+		case SB_FAULT_HTML:
+			sb_reply_html(reply, 200, "Welcome to the hotel network");
+			return;
+		case SB_FAULT_NOTOBJECT:
+			sb_text_add_string(&writer.text, "[");
+			write_person(&writer, config, person, fault);
+			sb_text_add_string(&writer.text, "]");
+			break;
+		default:
+			write_person(&writer, config, person, fault);
+			break;
+	}
+	sb_reply_take(reply, 200, "application/json", &writer.text);
+}
