@@ -44,21 +44,21 @@ typedef struct StatusMeaning
 /* The first row that fits counts. */
 static const StatusMeaning meanings[] = {
 	{200, 200, OE_ANSWERED, OE_BAD_ANSWER,
-	"the API answered 200 without a usable person", CHECK_URL},
+		"the API answered 200 without a usable person", CHECK_URL},
 	{201, 201, OE_REFUSED, OE_GATHERING,
 		"Data gathering process has started. Please try again later.",
-	"Run the statement again in 2 to 5 minutes."},
+		"Run the statement again in 2 to 5 minutes."},
 	{202, 299, OE_UNKNOWN, OE_BAD_ANSWER, NULL, LOOK_FIRST},
 	{300, 399, OE_FAILED, OE_BAD_ANSWER, NULL, CHECK_URL},
 	{401, 401, OE_REFUSED, OE_API_FORBIDDEN, NULL, CHECK_TOKEN},
 	{402, 402, OE_REFUSED, OE_API_CREDITS, NULL,
-	"Buy credits in your Ocean.io account, then run the statement again."},
+		"Buy credits in your Ocean.io account, then run the statement again."},
 	{403, 403, OE_REFUSED, OE_API_FORBIDDEN, NULL, CHECK_TOKEN},
 	{404, 404, OE_REFUSED, OE_API_NOT_FOUND, NULL,
-	"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
 	{422, 422, OE_REFUSED, OE_API_INVALID, NULL, CHECK_REQUEST},
 	{429, 429, OE_FAILED, OE_API_RATE_LIMIT, NULL,
-	"Run the statement again later, or lower \"ocean_enrich.rate_limit\"."},
+		"Run the statement again later, or lower \"ocean_enrich.rate_limit\"."},
 	{400, 499, OE_REFUSED, OE_API_BAD_REQUEST, NULL, CHECK_REQUEST},
 	{502, 503, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},
 	{504, 504, OE_UNKNOWN, OE_OUTCOME_UNKNOWN, NULL, LOOK_FIRST},
@@ -335,6 +335,9 @@ read_body(const char *body, size_t len, struct json_object **value)
 	return result;
 }
 
+/* Why a body is no person, after it was read in vain or in full. */
+static const char not_an_object[] = "The body is not a JSON object.";
+
 /* Why bytes are no person: their number, their encoding. */
 static const char *
 fault_of_bytes(size_t len, bool valid_utf8, bool truncated)
@@ -355,7 +358,7 @@ fault_of_value(struct json_object *value)
 	struct json_object *id;
 
 	if (!json_object_is_type(value, json_type_object))
-		return "The body is not an object.";
+		return not_an_object;
 	if (!json_object_object_get_ex(value, "id", &id))
 		return "The body has no \"id\".";
 	if (!json_object_is_type(id, json_type_string))
@@ -436,7 +439,7 @@ oe_answer_decode(int status, const char *body, size_t len,
 	{
 		result = read_body(body, len, &value);
 		fault = (result == OE_JSON_OK) ? fault_of_value(value) :
-			"The body is not JSON.";
+			not_an_object;
 	}
 	answer->has_person = answer->outcome == OE_ANSWERED && fault == NULL;
 

@@ -8,10 +8,9 @@
  * waits for oe_http_next_reply() and the handle, with everything that never
  * changes already set, waits among the spare ones for the next request.
  *
- * No callback here allocates anything but the answer's bytes, none can jump,
- * and none tells libcurl to wait.  Whatever libcurl's multi functions report
- * as failed also ends a transfer, by its time-out at the latest; that is why
- * some of their results are of no interest.
+ * No callback here allocates anything but the answer's bytes, and none can
+ * jump.  Whatever else fails on the way ends a transfer, by its time-out at the
+ * latest; that is why some results are of no interest.
  *
  * Not for us is SIGPIPE: the process ignores it, as PostgreSQL's do.
  */
@@ -74,7 +73,7 @@ typedef struct Transfer
 
 struct OeHttp
 {
-	CURLM	   *multi;
+	CURLM	   *multi;			/* NULL after memory ran out; see act() */
 	int			epoll_fd;
 	int64_t		deadline_us;	/* when libcurl wants to be called */
 	size_t		max_body_bytes;
@@ -129,12 +128,12 @@ restore_signals(const sigset_t *saved)
 	(void) pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
 
+/* Before a text with a secret in it is freed. */
 static void
-free_secret(char *secret)
+wipe(char *secret)
 {
 	if (secret)
 		explicit_bzero(secret, strlen(secret));
-	free(secret);
 }
 
 /* The final status, or 0: a 1xx says that there is more to come. */
@@ -286,8 +285,9 @@ timer_callback(CURLM *multi, long timeout_ms, void *arg)
 static void
 forget_request(Transfer *transfer)
 {
+	wipe(transfer->token_line);
+	free(transfer->token_line);
 	free(transfer->body);
-	free_secret(transfer->token_line);
 	transfer->body = NULL;
 	transfer->token_line = NULL;
 }
@@ -342,7 +342,6 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET_OPTION(CURLOPT_FOLLOWLOCATION, 0L);
 	SET_OPTION(CURLOPT_NOPROXY, "");
-	SET_OPTION(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	/* The token is for the API: a proxy must not see it in CONNECT. */
 	SET_OPTION(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE);
 	SET_OPTION(CURLOPT_SSL_VERIFYPEER, 1L);
@@ -426,9 +425,9 @@ set_url_with_token(Transfer *transfer, const char *url, const char *token)
 	else
 		code = CURLE_OUT_OF_MEMORY;
 
-	free_secret(whole);
-	if (escaped)
-		explicit_bzero(escaped, strlen(escaped));
+	wipe(whole);
+	free(whole);
+	wipe(escaped);
 	curl_free(escaped);
 	return code;
 }
@@ -565,6 +564,41 @@ unlink_running(OeHttp *http, Transfer *transfer)
 		transfer->next->prev = transfer->prev;
 }
 
+/* The connections go with the multi, through our callbacks. */
+static void
+drop_multi(OeHttp *http)
+{
+	(void) curl_multi_cleanup(http->multi); /* fails for a wrong handle only */
+	http->multi = NULL;
+	http->deadline_us = NO_DEADLINE;
+}
+
+static bool
+set_multi_options(OeHttp *http, CURLM *multi)
+{
+	return curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) http->keep) == CURLM_OK &&
+		curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) == CURLM_OK;
+}
+
+/* There is a multi, or now there is one; false: no memory. */
+static bool
+have_multi(OeHttp *http)
+{
+	if (http->multi)
+		return true;
+	http->multi = curl_multi_init();
+	if (!http->multi)
+		return false;
+	if (set_multi_options(http, http->multi))
+		return true;
+	drop_multi(http);
+	return false;
+}
+
 /* Hand one transfer to libcurl; it owns nothing of it when this fails. */
 static CURLcode
 start_transfer(OeHttp *http, const OeHttpRequest *request)
@@ -576,7 +610,8 @@ start_transfer(OeHttp *http, const OeHttpRequest *request)
 		return code;
 	code = fill_transfer(http, transfer, request);
 	if (code == CURLE_OK &&
-		curl_multi_add_handle(http->multi, transfer->easy) != CURLM_OK)
+		(!have_multi(http) ||
+		 curl_multi_add_handle(http->multi, transfer->easy) != CURLM_OK))
 		code = CURLE_OUT_OF_MEMORY; /* nothing else can be wrong with it */
 	if (code != CURLE_OK)
 	{
@@ -732,22 +767,28 @@ finish_transfers(OeHttp *http)
 	}
 }
 
+/*
+ * Let libcurl act.  When that fails, memory has run out in the midst of its
+ * bookkeeping: 7.88 then forgets its timer, and divides by zero at the next
+ * call.  So every transfer ends here, and the next one gets a new multi.
+ */
+static void
+act(OeHttp *http, curl_socket_t fd, int what)
+{
+	int			running;
+
+	if (curl_multi_socket_action(http->multi, fd, what, &running) == CURLM_OK)
+		return;
+	finish_transfers(http);
+	while (http->running)
+		finish_transfer(http, http->running, CURLE_OUT_OF_MEMORY);
+	drop_multi(http);
+}
+
 bool
 oe_http_global_init(void)
 {
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-}
-
-static bool
-set_multi_options(OeHttp *http)
-{
-	CURLM	   *multi = http->multi;
-
-	return curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback) == CURLM_OK &&
-		curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
-		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback) == CURLM_OK &&
-		curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http) == CURLM_OK &&
-		curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) == CURLM_OK;
 }
 
 OeHttp *
@@ -763,13 +804,12 @@ oe_http_new(size_t max_body_bytes)
 	http->system_ca_file = version->cainfo;
 	http->system_ca_path = version->capath;
 	http->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	http->multi = curl_multi_init();
-	if (http->epoll_fd < 0 || !http->multi || !set_multi_options(http))
+	http->keep = KEEP_CONNECTIONS;
+	if (http->epoll_fd < 0 || !have_multi(http))
 	{
 		oe_http_free(http);
 		return NULL;
 	}
-	oe_http_keep_connections(http, KEEP_CONNECTIONS);
 	return http;
 }
 
@@ -804,8 +844,8 @@ oe_http_free(OeHttp *http)
 	while ((reply = oe_http_next_reply(http)) != NULL)
 		oe_http_reply_free(reply);
 
-	/* The connections go with the multi, through our callbacks. */
-	(void) curl_multi_cleanup(http->multi);
+	if (http->multi)
+		drop_multi(http);
 	if (http->epoll_fd >= 0)
 		(void) close(http->epoll_fd);
 	free(http);
@@ -838,8 +878,9 @@ oe_http_keep_connections(OeHttp *http, int count)
 {
 	http->keep = count > 0 ? count : 1;
 	/* Fails only for an option that libcurl does not know. */
-	(void) curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS,
-							 (long) http->keep);
+	if (http->multi)
+		(void) curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS,
+								 (long) http->keep);
 }
 
 static bool
@@ -918,10 +959,9 @@ run_sockets(OeHttp *http)
 	 * What does not fit is still readable at the next call.  libcurl takes it
 	 * calmly if one event made it close the socket of a later one.
 	 */
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count && http->multi; i++)
 	{
 		int			what = 0;
-		int			running;
 
 		if (events[i].events & EPOLLIN)
 			what |= CURL_CSELECT_IN;
@@ -929,22 +969,18 @@ run_sockets(OeHttp *http)
 			what |= CURL_CSELECT_OUT;
 		if (events[i].events & (EPOLLERR | EPOLLHUP))
 			what |= CURL_CSELECT_ERR;
-		(void) curl_multi_socket_action(http->multi, events[i].data.fd, what,
-										&running);
+		act(http, events[i].data.fd, what);
 	}
 }
 
 static void
 run_timer(OeHttp *http)
 {
-	int			running;
-
-	if (http->deadline_us > now_us())
+	if (!http->multi || http->deadline_us > now_us())
 		return;
 	/* Cleared first: libcurl sets the next one before it returns. */
 	http->deadline_us = NO_DEADLINE;
-	(void) curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0,
-									&running);
+	act(http, CURL_SOCKET_TIMEOUT, 0);
 }
 
 void
@@ -955,7 +991,8 @@ oe_http_run(OeHttp *http)
 	block_signals(&saved);
 	run_sockets(http);
 	run_timer(http);
-	finish_transfers(http);
+	if (http->multi)
+		finish_transfers(http);
 	restore_signals(&saved);
 }
 
@@ -1021,65 +1058,86 @@ has_host_after_scheme(const char *url, const char *scheme)
 	return strncmp(rest, "://", 3) == 0 && rest[3] != '/' && rest[3] != '\0';
 }
 
-/* True if the URL has this part; its text is of no interest. */
-static bool
-url_has(CURLU *parsed, CURLUPart part)
+typedef struct UrlParts
 {
-	char	   *text = NULL;
-	CURLUcode	code = curl_url_get(parsed, part, &text, 0);
+	char	   *scheme;			/* in lower case */
+	char	   *host;
+	char	   *user;			/* NULL: none, as all below */
+	char	   *password;
+} UrlParts;
 
-	curl_free(text);
-	return code == CURLUE_OK;
+static CURLUcode
+split_url(const char *url, CURLU *parsed, UrlParts *parts)
+{
+	CURLUcode	code = curl_url_set(parsed, CURLUPART_URL, url, 0);
+
+	if (code == CURLUE_OK)
+		code = curl_url_get(parsed, CURLUPART_SCHEME, &parts->scheme, 0);
+	if (code == CURLUE_OK)
+		code = curl_url_get(parsed, CURLUPART_HOST, &parts->host, 0);
+	if (code == CURLUE_OK)
+		code = curl_url_get(parsed, CURLUPART_USER, &parts->user, 0);
+	if (code == CURLUE_OK || code == CURLUE_NO_USER)
+		code = curl_url_get(parsed, CURLUPART_PASSWORD, &parts->password, 0);
+	return code == CURLUE_NO_PASSWORD ? CURLUE_OK : code;
+}
+
+static void
+free_url_parts(UrlParts *parts)
+{
+	curl_free(parts->scheme);
+	curl_free(parts->host);
+	curl_free(parts->user);
+	wipe(parts->password);
+	curl_free(parts->password);
 }
 
 /* The reason against "url", or NULL.  Never a part of it: it may hold a secret. */
 static const char *
-url_fault(const char *url, CURLU *parsed, const char *scheme, const char *host)
+url_fault(const char *url, const UrlParts *parts)
 {
-	bool		https = strcmp(scheme, "https") == 0;
+	bool		https = strcmp(parts->scheme, "https") == 0;
 
-	if (!https && strcmp(scheme, "http") != 0)
+	if (!https && strcmp(parts->scheme, "http") != 0)
 		return "the API URL must begin with https://";
-	if (!has_host_after_scheme(url, scheme))
+	if (!has_host_after_scheme(url, parts->scheme))
 		return "the API URL has no host";
-	if (url_has(parsed, CURLUPART_USER) || url_has(parsed, CURLUPART_PASSWORD))
+	if (parts->user || parts->password)
 		return "the API URL must not contain a user or password";
 	if (strpbrk(url, "?#"))
 		return "the API URL must not contain a query or fragment";
-	if (!https && !is_loopback(host))
-		return "the API URL must begin with https:// unless it names this machine's loopback address";
+	if (!https && !is_loopback(parts->host))
+		return "the API URL must begin with https://, unless it names a loopback address";
 	return NULL;
 }
 
-/* False: no memory. */
 static bool
-parse_and_judge_url(const char *url, CURLU *parsed, const char **fault)
+parse_and_judge_url(const char *url, CURLU *parsed, OeError *error)
 {
-	char	   *scheme = NULL;
-	char	   *host = NULL;
-	CURLUcode	code = curl_url_set(parsed, CURLUPART_URL, url, 0);
+	UrlParts	parts = {0};
+	CURLUcode	code = split_url(url, parsed, &parts);
+	const char *fault = NULL;
 
 	if (code == CURLUE_OK)
-		code = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
-	if (code == CURLUE_OK)
-		code = curl_url_get(parsed, CURLUPART_HOST, &host, 0);
-	if (code == CURLUE_OK)
-		*fault = url_fault(url, parsed, scheme, host);
+		fault = url_fault(url, &parts);
 	else if (code == CURLUE_NO_HOST)
-		*fault = "the API URL has no host";
-	else
-		*fault = "the API URL is not a valid URL";
-	curl_free(scheme);
-	curl_free(host);
-	return code != CURLUE_OUT_OF_MEMORY;
+		fault = "the API URL has no host";
+	else if (code != CURLUE_OUT_OF_MEMORY)
+		fault = "the API URL is not a valid URL";
+	free_url_parts(&parts);
+
+	if (code == CURLUE_OUT_OF_MEMORY)
+		oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+	else if (fault)
+		oe_error_set(error, OE_BAD_SETTING, "%s", fault);
+	return code == CURLUE_OK && !fault;
 }
 
 bool
 oe_http_check_url(const char *url, OeError *error)
 {
-	const char *fault = NULL;
 	CURLU	   *parsed;
-	bool		judged;
+	bool		good;
 
 	if (has_control_character(url))
 	{
@@ -1088,12 +1146,12 @@ oe_http_check_url(const char *url, OeError *error)
 		return false;
 	}
 	parsed = curl_url();
-	judged = parsed && parse_and_judge_url(url, parsed, &fault);
-	curl_url_cleanup(parsed);
-
-	if (!judged)
+	if (!parsed)
+	{
 		oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
-	else if (fault)
-		oe_error_set(error, OE_BAD_SETTING, "%s", fault);
-	return judged && !fault;
+		return false;
+	}
+	good = parse_and_judge_url(url, parsed, error);
+	curl_url_cleanup(parsed);
+	return good;
 }

@@ -9,6 +9,8 @@
  *
  * A body is handed to libcurl at most once: libcurl would silently send a POST
  * again when a kept connection dies under it, and each sending may be paid.
+ *
+ * The process has to ignore SIGPIPE, as PostgreSQL's do.
  */
 #ifndef OE_HTTP_H
 #define OE_HTTP_H
@@ -31,8 +33,8 @@ typedef struct OeHttpRequest
 	const char *ca_file;		/* PEM bundle; NULL: the system's */
 	const char *proxy;			/* NULL: none, whatever the environment says */
 	const char *body;
-	size_t		body_len;
-	int			connect_timeout_ms;
+	size_t		body_len;		/* more than 0 */
+	int			connect_timeout_ms; /* more than 0, both */
 	int			request_timeout_ms; /* from submission to the last byte */
 	void	   *tag;			/* the caller's, given back in the reply */
 } OeHttpRequest;
@@ -40,7 +42,8 @@ typedef struct OeHttpRequest
 typedef enum OeHttpResult
 {
 	OE_HTTP_COMPLETE,			/* status and body (perhaps cut) are there */
-	OE_HTTP_NOT_SENT,			/* no byte of the body was handed to libcurl */
+	OE_HTTP_NOT_SENT,			/* no byte of the body was handed to libcurl;
+								 * what came all the same is not its answer */
 	OE_HTTP_LOST,				/* the body may have left, no whole answer came */
 } OeHttpResult;
 

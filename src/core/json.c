@@ -4,17 +4,15 @@
  *
  * json-c before 0.17 does not report that memory ran out: it goes on with a
  * cut string or without a member, and its writer does so in every version.
- * malloc() leaves ENOMEM in errno, however, and nothing that happens
- * afterwards removes it but the reading of a number, of which neither a request
- * of known keys nor its text has any.  Hence errno is looked at round each of
- * json-c's long calls.
+ * malloc() leaves ENOMEM in errno, however, and nothing removes it afterwards
+ * but the reading of a number, which no known key of a request has.  Hence
+ * errno is looked at round each of json-c's long calls.
  */
 #include "core/json.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdint.h>
-#include <string.h>
 
 /* What the tokener's verdict on a text means to us. */
 static OeJsonResult
@@ -33,26 +31,18 @@ static OeJsonResult
 read_with(struct json_tokener *tokener, const char *text, size_t len,
 		  struct json_object **value)
 {
-	enum json_tokener_error verdict;
-	bool		whole;
+	OeJsonResult result;
 
 	errno = 0;
 	*value = json_tokener_parse_ex(tokener, text, (int) len);
-	verdict = json_tokener_get_error(tokener);
-	whole = json_tokener_get_parse_end(tokener) == len;
-
-	/* A number at the very end could go on; the NUL says that it does not. */
-	if (verdict == json_tokener_continue)
-	{
-		*value = json_tokener_parse_ex(tokener, "", 1);
-		verdict = json_tokener_get_error(tokener);
-	}
-
 	if (errno == ENOMEM)
 		return OE_JSON_OUT_OF_MEMORY;
-	if (verdict == json_tokener_success && !whole)
+
+	/* It stops at a NUL, too. */
+	result = result_of(json_tokener_get_error(tokener));
+	if (result == OE_JSON_OK && json_tokener_get_parse_end(tokener) != len)
 		return OE_JSON_INVALID;
-	return result_of(verdict);
+	return result;
 }
 
 OeJsonResult
@@ -64,8 +54,8 @@ oe_json_read(const char *text, size_t len, int flags,
 
 	*value = NULL;
 
-	/* json-c counts in int, and takes a NUL for the end. */
-	if (len == 0 || len > INT_MAX || memchr(text, '\0', len) != NULL)
+	/* json-c counts in int. */
+	if (len == 0 || len > INT_MAX)
 		return OE_JSON_INVALID;
 
 	tokener = json_tokener_new();

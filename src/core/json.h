@@ -16,7 +16,8 @@
 typedef enum OeJsonResult
 {
 	OE_JSON_OK,
-	OE_JSON_INVALID,			/* not one JSON value from end to end */
+	OE_JSON_INVALID,			/* not one object, array or string from end to
+								 * end; json-c thinks that others may go on */
 	OE_JSON_BAD_NUMBER,			/* a number that is malformed or too long */
 	OE_JSON_TOO_DEEP,			/* more levels than json-c's default */
 	OE_JSON_OUT_OF_MEMORY,

@@ -139,14 +139,22 @@ show_key(char shown[KEY_SHOWN_MAX_BYTES + sizeof("...")], const char *key)
 
 		shown[i] = (c < 0x20 || c == 0x7F) ? '?' : key[i];
 	}
-	memcpy(shown + clipped, (clipped < len) ? "..." : "",
-		   (clipped < len) ? sizeof("...") : 1);
+	if (clipped < len)
+		memcpy(shown + clipped, "...", sizeof("..."));
+	else
+		shown[clipped] = '\0';
 }
 
 static void
 out_of_memory(OeError *error)
 {
 	oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+}
+
+static void
+not_an_object(OeError *error)
+{
+	oe_error_set(error, OE_BAD_REQUEST, "the request is not a JSON object");
 }
 
 static void
@@ -413,9 +421,7 @@ check_request(struct json_object *json, bool pass_unknown_keys, OeError *error)
 {
 	if (!json_object_is_type(json, json_type_object))
 	{
-		oe_error_set(error, OE_BAD_REQUEST,
-					 "the request must be an object, not %s",
-					 type_for_people(json_object_get_type(json)));
+		not_an_object(error);
 		return false;
 	}
 	if (!check_object(&request_type, json, pass_unknown_keys, error))
@@ -616,8 +622,7 @@ read_request(const char *json, size_t len, struct json_object **value,
 		case OE_JSON_OK:
 			return true;
 		case OE_JSON_INVALID:
-			oe_error_set(error, OE_BAD_REQUEST,
-						 "the request is not valid JSON");
+			not_an_object(error);
 			return false;
 		case OE_JSON_BAD_NUMBER:
 			inexact_number(error);

@@ -90,11 +90,12 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 			CStringGetTextDatum(unpack_sql_state(oe_sqlstate(result.code)));
 		values[R_ERROR_MESSAGE] = CStringGetTextDatum(result.message);
 	}
-	values[R_CREDITS] = DirectFunctionCall3(numeric_in,
-											CStringGetDatum(result.credits ? result.credits : "0"),
-											ObjectIdGetDatum(InvalidOid),
-											Int32GetDatum(-1));
-	nulls[R_CREDITS] = result.code == OE_OUTCOME_UNKNOWN && !result.reused;
+	nulls[R_CREDITS] = result.credits == NULL;
+	if (result.credits)
+		values[R_CREDITS] = DirectFunctionCall3(numeric_in,
+												CStringGetDatum(result.credits),
+												ObjectIdGetDatum(InvalidOid),
+												Int32GetDatum(-1));
 	values[R_REUSED] = BoolGetDatum(result.reused);
 	nulls[R_CALL_ID] = result.call_id == 0;
 	values[R_CALL_ID] = Int64GetDatum(result.call_id);

@@ -41,7 +41,7 @@ typedef struct OeResult
 	bool		reused;			/* from the ledger, or from an equal request in
 								 * flight: this call cost nothing */
 	int64		call_id;		/* row of the ledger; 0: none was written */
-	const char *credits;		/* decimal text */
+	const char *credits;		/* decimal text; NULL: not known */
 	const char *person;			/* JSON text */
 	const char *message;
 	const char *detail;

@@ -83,14 +83,16 @@ has_control_character(const char *text)
 }
 
 /*
- * Neither the value nor anything of it may be quoted: a token that is refused
- * is most likely one that was mistyped.
+ * The value is not quoted by our errors where it may be a secret: a token that
+ * is refused is most likely one that was mistyped, and a URL or proxy that is
+ * refused may have a password in it.
  */
 static bool
 check_token(char **newval, void **extra, GucSource source)
 {
 	if (strlen(*newval) > TOKEN_MAX_BYTES)
 	{
+		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
 		GUC_check_errdetail("A token has at most %d bytes.", TOKEN_MAX_BYTES);
 		return false;
 	}
@@ -113,7 +115,8 @@ check_url(char **newval, void **extra, GucSource source)
 
 	if (oe_http_check_url(*newval, &error))
 		return true;
-	GUC_check_errdetail("%s", error.message ? error.message : "Out of memory.");
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_url\": %s",
+					 error.message ? error.message : "out of memory");
 	if (error.hint)
 		GUC_check_errhint("%s", error.hint);
 	oe_error_free(&error);
@@ -121,10 +124,20 @@ check_url(char **newval, void **extra, GucSource source)
 }
 
 static bool
-check_no_control_character(char **newval, void **extra, GucSource source)
+check_file(char **newval, void **extra, GucSource source)
 {
 	if (!has_control_character(*newval))
 		return true;
+	GUC_check_errdetail("The name of the file has a control character.");
+	return false;
+}
+
+static bool
+check_proxy(char **newval, void **extra, GucSource source)
+{
+	if (!has_control_character(*newval))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.proxy\"");
 	GUC_check_errdetail("The value has a control character.");
 	return false;
 }
@@ -168,7 +181,7 @@ define_account_settings(void)
 							   "readable by others. ocean_enrich.api_token goes before it.",
 							   &api_token_file, "", PGC_SUSET,
 							   GUC_SUPERUSER_ONLY,
-							   check_no_control_character, NULL, NULL);
+							   check_file, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.token_in",
 							 "Where a request carries the token.",
 							 "\"header\" is x-api-token; \"query\" is apiToken in the URL, which "
@@ -184,12 +197,12 @@ define_account_settings(void)
 							   "File with the certificates (PEM) that the API's is checked against.",
 							   "Empty: those of the system.",
 							   &ca_file, "", PGC_SUSET, 0,
-							   check_no_control_character, NULL, NULL);
+							   check_file, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.proxy",
 							   "Proxy for the requests to the API.",
 							   "Empty: none; environment variables do not count.",
 							   &proxy, "", PGC_SUSET, GUC_SUPERUSER_ONLY,
-							   check_no_control_character, NULL, NULL);
+							   check_proxy, NULL, NULL);
 }
 
 static void

@@ -111,11 +111,13 @@ judge_person(const OeBuf *body, bool has_person, bool keep_raw,
 	{
 		result->code = OE_BAD_ANSWER;
 		result->message = "the person cannot be stored as jsonb in this database";
-		result->hint = "A character is missing in the database's encoding, or is "
-			"the NUL character, or half of a surrogate pair.";
+		result->detail = "HTTP status 200.  The call was paid for.";
+		result->hint = "It has a character that the database's encoding lacks, the NUL "
+			"character, half of a surrogate pair, or too many levels.";
 	}
 	verdict->detail = result->message;
-	result->detail = "It was paid; column \"raw\" of ocean_enrich.call has what came.";
+	result->detail = psprintf("%s  Column \"raw\" of ocean_enrich.call has what came.",
+							  result->detail);
 }
 
 static void
@@ -169,7 +171,9 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
 			keep_body(&reply->body, verdict);
 	}
 	verdict->result.status = verdict->status;
-	verdict->result.credits = verdict->credits ? verdict->credits : "0";
+	verdict->result.credits = verdict->credits;
+	if (!verdict->credits && verdict->outcome != OE_UNKNOWN)
+		verdict->result.credits = "0";
 }
 
 void

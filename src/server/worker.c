@@ -952,7 +952,7 @@ give_up_all(const char *reason, TimestampTz now)
 static void
 take_a_turn(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now;
 	List	   *group;
 	ListCell   *lc;
 	char	   *reason;
@@ -963,6 +963,9 @@ take_a_turn(void)
 	ledger_is_busy = false;
 	collect_replies();
 	accept_requests();
+
+	/* Only now, or a request would be sent before it was asked for. */
+	now = GetCurrentTimestamp();
 	drop_unwanted(now);
 	if (!has_something_to_record(now))
 		return;
