@@ -364,14 +364,18 @@ CREATE VIEW ocean_enrich.limits AS
 COMMENT ON VIEW ocean_enrich.limits IS
 	'for each account of today: the limits of the current settings and what is left of them';
 
+CREATE DOMAIN ocean_enrich.credits AS numeric CHECK (VALUE >= 0 AND VALUE < 'Infinity');
+COMMENT ON DOMAIN ocean_enrich.credits IS 'what a call did cost';
+
 CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits numeric DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
 		UPDATE ocean_enrich.call AS c
-		SET resolution = resolve.decision::ocean_enrich.resolution, credits = coalesce(resolve.credits, c.credits),
+		SET resolution = resolve.decision::ocean_enrich.resolution,
+			credits = coalesce(resolve.credits::ocean_enrich.credits, c.credits),
 			resolved_by = session_user, resolved_at = now()
-		WHERE c.call_id = resolve.call_id AND c.state = 'unknown'
+		WHERE c.call_id = resolve.call_id AND c.state = 'unknown' AND resolve.decision IS NOT NULL
 		RETURNING true;
 	END;
 COMMENT ON FUNCTION ocean_enrich.resolve(bigint, text, numeric) IS
