@@ -5,23 +5,24 @@
 #	Sourced by quickstart.sh, test/run.sh and test/coverage.sh after
 #	private-server.sh, which knows how to find a server.
 #
-# Each line holds who needs it ("build" or "test"), Debian's package, and a
+# Each line holds who needs it ("build", "test", "coverage"), Debian's package, and a
 # command that succeeds where nothing is missing; so that what came from
 # elsewhere counts too.
 NEEDS='
-build make                 command -v make
-build gcc                  command -v gcc
-build libc6-dev            compiles gcc stdio.h
-build pkg-config           command -v pkg-config
-build libcurl4-openssl-dev pkg-config --exists libcurl
-build libjson-c-dev        pkg-config --exists json-c
-build libmicrohttpd-dev    pkg-config --exists libmicrohttpd
-test  openssl              command -v openssl
-test  curl                 command -v curl
-test  valgrind             command -v valgrind
-test  clang                command -v clang
-test  libclang-rt-dev      compiles clang stdio.h -fsanitize=fuzzer-no-link,address
-test  libipc-run-perl      perl -MIPC::Run -e 1
+build    make                 command -v make
+build    gcc                  command -v gcc
+build    libc6-dev            compiles gcc stdio.h
+build    pkg-config           command -v pkg-config
+build    libcurl4-openssl-dev pkg-config --exists libcurl
+build    libjson-c-dev        pkg-config --exists json-c
+build    libmicrohttpd-dev    pkg-config --exists libmicrohttpd
+test     openssl              command -v openssl
+test     curl                 command -v curl
+test     valgrind             command -v valgrind
+test     clang                command -v clang
+test     libclang-rt-dev      compiles clang stdio.h -fsanitize=fuzzer-no-link,address
+test     libipc-run-perl      perl -MIPC::Run -e 1
+coverage lcov                 command -v lcov
 '
 
 # compiles COMPILER HEADER OPTIONS: and links

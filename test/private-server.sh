@@ -20,30 +20,23 @@ for variable in "${!PG@}"; do
 done
 unset variable
 
+# "${AS_SERVER_USER[@]}" COMMAND runs a command as SERVER_USER.
 SERVER_PORT=5432
 SERVER_USER=$(id -un)
+AS_SERVER_USER=()
 if [[ $(id -u) == 0 ]]; then
 	SERVER_USER=nobody
 	if id -u postgres > /dev/null 2>&1; then
 		SERVER_USER=postgres
 	fi
+	AS_SERVER_USER=(setpriv --reuid="$SERVER_USER"
+		--regid="$(id -gn "$SERVER_USER")" --clear-groups)
 fi
-
-# Runs a command as the server's user.
-as_server_user()
-{
-	if [[ $SERVER_USER == "$(id -un)" ]]; then
-		"$@"
-	else
-		setpriv --reuid="$SERVER_USER" --regid="$(id -gn "$SERVER_USER")" \
-			--clear-groups "$@"
-	fi
-}
 
 # May the server's user enter this folder, by its full name?
 server_user_reaches()
 {
-	(cd / && as_server_user test -x "$1")
+	(cd / && "${AS_SERVER_USER[@]}" test -x "$1")
 }
 
 # A folder of the server's user; empty unless it was there before.
@@ -95,7 +88,7 @@ pg_major()
 stage_extension()
 {
 	rm -rf "$1" &&
-		make --no-print-directory install DESTDIR="$1" PG_CONFIG="$PG_CONFIG" &&
+		make --silent --no-print-directory install DESTDIR="$1" PG_CONFIG="$PG_CONFIG" &&
 		chmod -R a+rX "$1"
 }
 
@@ -120,7 +113,7 @@ stage_settings()
 # Does the chosen server have this setting?
 server_knows()
 {
-	(cd / && as_server_user "$(pg_program postgres)" -C "$1" -D / \
+	(cd / && "${AS_SERVER_USER[@]}" "$(pg_program postgres)" -C "$1" -D / \
 		-c config_file=/dev/null) > /dev/null 2>&1
 }
 
@@ -131,7 +124,7 @@ make_server()
 	local folder=$1
 	shift
 	make_server_folder "$folder/socket" &&
-		(cd "$folder" && as_server_user "$(pg_program initdb)" \
+		(cd "$folder" && "${AS_SERVER_USER[@]}" "$(pg_program initdb)" \
 			--pgdata="$folder/data" --username=postgres --auth-local=trust \
 			--auth-host=reject --encoding=UTF8 --locale=C "$@") || return
 	{
@@ -161,7 +154,7 @@ server_control()
 {
 	local folder=$1
 	shift
-	(cd "$folder" && as_server_user "$(pg_program pg_ctl)" --silent \
+	(cd "$folder" && "${AS_SERVER_USER[@]}" "$(pg_program pg_ctl)" --silent \
 		--pgdata="$folder/data" "$@" < /dev/null)
 }
 
@@ -197,20 +190,37 @@ server_psql()
 		"$(pg_program psql)" "$@"
 }
 
-# start_sandbox PROGRAM FOLDER: the sandbox API on a free port, as long as
-# the server in FOLDER runs.  Its port then stands in FOLDER/sandbox.port.
+# start_sandbox PROGRAM FOLDER PORT: the sandbox API, as long as the server in
+# FOLDER runs; PORT 0 is a free one.  Its port then stands in FOLDER/sandbox.port.
 start_sandbox()
 {
-	local folder=$2
+	local folder=$2 sandbox
 	rm -f "$folder/sandbox.port"
-	(cd "$folder" && as_server_user "$1" --port 0 \
-		--port-file "$folder/sandbox.port" \
-		--until-pid "$(server_pid "$folder")" \
-		> "$folder/sandbox.log" 2>&1 < /dev/null &)
-	for _ in {1..100}; do
-		[[ ! -s $folder/sandbox.port ]] || return 0
+	(
+		cd "$folder" && exec "${AS_SERVER_USER[@]}" "$1" --port "$3" \
+			--port-file "$folder/sandbox.port" \
+			--until-pid "$(server_pid "$folder")"
+	) > "$folder/sandbox.log" 2>&1 < /dev/null &
+	sandbox=$!
+	until [[ -s $folder/sandbox.port ]]; do
+		kill -0 "$sandbox" 2> /dev/null || {
+			cat "$folder/sandbox.log"
+			return 1
+		}
 		sleep 0.1
 	done
-	echo "the sandbox did not start, see $folder/sandbox.log" >&2
-	return 1
+	echo "$sandbox" > "$folder/sandbox.pid"
+}
+
+# stop_sandbox PROGRAM FOLDER: at once; its port is free afterwards.
+stop_sandbox()
+{
+	local pid
+	[[ -s $2/sandbox.pid ]] || return 0
+	pid=$(cat "$2/sandbox.pid")
+	while [[ /proc/$pid/exe -ef $1 ]]; do
+		kill "$pid" 2> /dev/null || true
+		sleep 0.1
+	done
+	rm "$2/sandbox.pid"
 }

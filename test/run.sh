@@ -22,6 +22,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . test/private-server.sh
 # shellcheck source=test/packages.sh
 . test/packages.sh
+# shellcheck source=test/copy.sh
+. test/copy.sh
 
 SUITES=(lint warnings unit valgrind fuzz regress isolation tap)
 SUITE_MAX_SECONDS=600
@@ -29,29 +31,12 @@ RESULTS=test/results
 PASSED=0
 FAILED=0
 
-# The tree as git would commit it, or all of it where git does not know it.
-tree_files()
-{
-	git -c safe.directory="$PWD" ls-files -z --cached --others \
-		--exclude-standard 2> /dev/null ||
-		find . \( -name .git -o -path ./quickstart \) -prune -o -type f -print0
-}
-
 run_in_copy()
 {
-	local copy file status=0
+	local copy status=0
 	copy=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
-	tree_files |
-		while IFS= read -r -d '' file; do
-			# git still lists what was deleted and not committed
-			[[ ! -e $file ]] || printf '%s\0' "$file"
-		done |
-		tar --create --null --files-from=- |
-		tar --extract --no-same-owner --directory="$copy"
-	chown -R "$SERVER_USER:" "$copy"
-
-	(cd "$copy" && as_server_user env HOME="$copy" PG_CONFIG="$PG_CONFIG" \
-		test/run.sh "$@") || status=$?
+	copy_tree "$copy"
+	in_copy "$copy" test/run.sh "$@" || status=$?
 	if [[ $status == 0 ]]; then
 		rm -rf "$copy"
 	fi
@@ -140,16 +125,17 @@ run_tap()
 			PROVE_FLAGS="--verbose --jobs=2" ${1:+PROVE_TESTS="$*"}
 }
 
-# The single tests in a log, "PASSED FAILED": sums of our own programs, lines of
-# pg_regress 15, and TAP, of which skipped tests count as neither.
+# The single tests in a log, "PASSED FAILED": lines of pg_regress 15, TAP, of
+# which skipped tests count as neither, and the sums of our own programs.
 count_tests()
 {
 	awk '
-		/: [0-9]+ passed, [0-9]+ failed$/	{ passed += $(NF - 3); failed += $(NF - 1) }
 		/ \.\.\. ok /						{ passed++ }
 		/ \.\.\. FAILED/					{ failed++ }
 		/^ok [0-9]/ && !/# (skip|SKIP)/		{ passed++ }
 		/^not ok [0-9]/						{ failed++ }
+		sub(/^[^ ]+: /, "") &&
+			/^[0-9]+ passed, [0-9]+ failed/	{ passed += $1; failed += $3 }
 		END									{ print passed + 0, failed + 0 }
 	' "$1"
 }
