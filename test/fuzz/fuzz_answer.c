@@ -1,0 +1,108 @@
+/*
+ * fuzz_answer.c
+ *		Any status and any bytes as an answer.
+ *
+ * An input begins with three digits, the status, and one byte that is "t" if
+ * the body was truncated; the body follows.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/answer.h"
+#include "fuzz.h"
+
+#define HEAD_BYTES	4
+
+static void
+check_text(const char *text)
+{
+	REQUIRE(text == NULL || fuzz_is_utf8(text, strlen(text)));
+}
+
+/* A decimal number, as numeric_in() takes it. */
+static void
+check_credits(const char *credits)
+{
+	if (credits != NULL)
+		REQUIRE(strspn(credits, "0123456789.eE+-") == strlen(credits) &&
+				credits[0] >= '0' && credits[0] <= '9');
+}
+
+static void
+check_error(OeCode code, const OeError *error)
+{
+	REQUIRE(error->code == code);
+	if (code == OE_OK)
+	{
+		REQUIRE(!error->message && !error->detail && !error->hint);
+		return;
+	}
+	REQUIRE(code != OE_OUT_OF_MEMORY);
+	REQUIRE(error->message != NULL && error->message[0] != '\0');
+	REQUIRE(error->detail != NULL && error->hint != NULL);
+	check_text(error->message);
+	check_text(error->detail);
+}
+
+static void
+check_answer(int status, OeCode code, bool usable, const OeAnswer *answer)
+{
+	REQUIRE(answer->outcome == oe_answer_outcome(status));
+	REQUIRE(answer->has_person == (code == OE_OK));
+	REQUIRE(!answer->has_person || status == 200);
+	REQUIRE(!answer->credits || status == 200);
+	REQUIRE(!answer->detail || !answer->has_person);
+	REQUIRE(usable || (!answer->has_person && !answer->credits &&
+					   !answer->detail));
+	check_credits(answer->credits);
+	check_text(answer->detail);
+}
+
+/* The ledger keeps status and detail: they must bring the same error again. */
+static void
+check_replay(int status, const char *detail, const OeError *fresh)
+{
+	OeError		replayed = {0};
+
+	REQUIRE(oe_answer_error(status, detail, &replayed) == fresh->code);
+	REQUIRE(strcmp(replayed.message, fresh->message) == 0);
+	REQUIRE(strcmp(replayed.hint, fresh->hint) == 0);
+	oe_error_free(&replayed);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const char *body;
+	size_t		len;
+	OeAnswer	answer;
+	OeError		error = {0};
+	OeCode		code;
+	int			status = 0;
+	bool		truncated;
+	bool		valid_utf8;
+
+	if (size < HEAD_BYTES)
+		return 0;
+	for (int i = 0; i < 3; i++)
+	{
+		if (data[i] < '0' || data[i] > '9')
+			return 0;
+		status = status * 10 + (data[i] - '0');
+	}
+	truncated = data[3] == 't';
+	body = (const char *) data + HEAD_BYTES;
+	len = size - HEAD_BYTES;
+	valid_utf8 = fuzz_is_utf8(body, len);
+
+	code = oe_answer_decode(status, body, len, valid_utf8, truncated,
+							&answer, &error);
+	check_error(code, &error);
+	check_answer(status, code, valid_utf8 && !truncated, &answer);
+	if (code != OE_OK)
+		check_replay(status, answer.detail, &error);
+
+	oe_answer_free(&answer);
+	oe_error_free(&error);
+	return 0;
+}

@@ -1,0 +1,757 @@
+/*
+ * test_answer.c
+ *		What a status and a body become: a person, or an error in words; and
+ *		what each status says about money.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/answer.h"
+#include "core/buffer.h"
+#include "unit.h"
+
+#define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
+
+#define CHECK_URL_HINT \
+	"Check that \"ocean_enrich.api_url\" names the Ocean.io API."
+#define CHECK_REQUEST_HINT \
+	"Compare the request with the API's documentation."
+#define CHECK_TOKEN_HINT \
+	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
+#define LOOK_FIRST_HINT \
+	"Look at the usage in your Ocean.io account before you run the " \
+	"statement again: a repeated call may be paid for twice."
+
+/* The vendor's example of a person. */
+#define FULL_PERSON \
+	"{\"id\":\"e9447c74eafa8a19\",\"domain\":\"example.com\"," \
+	"\"name\":\"Ines Lindqvist\",\"firstName\":\"Ines\"," \
+	"\"lastName\":\"Lindqvist\",\"country\":\"us\",\"state\":\"CA\"," \
+	"\"location\":\"Copenhagen, Capital Region, Denmark\"," \
+	"\"linkedinUrl\":\"https://www.linkedin.com/in/ines\"," \
+	"\"seniorities\":[\"C-Level\",\"Manager\"]," \
+	"\"departments\":[\"Management\",\"Marketing and Advertising\"]," \
+	"\"photo\":\"http://example.com/photo\",\"jobTitle\":\"Professeur\"," \
+	"\"jobTitleEnglish\":\"Teacher\",\"currentJobDescription\":null," \
+	"\"experiences\":[{\"dateFrom\":\"2020-01-01\"," \
+	"\"dateTo\":\"2021-01-01\",\"description\":\"Cloud\"," \
+	"\"domain\":\"example.com\",\"jobTitle\":\"Software Engineer\"}]," \
+	"\"summary\":\"Some text\",\"skills\":[\"Entrepreneurship\"]," \
+	"\"phone\":{\"numbers\":[\"+4512345678\"],\"status\":\"verified\"}," \
+	"\"email\":{\"address\":\"ines@example.com\",\"status\":\"verified\"}}"
+
+static OeAnswer answer;
+static OeError error;
+
+static OeCode
+decode(int status, const char *body)
+{
+	return oe_answer_decode(status, body, strlen(body), true, false,
+							&answer, &error);
+}
+
+static void
+forget(void)
+{
+	oe_answer_free(&answer);
+	oe_error_free(&error);
+}
+
+/* Bodies of a 200 that are a person, and the credits that they name. */
+typedef struct PersonCase
+{
+	const char *body;
+	const char *credits;
+} PersonCase;
+
+static const PersonCase persons[] = {
+	{FULL_PERSON, NULL},
+	{"{\"id\":\"1\",\"domain\":\"example.com\"}", NULL},
+	{" \n{\"id\" : \"1\"}\r\n\t ", NULL},
+	{"{\"id\":\"\"}", NULL},
+	{"{\"id\":\"1\",\"newer\":{\"key\":[1,2,{}]},\"detail\":\"of a person\"}",
+		NULL},
+
+	{"{\"id\":\"1\",\"creditsUsed\":3}", "3"},
+	{"{\"id\":\"1\",\"creditsUsed\":0}", "0"},
+	{"{\"id\":\"1\",\"creditsUsed\":0.1}", "0.1"},
+	{"{\"id\":\"1\",\"creditsUsed\":3.10}", "3.10"},
+	{"{\"id\":\"1\",\"creditsUsed\":1e1}", "1e1"},
+	{"{\"id\":\"1\",\"creditsUsed\":0.12345678901234567890123}",
+		"0.12345678901234567890123"},
+	{"{\"id\":\"1\",\"creditsUsed\":9223372036854775808}",
+		"9223372036854775808"},
+	{"{\"id\":\"1\",\"creditsUsed\":18446744073709551614}",
+		"18446744073709551614"},
+	{"{\"id\":\"1\",\"creditsUsed\":18446744073709551615}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":99999999999999999999999}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":-1}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":-0.5}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":-99999999999999999999999}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":\"3\"}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":null}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":true}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":[3]}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":{}}", NULL},
+	{"{\"id\":\"1\",\"creditsUsed\":NaN}", NULL},
+};
+
+/* Numbers that json-c cannot hold are PostgreSQL's to read. */
+static const char *const long_numbers[] = {
+		"1234567890123456789012345678901234567890",
+		"-1234567890123456789012345678901234567890",
+		"0.123456789012345678901234567890123456789012345678901234567890",
+		"1e400",
+};
+
+/* Bodies of a 200 that are no person, and why. */
+typedef struct FaultCase
+{
+	const char *body;
+	const char *reason;
+	const char *detail;			/* the API's */
+} FaultCase;
+
+static const FaultCase faults[] = {
+	{"", "The body is empty.", NULL},
+	{" ", "The body is not a JSON object.", NULL},
+	{"<html><body>OK</body></html>", "The body is not a JSON object.", NULL},
+	{"{\"id\":\"1\"", "The body is not a JSON object.", NULL},
+	{"{\"id\":\"1\"}}", "The body is not a JSON object.", NULL},
+	{"{\"id\":\"1\"} {\"id\":\"2\"}", "The body is not a JSON object.", NULL},
+	{"null", "The body is not a JSON object.", NULL},
+	{"17", "The body is not a JSON object.", NULL},
+	{"\"id\"", "The body is not a JSON object.", NULL},
+	{"[{\"id\":\"1\"}]", "The body is not a JSON object.", NULL},
+	{"{}", "The body has no \"id\".", NULL},
+	{"{\"domain\":\"example.com\"}", "The body has no \"id\".", NULL},
+	{"{\"person\":{\"id\":\"1\"}}", "The body has no \"id\".", NULL},
+	{"{\"id\":null}", "The \"id\" is not a string.", NULL},
+	{"{\"id\":1}", "The \"id\" is not a string.", NULL},
+	{"{\"detail\":\"s3cret\"}", "The body has no \"id\".", "s3cret"},
+	{"{\"detail\":[{\"msg\":\"s3cret\"}]}", "The body has no \"id\".",
+		"[{\"msg\":\"s3cret\"}]"},
+};
+
+/* Answers that are no 200. */
+typedef struct RefusalCase
+{
+	int			status;
+	const char *body;
+	const char *api_detail;
+	OeCode		code;
+	OeOutcome	outcome;
+	const char *message;
+	const char *detail;
+	const char *hint;
+} RefusalCase;
+
+static const RefusalCase refusals[] = {
+	/* the vendor's page */
+	{201, "{\"detail\":\"Data gathering process has started. "
+		"Please try again later.\"}",
+		"Data gathering process has started. Please try again later.",
+		OE_GATHERING, OE_REFUSED,
+		"Data gathering process has started. Please try again later.",
+		"HTTP status 201.  Nothing was paid.",
+		"Run the statement again in 2 to 5 minutes."},
+	{400, "{\"detail\":\"Conflicting API tokens provided in query parameters "
+		"and headers\"}",
+		"Conflicting API tokens provided in query parameters and headers",
+		OE_API_BAD_REQUEST, OE_REFUSED,
+		"Conflicting API tokens provided in query parameters and headers",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":\"Empty `person` body\"}", "Empty `person` body",
+		OE_API_BAD_REQUEST, OE_REFUSED, "Empty `person` body",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{402, "{\"detail\":\"Insufficient credits\"}", "Insufficient credits",
+		OE_API_CREDITS, OE_REFUSED, "Insufficient credits",
+		"HTTP status 402.  Nothing was paid.",
+		"Buy credits in your Ocean.io account, then run the statement again."},
+	{403, "{\"detail\":\"Current API token is not registered in our "
+		"database\"}",
+		"Current API token is not registered in our database",
+		OE_API_FORBIDDEN, OE_REFUSED,
+		"Current API token is not registered in our database",
+		"HTTP status 403.  Nothing was paid.", CHECK_TOKEN_HINT},
+	{404, "{\"detail\":\"No matching record found\"}",
+		"No matching record found",
+		OE_API_NOT_FOUND, OE_REFUSED, "No matching record found",
+		"HTTP status 404.  Nothing was paid.",
+		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+	{422, "{\"detail\":[{\"loc\":[\"string\"],\"msg\":\"string\","
+		"\"type\":\"string\"}]}",
+		"[{\"loc\":[\"string\"],\"msg\":\"string\",\"type\":\"string\"}]",
+		OE_API_INVALID, OE_REFUSED, "string: string",
+		"HTTP status 422.  Nothing was paid.  The API said: "
+		"[{\"loc\":[\"string\"],\"msg\":\"string\",\"type\":\"string\"}]",
+		CHECK_REQUEST_HINT},
+
+	/* details that no page tells of */
+	{403, "{\"detail\":\"Verification is disabled for this account\"}",
+		"Verification is disabled for this account",
+		OE_API_FORBIDDEN, OE_REFUSED,
+		"Verification is disabled for this account",
+		"HTTP status 403.  Nothing was paid.", CHECK_TOKEN_HINT},
+	{422, "{\"detail\":\"Too little data\"}", "Too little data",
+		OE_API_INVALID, OE_REFUSED, "Too little data",
+		"HTTP status 422.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{418, "{\"detail\":\"I'm a teapot\"}", "I'm a teapot",
+		OE_API_BAD_REQUEST, OE_REFUSED, "I'm a teapot",
+		"HTTP status 418.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{404, "{\"detail\":\"100 % d\\u00e9tail %s \\n [1]\"}",
+		"100 % d\xC3\xA9tail %s \n [1]",
+		OE_API_NOT_FOUND, OE_REFUSED, "100 % d\xC3\xA9tail %s \n [1]",
+		"HTTP status 404.  Nothing was paid.",
+		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+
+	/* details that are no string */
+	{400, "{\"detail\":{\"code\": 7, \"url\": \"a/b\"}}",
+		"{\"code\":7,\"url\":\"a/b\"}",
+		OE_API_BAD_REQUEST, OE_REFUSED, "{\"code\":7,\"url\":\"a/b\"}",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":7.50}", "7.50", OE_API_BAD_REQUEST, OE_REFUSED, "7.50",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":false}", "false", OE_API_BAD_REQUEST, OE_REFUSED,
+		"false", "HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":\"a\\u0000b\"}", "\"a\\u0000b\"",
+		OE_API_BAD_REQUEST, OE_REFUSED, "\"a\\u0000b\"",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":[1,\"x\"]}", "[1,\"x\"]",
+		OE_API_BAD_REQUEST, OE_REFUSED, "[1,\"x\"]",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":\"[not JSON\"}", "[not JSON",
+		OE_API_BAD_REQUEST, OE_REFUSED, "[not JSON",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+
+	/* no detail at all */
+	{201, "", NULL, OE_GATHERING, OE_REFUSED,
+		"Data gathering process has started. Please try again later.",
+		"HTTP status 201.  Nothing was paid.",
+		"Run the statement again in 2 to 5 minutes."},
+	{400, "{\"detail\":null}", NULL, OE_API_BAD_REQUEST, OE_REFUSED,
+		"the API answered with HTTP status 400",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{401, "[\"detail\"]", NULL, OE_API_FORBIDDEN, OE_REFUSED,
+		"the API answered with HTTP status 401",
+		"HTTP status 401.  Nothing was paid.", CHECK_TOKEN_HINT},
+	{402, "{\"detail\":\"\"}", "", OE_API_CREDITS, OE_REFUSED,
+		"the API answered with HTTP status 402",
+		"HTTP status 402.  Nothing was paid.",
+		"Buy credits in your Ocean.io account, then run the statement again."},
+	{429, "{}", NULL, OE_API_RATE_LIMIT, OE_FAILED,
+		"the API answered with HTTP status 429",
+		"HTTP status 429.  Nothing was paid.",
+		"Run the statement again later, or lower "
+		"\"ocean_enrich.rate_limit\"."},
+	{502, "<html><body>Bad Gateway</body></html>", NULL,
+		OE_API_FAILED, OE_FAILED, "the API answered with HTTP status 502",
+		"HTTP status 502.  Nothing was paid.",
+		"Run the statement again later."},
+	{503, "{\"detail\":\"Overloaded\"}", "Overloaded",
+		OE_API_FAILED, OE_FAILED, "Overloaded",
+		"HTTP status 503.  Nothing was paid.",
+		"Run the statement again later."},
+	{500, "{\"detail\":\"Internal Server Error\"}", "Internal Server Error",
+		OE_API_FAILED, OE_UNKNOWN, "Internal Server Error",
+		"HTTP status 500.  The call may have been paid for.",
+		LOOK_FIRST_HINT},
+	{504, "", NULL, OE_OUTCOME_UNKNOWN, OE_UNKNOWN,
+		"the API answered with HTTP status 504",
+		"HTTP status 504.  The call may have been paid for.",
+		LOOK_FIRST_HINT},
+	{524, "<html>", NULL, OE_OUTCOME_UNKNOWN, OE_UNKNOWN,
+		"the API answered with HTTP status 524",
+		"HTTP status 524.  The call may have been paid for.",
+		LOOK_FIRST_HINT},
+	{204, "", NULL, OE_BAD_ANSWER, OE_UNKNOWN,
+		"the API answered with HTTP status 204",
+		"HTTP status 204.  The call may have been paid for.",
+		LOOK_FIRST_HINT},
+	{302, "<html>", NULL, OE_BAD_ANSWER, OE_FAILED,
+		"the API answered with HTTP status 302",
+		"HTTP status 302.  Nothing was paid.", CHECK_URL_HINT},
+	{700, "{\"id\":\"1\",\"creditsUsed\":3}", NULL, OE_BAD_ANSWER, OE_UNKNOWN,
+		"the API answered with HTTP status 700",
+		"HTTP status 700.  The call may have been paid for.",
+		CHECK_URL_HINT},
+
+	/* a person is a person only with a 200 */
+	{201, "{\"id\":\"1\",\"creditsUsed\":3}", NULL, OE_GATHERING, OE_REFUSED,
+		"Data gathering process has started. Please try again later.",
+		"HTTP status 201.  Nothing was paid.",
+		"Run the statement again in 2 to 5 minutes."},
+};
+
+/* Lists of complaints and their message. */
+typedef struct ComplaintsCase
+{
+	const char *list;
+	const char *message;
+} ComplaintsCase;
+
+static const ComplaintsCase complaints[] = {
+	{"[{\"loc\":[\"body\",\"person\",\"email\"],"
+		"\"msg\":\"Input should be a valid string\",\"type\":\"string_type\","
+		"\"input\":7},"
+		"{\"loc\":[\"body\",\"company\",\"x\"],"
+		"\"msg\":\"Extra inputs are not permitted\","
+		"\"type\":\"extra_forbidden\",\"input\":{\"a\":[1.50]}}]",
+		"person.email: Input should be a valid string; "
+		"company.x: Extra inputs are not permitted"},
+	{"[{\"loc\":[\"body\",\"list\",0,\"a\"],\"msg\":\"m\"}]", "list.0.a: m"},
+	{"[{\"loc\":[\"body\",17],\"msg\":\"JSON decode error\"}]",
+		"17: JSON decode error"},
+	{"[{\"loc\":[\"query\",\"apiToken\"],\"msg\":\"m\"}]", "query.apiToken: m"},
+	{"[{\"loc\":[\"person\",\"body\"],\"msg\":\"m\"}]", "person.body: m"},
+	{"[{\"loc\":[\"body\"],\"msg\":\"Field required\"}]", "Field required"},
+	{"[{\"loc\":[],\"msg\":\"m\"}]", "m"},
+	{"[{\"loc\":\"person\",\"msg\":\"m\"}]", "m"},
+	{"[{\"msg\":\"m\"}]", "m"},
+	{"[{\"loc\":[null,true,[1]],\"msg\":\"m\"}]", "null.true.[1]: m"},
+
+	/* what is none is left out */
+	{"[1,null,{},{\"msg\":7},[],{\"msg\":\"m\"}]", "m"},
+
+	/* and with nothing left the list speaks for itself */
+	{"[]", "[]"},
+	{"[{\"loc\":[\"body\"]}]", "[{\"loc\":[\"body\"]}]"},
+	{"[{\"msg\":\"\"}]", "[{\"msg\":\"\"}]"},
+};
+
+static void
+test_persons(void)
+{
+	for (size_t i = 0; i < lengthof(persons); i++)
+	{
+		unit_context("%s", persons[i].body);
+		CHECK_INT(decode(200, persons[i].body), OE_OK);
+		CHECK_INT(answer.outcome, OE_ANSWERED);
+		CHECK(answer.has_person);
+		CHECK_STRING(answer.credits, persons[i].credits);
+		CHECK(answer.detail == NULL);
+		CHECK(error.code == OE_OK && error.message == NULL);
+		forget();
+	}
+}
+
+static void
+test_long_numbers(void)
+{
+	for (size_t i = 0; i < lengthof(long_numbers); i++)
+	{
+		char		body[200];
+
+		unit_context("%s", long_numbers[i]);
+		snprintf(body, sizeof(body), "{\"new\":%s,\"id\":\"1\"}",
+				 long_numbers[i]);
+		CHECK_INT(decode(200, body), OE_OK);
+		CHECK(answer.has_person);
+		forget();
+	}
+}
+
+static void
+check_fault(const char *reason)
+{
+	char		detail[200];
+
+	snprintf(detail, sizeof(detail),
+			 "HTTP status 200.  The call was paid for.  %s", reason);
+	CHECK_INT(error.code, OE_BAD_ANSWER);
+	CHECK_INT(answer.outcome, OE_ANSWERED);
+	CHECK(!answer.has_person);
+	CHECK_STRING(error.message,
+				 "the API answered 200 without a usable person");
+	CHECK_STRING(error.detail, detail);
+	CHECK_STRING(error.hint, CHECK_URL_HINT);
+}
+
+static void
+test_faults(void)
+{
+	for (size_t i = 0; i < lengthof(faults); i++)
+	{
+		unit_context("%s", faults[i].body);
+		CHECK_INT(decode(200, faults[i].body), OE_BAD_ANSWER);
+		check_fault(faults[i].reason);
+		CHECK_STRING(answer.detail, faults[i].detail);
+		CHECK(answer.credits == NULL);
+		forget();
+	}
+}
+
+static void
+test_fault_with_credits(void)
+{
+	CHECK_INT(decode(200, "{\"creditsUsed\":0.1}"), OE_BAD_ANSWER);
+	CHECK_STRING(answer.credits, "0.1");
+	forget();
+}
+
+static void
+test_nul_inside(void)
+{
+	static const char body[] = "{\"id\":\"1\"}\0";
+
+	CHECK_INT(oe_answer_decode(200, body, sizeof(body) - 1, true, false,
+							   &answer, &error), OE_BAD_ANSWER);
+	check_fault("The body is not a JSON object.");
+	forget();
+}
+
+/* Nothing is taken from bytes that are not all there, or not text. */
+static void
+test_unusable_bytes(void)
+{
+	static const char body[] =
+		"{\"id\":\"1\",\"creditsUsed\":3,\"detail\":\"x\"} ";
+
+	CHECK_INT(oe_answer_decode(200, body, strlen(body), false, false,
+							   &answer, &error), OE_BAD_ANSWER);
+	check_fault("The body is not UTF-8.");
+	CHECK(answer.credits == NULL && answer.detail == NULL);
+	forget();
+
+	CHECK_INT(oe_answer_decode(200, body, strlen(body), true, true,
+							   &answer, &error), OE_BAD_ANSWER);
+	check_fault("The body is longer than the largest answer that is taken.");
+	CHECK(answer.credits == NULL && answer.detail == NULL);
+	forget();
+
+	CHECK_INT(oe_answer_decode(402, body, strlen(body), false, false,
+							   &answer, &error), OE_API_CREDITS);
+	CHECK_STRING(error.message, "the API answered with HTTP status 402");
+	CHECK(answer.detail == NULL);
+	forget();
+
+	CHECK_INT(oe_answer_decode(404, NULL, 0, true, false, &answer, &error),
+			  OE_API_NOT_FOUND);
+	CHECK_STRING(error.message, "the API answered with HTTP status 404");
+	forget();
+}
+
+static void
+check_refusal(const RefusalCase *it)
+{
+	CHECK_INT(error.code, it->code);
+	CHECK_STRING(error.message, it->message);
+	CHECK_STRING(error.detail, it->detail);
+	CHECK_STRING(error.hint, it->hint);
+}
+
+static void
+test_refusals(void)
+{
+	for (size_t i = 0; i < lengthof(refusals); i++)
+	{
+		const RefusalCase *it = &refusals[i];
+
+		unit_context("%d %s", it->status, it->body);
+		CHECK_INT(decode(it->status, it->body), it->code);
+		check_refusal(it);
+		CHECK_INT(answer.outcome, it->outcome);
+		CHECK(!answer.has_person && answer.credits == NULL);
+		CHECK_STRING(answer.detail, it->api_detail);
+		forget();
+
+		/* The same from the ledger. */
+		CHECK_INT(oe_answer_error(it->status, it->api_detail, &error),
+				  it->code);
+		check_refusal(it);
+		forget();
+	}
+}
+
+static void
+test_200_from_the_ledger(void)
+{
+	CHECK_INT(oe_answer_error(200, "s3cret", &error), OE_BAD_ANSWER);
+	CHECK_STRING(error.message,
+				 "the API answered 200 without a usable person");
+	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.");
+	forget();
+}
+
+static void
+test_complaints(void)
+{
+	for (size_t i = 0; i < lengthof(complaints); i++)
+	{
+		char		body[1000];
+		char		detail[1000];
+		bool		readable = complaints[i].message[0] != '[';
+
+		unit_context("%s", complaints[i].list);
+		snprintf(body, sizeof(body), "{\"detail\":%s}", complaints[i].list);
+		snprintf(detail, sizeof(detail),
+				 "HTTP status 422.  Nothing was paid.%s%s",
+				 readable ? "  The API said: " : "",
+				 readable ? complaints[i].list : "");
+
+		CHECK_INT(decode(422, body), OE_API_INVALID);
+		CHECK_STRING(answer.detail, complaints[i].list);
+		CHECK_STRING(error.message, complaints[i].message);
+		CHECK_STRING(error.detail, detail);
+		forget();
+	}
+}
+
+/* One complaint, "count" times "what" long. */
+static char *
+long_complaint(int count, const char *what)
+{
+	OeBuf		buf;
+
+	oe_buf_init(&buf, 1000000);
+	CHECK(oe_buf_append_string(&buf, "[{\"msg\":\""));
+	for (int i = 0; i < count; i++)
+		CHECK(oe_buf_append_string(&buf, what));
+	CHECK(oe_buf_append_string(&buf, "\"}]"));
+	return oe_buf_steal(&buf);
+}
+
+static void
+test_message_has_a_ceiling(void)
+{
+	/* Three bytes a character, and the ceiling of 1000 falls into one. */
+	char	   *list = long_complaint(1000, "\xE2\x82\xAC");
+
+	CHECK_INT(oe_answer_error(422, list, &error), OE_API_INVALID);
+	CHECK_INT(strlen(error.message), 999 + strlen("..."));
+	CHECK_STRING(error.message + 996, "\xE2\x82\xAC...");
+	CHECK(strstr(error.detail, list) != NULL);
+	forget();
+	free(list);
+
+	/* Just full is not cut. */
+	list = long_complaint(1000, "x");
+	CHECK_INT(oe_answer_error(422, list, &error), OE_API_INVALID);
+	CHECK_INT(strlen(error.message), 1000);
+	CHECK_STRING(error.message + 997, "xxx");
+	forget();
+	free(list);
+}
+
+static void
+test_long_detail(void)
+{
+	char	   *detail = malloc(300001);
+
+	memset(detail, 'd', 300000);
+	detail[300000] = '\0';
+	CHECK_INT(oe_answer_error(400, detail, &error), OE_API_BAD_REQUEST);
+	CHECK_STRING(error.message, detail);
+	forget();
+	free(detail);
+}
+
+/* "count" times "what", then "middle", then "count" times "end". */
+static char *
+nested(int count, const char *what, const char *middle, const char *end,
+	   const char *tail)
+{
+	OeBuf		buf;
+
+	oe_buf_init(&buf, 1000000);
+	CHECK(oe_buf_append_string(&buf, "{\"new\":"));
+	for (int i = 0; i < count; i++)
+		CHECK(oe_buf_append_string(&buf, what));
+	CHECK(oe_buf_append_string(&buf, middle));
+	for (int i = 0; i < count; i++)
+		CHECK(oe_buf_append_string(&buf, end));
+	CHECK(oe_buf_append_string(&buf, tail));
+	return oe_buf_steal(&buf);
+}
+
+static void
+test_deep_person(void)
+{
+	static const int levels[] = {1, 15, 16, 17, 29, 30, 31, 32, 33, 1000, 20000};
+
+	for (size_t i = 0; i < lengthof(levels); i++)
+	{
+		char	   *body;
+
+		unit_context("%d levels", levels[i]);
+		body = nested(levels[i], "[", "\"]}\\\"{[\"", "]",
+					  ",\"id\":\"1\",\"creditsUsed\":0.1}");
+		CHECK_INT(decode(200, body), OE_OK);
+		CHECK(answer.has_person);
+		CHECK_STRING(answer.credits, "0.1");
+		forget();
+		free(body);
+
+		body = nested(levels[i], "{\"id\":", "\"1\"", "}", "}");
+		CHECK_INT(decode(200, body), OE_BAD_ANSWER);
+		check_fault("The body has no \"id\".");
+		forget();
+		free(body);
+
+		body = nested(levels[i], "[", "", "]", ",\"detail\":\"said\"}");
+		CHECK_INT(decode(404, body), OE_API_NOT_FOUND);
+		CHECK_STRING(error.message, "said");
+		forget();
+		free(body);
+	}
+}
+
+static void
+test_deep_nonsense(void)
+{
+	char	   *body = nested(100, "[", "", "]", "]]]]]]}}}");
+
+	CHECK_INT(decode(200, body), OE_BAD_ANSWER);
+	check_fault("The body is not a JSON object.");
+	forget();
+	free(body);
+
+	body = nested(100, "[", "", "", "");
+	CHECK_INT(decode(200, body), OE_BAD_ANSWER);
+	check_fault("The body is not a JSON object.");
+	forget();
+	free(body);
+}
+
+static void
+test_deep_detail(void)
+{
+	char	   *body = nested(40, "[", "1", "]", ",\"detail\":[{\"msg\":\"m\","
+							  "\"ctx\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}]}");
+
+	CHECK_INT(decode(422, body), OE_API_INVALID);
+	CHECK_STRING(error.message, "m");
+	CHECK_STRING(answer.detail, "[{\"msg\":\"m\","
+				 "\"ctx\":[[[[[[[[[[[[[[]]]]]]]]]]]]]]}]");
+	forget();
+	free(body);
+}
+
+/* Every status has an outcome, and the same one whatever the body says. */
+static void
+test_outcomes(void)
+{
+	for (int status = -1; status < 1100; status++)
+	{
+		OeOutcome	outcome = oe_answer_outcome(status);
+
+		unit_context("status %d", status);
+		if (status == 200)
+			CHECK_INT(outcome, OE_ANSWERED);
+		else if (status == 201)
+			CHECK_INT(outcome, OE_REFUSED);
+		else if (status == 429 || status == 502 || status == 503 ||
+				 (status >= 300 && status <= 399))
+			CHECK_INT(outcome, OE_FAILED);
+		else if (status >= 400 && status <= 499)
+			CHECK_INT(outcome, OE_REFUSED);
+		else
+			CHECK_INT(outcome, OE_UNKNOWN);
+
+		CHECK((decode(status, "{\"id\":\"1\"}") == OE_OK) == (status == 200));
+		CHECK_INT(answer.outcome, outcome);
+		forget();
+		(void) decode(status, "<html>");
+		CHECK_INT(answer.outcome, outcome);
+		CHECK(error.message != NULL && error.detail != NULL &&
+			  error.hint != NULL);
+		forget();
+	}
+}
+
+static int	failing_status;
+static const char *failing_body;
+static OeCode failing_code;
+static const char *failing_credits;
+static const char *failing_message;
+
+/*
+ * Without memory the outcome still stands.  The verdict is that there is no
+ * memory or the right one, at most with a text less.
+ */
+static void
+decode_without_memory(void)
+{
+	OeCode		code = decode(failing_status, failing_body);
+
+	CHECK_INT(answer.outcome, oe_answer_outcome(failing_status));
+	CHECK_INT(error.code, code);
+	CHECK(answer.has_person == (code == OE_OK));
+	if (code == OE_OUT_OF_MEMORY)
+		CHECK(unit_malloc_failed());
+	else
+	{
+		CHECK_INT(code, failing_code);
+		CHECK_STRING(answer.credits, failing_credits);
+		CHECK_STRING(error.message, failing_message);
+	}
+	forget();
+}
+
+static void
+each_malloc_fails(int status, const char *body)
+{
+	OeCode		code = decode(status, body);
+	OeAnswer	expected = answer;
+	OeError		expected_error = error;
+
+	unit_context("%d %s", status, body);
+	memset(&answer, 0, sizeof(answer));
+	memset(&error, 0, sizeof(error));
+	failing_status = status;
+	failing_body = body;
+	failing_code = code;
+	failing_credits = expected.credits;
+	failing_message = expected_error.message;
+	unit_each_malloc_fails(decode_without_memory);
+	oe_answer_free(&expected);
+	oe_error_free(&expected_error);
+}
+
+static void
+test_without_memory(void)
+{
+	char	   *deep = nested(40, "[", "1", "]", ",\"id\":\"1\"}");
+
+	for (size_t i = 0; i < lengthof(persons); i++)
+		each_malloc_fails(200, persons[i].body);
+	for (size_t i = 0; i < lengthof(faults); i++)
+		each_malloc_fails(200, faults[i].body);
+	for (size_t i = 0; i < lengthof(refusals); i++)
+		each_malloc_fails(refusals[i].status, refusals[i].body);
+	for (size_t i = 0; i < lengthof(complaints); i++)
+	{
+		char		body[1000];
+
+		snprintf(body, sizeof(body), "{\"detail\":%s}", complaints[i].list);
+		each_malloc_fails(422, body);
+	}
+	each_malloc_fails(200, deep);
+	free(deep);
+}
+
+static const UnitTest tests[] = {
+	{"persons", test_persons},
+	{"long numbers", test_long_numbers},
+	{"200 without a person", test_faults},
+	{"200 without a person, with credits", test_fault_with_credits},
+	{"NUL inside", test_nul_inside},
+	{"unusable bytes", test_unusable_bytes},
+	{"refusals", test_refusals},
+	{"200 from the ledger", test_200_from_the_ledger},
+	{"lists of complaints", test_complaints},
+	{"a message has a ceiling", test_message_has_a_ceiling},
+	{"a long detail", test_long_detail},
+	{"a deep person", test_deep_person},
+	{"deep nonsense", test_deep_nonsense},
+	{"a deep detail", test_deep_detail},
+	{"outcomes", test_outcomes},
+	{"without memory", test_without_memory},
+};
+
+int
+main(void)
+{
+	return UNIT_RUN("test_answer", tests);
+}

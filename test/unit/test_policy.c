@@ -1,0 +1,1060 @@
+/*
+ * test_policy.c
+ *		The decisions, with time as an argument: tables, boundaries, and long
+ *		random histories against a model that remembers everything.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/policy.h"
+#include "unit.h"
+
+#define SECOND		INT64_C(1000000)
+#define MINUTE		(60 * SECOND)
+#define DAY			(24 * 60 * MINUTE)
+#define NOON		(9000 * DAY + DAY / 2)
+#define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
+
+static const OeLimits no_limits = {
+	.credits_per_call = 3 * OE_CREDITS_ONE,
+	.max_retries = 3,
+	.retry_wait_max_ms = 60000
+};
+
+/* A repeatable sequence of numbers (xorshift). */
+static uint64_t random_state;
+
+static uint32_t
+next_random(uint32_t below)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (uint32_t) (random_state >> 32) % below;
+}
+
+/* The admission alone: when it may go, or who refuses it, in the variables. */
+static OeTime when;
+static OeCode refusal;
+
+static OeAdmission
+admit(OeAccount *account, const OeLimits *limits, OeTime now)
+{
+	OeError		error = {0};
+	OeAdmission admission;
+
+	when = 0;
+	admission = oe_account_admit(account, limits, now, &when, &error);
+	refusal = error.code;
+	CHECK((admission == OE_ADMIT_NEVER) == (refusal != OE_OK));
+	CHECK((admission == OE_ADMIT_NEVER) == (error.message != NULL));
+	CHECK(admission != OE_ADMIT_LATER || when > now);
+	oe_error_free(&error);
+	return admission;
+}
+
+static bool
+may_go(OeAccount *account, const OeLimits *limits, OeTime now)
+{
+	return admit(account, limits, now) == OE_ADMIT_NOW;
+}
+
+static OeUsage
+usage(const OeAccount *account, OeTime now)
+{
+	OeUsage		result;
+
+	oe_account_usage(account, now, &result);
+	return result;
+}
+
+/* Send "count" requests at once and end them well; no limit is asked. */
+static void
+send_and_end(OeAccount *account, OeTime now, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		CHECK(oe_account_sent(account, &no_limits, now));
+		oe_account_ended(account, now, now, OE_ANSWERED,
+						 no_limits.credits_per_call,
+						 no_limits.credits_per_call);
+	}
+}
+
+static void
+test_outcome(void)
+{
+	static const struct
+	{
+		OeHttpResult result;
+		int			status;
+		OeOutcome	outcome;
+	}			table[] = {
+		{OE_HTTP_COMPLETE, 200, OE_ANSWERED},
+		{OE_HTTP_COMPLETE, 201, OE_REFUSED},
+		{OE_HTTP_COMPLETE, 202, OE_UNKNOWN},
+		{OE_HTTP_COMPLETE, 302, OE_FAILED},
+		{OE_HTTP_COMPLETE, 402, OE_REFUSED},
+		{OE_HTTP_COMPLETE, 404, OE_REFUSED},
+		{OE_HTTP_COMPLETE, 429, OE_FAILED},
+		{OE_HTTP_COMPLETE, 500, OE_UNKNOWN},
+		{OE_HTTP_COMPLETE, 502, OE_FAILED},
+		{OE_HTTP_COMPLETE, 503, OE_FAILED},
+		{OE_HTTP_COMPLETE, 504, OE_UNKNOWN},
+		{OE_HTTP_NOT_SENT, 0, OE_FAILED},
+		{OE_HTTP_LOST, 0, OE_UNKNOWN},
+		{OE_HTTP_LOST, 200, OE_UNKNOWN},
+		{OE_HTTP_LOST, 404, OE_UNKNOWN},
+	};
+
+	for (int i = 0; i < COUNT(table); i++)
+		CHECK(oe_policy_outcome(table[i].result, table[i].status) == table[i].outcome);
+}
+
+static void
+test_what_is_retried(void)
+{
+	static const struct
+	{
+		OeHttpResult result;
+		int			status;
+		bool		again;
+	}			table[] = {
+		{OE_HTTP_NOT_SENT, 0, true},
+		{OE_HTTP_COMPLETE, 429, true},
+		{OE_HTTP_COMPLETE, 502, true},
+		{OE_HTTP_COMPLETE, 503, true},
+		{OE_HTTP_COMPLETE, 200, false},
+		{OE_HTTP_COMPLETE, 201, false},
+		{OE_HTTP_COMPLETE, 302, false},
+		{OE_HTTP_COMPLETE, 402, false},
+		{OE_HTTP_COMPLETE, 404, false},
+		{OE_HTTP_COMPLETE, 422, false},
+		{OE_HTTP_COMPLETE, 500, false},
+		{OE_HTTP_COMPLETE, 504, false},
+		{OE_HTTP_COMPLETE, 524, false},
+		{OE_HTTP_LOST, 0, false},
+		{OE_HTTP_LOST, 429, false},
+		{OE_HTTP_LOST, 503, false},
+	};
+	int			wait_ms;
+
+	for (int i = 0; i < COUNT(table); i++)
+		CHECK(oe_policy_retry(&no_limits, table[i].result, table[i].status,
+							  -1, 1, 0, &wait_ms) == table[i].again);
+}
+
+/* What is tried again was surely not paid, whatever the status. */
+static void
+test_retry_never_pays_twice(void)
+{
+	for (int status = 0; status < 600; status++)
+	{
+		for (OeHttpResult result = OE_HTTP_COMPLETE; result <= OE_HTTP_LOST; result++)
+		{
+			int			wait_ms;
+
+			if (oe_policy_retry(&no_limits, result, status, -1, 1, 0.5, &wait_ms))
+				CHECK(oe_policy_outcome(result, status) == OE_FAILED);
+		}
+	}
+}
+
+static void
+test_how_often_retried(void)
+{
+	OeLimits	limits = no_limits;
+	int			wait_ms;
+
+	CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, 3, 0, &wait_ms));
+	CHECK(!oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, 4, 0, &wait_ms));
+	limits.max_retries = 0;
+	CHECK(!oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, 1, 0, &wait_ms));
+}
+
+static void
+test_retry_wait(void)
+{
+	OeLimits	limits = no_limits;
+	int			wait_ms;
+
+	limits.max_retries = INT32_MAX;
+
+	/* 500 ms doubled, and its upper half */
+	for (int tries = 1, full = 500; tries <= 20; tries++)
+	{
+		CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, tries, 0, &wait_ms));
+		CHECK(wait_ms == full / 2);
+		CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, tries, 1, &wait_ms));
+		CHECK(wait_ms == full);
+		full = full * 2 < 60000 ? full * 2 : 60000;
+	}
+
+	/* saturates at the largest cap, and with a cap below the first wait */
+	limits.retry_wait_max_ms = INT32_MAX;
+	CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, INT32_MAX, 1, &wait_ms));
+	CHECK(wait_ms == INT32_MAX);
+	limits.retry_wait_max_ms = 100;
+	CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, 1, 1, &wait_ms));
+	CHECK(wait_ms == 100);
+	limits.retry_wait_max_ms = 0;
+	CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, 5, 0.3, &wait_ms));
+	CHECK(wait_ms == 0);
+}
+
+static void
+test_retry_after(void)
+{
+	int			wait_ms;
+
+	CHECK(oe_policy_retry(&no_limits, OE_HTTP_COMPLETE, 429, 7000, 1, 0.5, &wait_ms));
+	CHECK(wait_ms == 7000);
+	CHECK(oe_policy_retry(&no_limits, OE_HTTP_COMPLETE, 503, 0, 1, 0.5, &wait_ms));
+	CHECK(wait_ms == 0);
+	CHECK(oe_policy_retry(&no_limits, OE_HTTP_COMPLETE, 429, 60000, 1, 0.5, &wait_ms));
+	CHECK(wait_ms == 60000);
+	CHECK(!oe_policy_retry(&no_limits, OE_HTTP_COMPLETE, 429, 60001, 1, 0.5, &wait_ms));
+}
+
+static void
+test_credits_parse(void)
+{
+	static const struct
+	{
+		const char *text;
+		OeCredits	credits;
+	}			good[] = {
+		{"0", 0},
+		{"3", 3000000},
+		{"0.1", 100000},
+		{"0.10", 100000},
+		{"007", 7000000},
+		{"12.345678", 12345678},
+		{"0.000001", 1},
+		{"0.0000001", 1},
+		{"0.0000010000000000000000000000000000000001", 2},
+		{"0.000000000000000000000000000000000000000000", 0},
+		{"2.9999999", 3000000},
+		{"1e0", 1000000},
+		{"1E2", 100000000},
+		{"1.5e+1", 15000000},
+		{"25e-1", 2500000},
+		{"123456e-9", 124},
+		{"1e-400", 1},
+		{"0e999999999999999999999", 0},
+		{"0.0e-999999999999999999999", 0},
+		{"1e-999999999999999999999", 1},
+		{"1000000000", OE_CREDITS_MAX},
+		{"1e9", OE_CREDITS_MAX},
+		{"0.001e12", OE_CREDITS_MAX},
+		{"999999999.9999999", OE_CREDITS_MAX},
+		{"10000000000000000000000e-13", OE_CREDITS_MAX},
+	};
+	static const char *const bad[] = {
+		"", " ", "-1", "-0", "+1", ".5", "5.", "1e", "1e+", "e1", "1.e1",
+		" 1", "1 ", "1,5", "0x10", "NaN", "Infinity", "1..2", "1.2.3",
+		"1000000000.0000001", "1000000001", "1e10", "999999999.99999999e1",
+		"99999999999999999999999999999999", "1e999999999999999999999", "3 credits",
+	};
+	OeCredits	credits;
+
+	for (int i = 0; i < COUNT(good); i++)
+	{
+		credits = -1;
+		CHECK(oe_credits_parse(good[i].text, &credits));
+		CHECK(credits == good[i].credits);
+	}
+	for (int i = 0; i < COUNT(bad); i++)
+		CHECK(!oe_credits_parse(bad[i], &credits));
+}
+
+static void
+test_no_limits(void)
+{
+	OeAccount  *account = oe_account_new();
+
+	for (int i = 0; i < 3000; i++)
+	{
+		CHECK(may_go(account, &no_limits, NOON));
+		CHECK(oe_account_sent(account, &no_limits, NOON));
+	}
+	CHECK(usage(account, NOON).in_flight == 3000);
+	CHECK(usage(account, NOON).last_minute == 3000);
+	CHECK(usage(account, NOON).today == 3000);
+	CHECK(usage(account, NOON).credits_today == 9000 * OE_CREDITS_ONE);
+	oe_account_free(account);
+	oe_account_free(NULL);
+}
+
+static void
+test_concurrency(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	limits.max_concurrency = 2;
+	CHECK(oe_account_sent(account, &limits, NOON));
+	CHECK(may_go(account, &limits, NOON));
+	CHECK(oe_account_sent(account, &limits, NOON));
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
+	limits.max_concurrency = 3;
+	CHECK(may_go(account, &limits, NOON));
+	limits.max_concurrency = 1;
+	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, limits.credits_per_call, 0);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
+	oe_account_ended(account, NOON, NOON, OE_REFUSED, limits.credits_per_call, 0);
+	CHECK(may_go(account, &limits, NOON));
+	oe_account_free(account);
+}
+
+static void
+test_rate_limit(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	/* Sent while there is no limit, and yet remembered when there is one. */
+	send_and_end(account, NOON, 2);
+	send_and_end(account, NOON + 10 * SECOND, 1);
+	limits.rate_limit = 3;
+	CHECK(admit(account, &limits, NOON + 11 * SECOND) == OE_ADMIT_LATER);
+	CHECK(when == NOON + MINUTE);
+	CHECK(admit(account, &limits, NOON + MINUTE - 1) == OE_ADMIT_LATER);
+	CHECK(may_go(account, &limits, NOON + MINUTE));
+	send_and_end(account, NOON + MINUTE, 2);
+	CHECK(admit(account, &limits, NOON + MINUTE) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 10 * SECOND + MINUTE);
+
+	/* A changed limit counts at once, in both directions. */
+	limits.rate_limit = 1;
+	CHECK(admit(account, &limits, NOON + MINUTE) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 2 * MINUTE);
+	limits.rate_limit = 4;
+	CHECK(may_go(account, &limits, NOON + MINUTE));
+	oe_account_free(account);
+}
+
+static void
+test_rate_limit_at_its_maximum(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	const int	more = 1000;
+
+	/* One each millisecond, more than are kept. */
+	for (int i = 0; i < OE_RATE_LIMIT_MAX + more; i++)
+		send_and_end(account, NOON + i * SECOND / 10000, 1);
+	CHECK(usage(account, NOON + 10 * SECOND).last_minute == OE_RATE_LIMIT_MAX);
+
+	limits.rate_limit = OE_RATE_LIMIT_MAX;
+	CHECK(admit(account, &limits, NOON + 10 * SECOND) == OE_ADMIT_LATER);
+	CHECK(when == NOON + more * SECOND / 10000 + MINUTE);
+	limits.rate_limit = INT32_MAX;
+	CHECK(admit(account, &limits, NOON + 10 * SECOND) == OE_ADMIT_LATER);
+	oe_account_free(account);
+}
+
+static void
+test_daily_limit(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeTime		midnight = 9001 * DAY;
+
+	limits.daily_limit = 2;
+	send_and_end(account, NOON, 1);
+	CHECK(may_go(account, &limits, NOON));
+	send_and_end(account, NOON, 1);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	CHECK(refusal == OE_LOCAL_RATE_LIMIT);
+	CHECK(admit(account, &limits, midnight - 1) == OE_ADMIT_NEVER);
+	CHECK(usage(account, midnight - 1).today == 2);
+	CHECK(usage(account, midnight).today == 0);
+	CHECK(may_go(account, &limits, midnight));
+
+	/* A failure gives the day's request back, a refusal does not. */
+	CHECK(oe_account_sent(account, &limits, midnight));
+	oe_account_ended(account, midnight, midnight, OE_FAILED,
+					 limits.credits_per_call, 0);
+	CHECK(usage(account, midnight).today == 0);
+	CHECK(usage(account, midnight).last_minute == 1);
+	CHECK(oe_account_sent(account, &limits, midnight));
+	oe_account_ended(account, midnight, midnight, OE_REFUSED,
+					 limits.credits_per_call, 0);
+	CHECK(usage(account, midnight).today == 1);
+	oe_account_free(account);
+}
+
+static void
+test_daily_limit_texts(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeError		error = {0};
+
+	limits.daily_limit = 1000;
+	oe_account_restore_day(account, NOON, 1234, 0);
+	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
+	CHECK_STRING(error.message, "daily limit of 1000 requests is reached");
+	CHECK_STRING(error.detail, "1234 of 1000 requests were sent since midnight UTC.");
+	CHECK_STRING(error.hint, "Raise \"ocean_enrich.daily_limit\" or wait until midnight UTC.");
+	oe_error_free(&error);
+	oe_account_free(account);
+}
+
+static void
+test_credit_limit(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	limits.credit_limit = 9 * OE_CREDITS_ONE;
+	for (int i = 0; i < 3; i++)
+	{
+		CHECK(may_go(account, &limits, NOON));
+		CHECK(oe_account_sent(account, &limits, NOON));
+	}
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	CHECK(refusal == OE_LOCAL_CREDIT_LIMIT);
+
+	/* 9 reserved; a cheap answer gives the rest back: 6.1 + 3 is too much */
+	oe_account_ended(account, NOON, NOON, OE_ANSWERED, 3 * OE_CREDITS_ONE,
+					 OE_CREDITS_ONE / 10);
+	CHECK(usage(account, NOON).credits_today == 61 * OE_CREDITS_ONE / 10);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+
+	/* an unknown end keeps its reservation, a refusal gives it back */
+	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, 3 * OE_CREDITS_ONE, 0);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	oe_account_ended(account, NOON, NOON, OE_REFUSED, 3 * OE_CREDITS_ONE, 0);
+	CHECK(usage(account, NOON).credits_today == 31 * OE_CREDITS_ONE / 10);
+	CHECK(may_go(account, &limits, NOON));
+
+	/* exactly up to the limit */
+	limits.credit_limit = 61 * OE_CREDITS_ONE / 10;
+	CHECK(may_go(account, &limits, NOON));
+	limits.credit_limit--;
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	oe_account_free(account);
+}
+
+static void
+test_credit_limit_texts(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeError		error = {0};
+
+	limits.credit_limit = 30 * OE_CREDITS_ONE;
+	limits.credits_per_call = OE_CREDITS_ONE / 10;
+	oe_account_restore_day(account, NOON, 1, 30 * OE_CREDITS_ONE - 1);
+	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
+	CHECK_STRING(error.message, "credit limit of 30 credits a day is reached");
+	CHECK_STRING(error.detail, "29.999999 credits were spent or reserved since "
+				 "midnight UTC, and a request reserves 0.1.");
+	CHECK_STRING(error.hint, "Raise \"ocean_enrich.credit_limit\" or wait until midnight UTC.");
+	oe_error_free(&error);
+	oe_account_free(account);
+}
+
+/* What was sent before midnight belongs to the day of sending. */
+static void
+test_in_flight_across_midnight(void)
+{
+	static const OeOutcome outcomes[] = {
+		OE_ANSWERED, OE_REFUSED, OE_FAILED, OE_UNKNOWN
+	};
+
+	for (int i = 0; i < COUNT(outcomes); i++)
+	{
+		OeAccount  *account = oe_account_new();
+		OeTime		midnight = 9001 * DAY;
+
+		CHECK(oe_account_sent(account, &no_limits, midnight - SECOND));
+		CHECK(oe_account_sent(account, &no_limits, midnight + SECOND));
+		oe_account_ended(account, midnight - SECOND, midnight + 2 * SECOND,
+						 outcomes[i], 3 * OE_CREDITS_ONE, 7 * OE_CREDITS_ONE);
+		CHECK(usage(account, midnight + 2 * SECOND).in_flight == 1);
+		CHECK(usage(account, midnight + 2 * SECOND).last_minute == 2);
+		CHECK(usage(account, midnight + 2 * SECOND).today == 1);
+		CHECK(usage(account, midnight + 2 * SECOND).credits_today == 3 * OE_CREDITS_ONE);
+		oe_account_free(account);
+	}
+}
+
+static void
+test_pause(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeError		error = {0};
+
+	oe_account_pause(account, NOON + 60 * SECOND);
+	oe_account_pause(account, NOON + 10 * SECOND);
+	CHECK(usage(account, NOON).paused_until == NOON + 60 * SECOND);
+	CHECK(usage(account, NOON + 60 * SECOND).paused_until == 0);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 60 * SECOND);
+
+	/* longer than anyone wants to wait */
+	oe_account_pause(account, NOON + 60 * SECOND + 1);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	CHECK(refusal == OE_API_RATE_LIMIT);
+	CHECK(admit(account, &limits, NOON + 1) == OE_ADMIT_LATER);
+	limits.retry_wait_max_ms = 0;
+	CHECK(oe_account_admit(account, &limits, NOON + 1, &when, &error) == OE_ADMIT_NEVER);
+	CHECK_STRING(error.message, "the API asks to wait");
+	CHECK_STRING(error.detail, "It wants no request in the next 60 s.");
+	CHECK_STRING(error.hint, "Run the statement again after that, or raise "
+				 "\"ocean_enrich.retry_wait_max\".");
+	oe_error_free(&error);
+
+	CHECK(admit(account, &limits, NOON + 60 * SECOND) == OE_ADMIT_NEVER);
+	CHECK(may_go(account, &limits, NOON + 60 * SECOND + 1));
+	oe_account_free(account);
+}
+
+/* The later of two reasons to wait counts. */
+static void
+test_pause_and_rate_limit(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	limits.rate_limit = 1;
+	send_and_end(account, NOON, 1);
+	oe_account_pause(account, NOON + 30 * SECOND);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 60 * SECOND);
+	oe_account_pause(account, NOON + 90 * SECOND);
+	CHECK(admit(account, &limits, NOON + 40 * SECOND) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 90 * SECOND);
+	oe_account_free(account);
+}
+
+static void
+test_restore(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	oe_account_restore_day(account, NOON, 41, 123 * OE_CREDITS_ONE);
+	CHECK(oe_account_restore_sent(account, NOON - 50 * SECOND));
+	CHECK(oe_account_restore_sent(account, NOON - 5 * SECOND));
+	CHECK(usage(account, NOON).in_flight == 0);
+	CHECK(usage(account, NOON).last_minute == 2);
+	CHECK(usage(account, NOON).today == 41);
+	CHECK(usage(account, NOON).credits_today == 123 * OE_CREDITS_ONE);
+
+	limits.rate_limit = 2;
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 10 * SECOND);
+	limits.rate_limit = 0;
+	limits.daily_limit = 41;
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	limits.daily_limit = 42;
+	CHECK(may_go(account, &limits, NOON));
+	oe_account_free(account);
+}
+
+/* Out of order or from the future: never less strict than what came. */
+static void
+test_restore_oddities(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	oe_account_restore_day(account, NOON, 0, 0);
+	CHECK(oe_account_restore_sent(account, NOON + DAY));
+	CHECK(oe_account_restore_sent(account, NOON));
+	limits.rate_limit = 2;
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	CHECK(when == NOON + MINUTE);
+	CHECK(may_go(account, &limits, NOON + MINUTE));
+	oe_account_free(account);
+}
+
+/* Set back by much or little: what waited waits as long as before. */
+static void
+test_clock_set_back(void)
+{
+	static const OeTime steps[] = {
+		1, SECOND, MINUTE, 60 * MINUTE, DAY, 10 * DAY, 9000 * DAY, 20000 * DAY
+	};
+
+	for (int i = 0; i < COUNT(steps); i++)
+	{
+		OeAccount  *account = oe_account_new();
+		OeLimits	limits = no_limits;
+		OeTime		now = NOON - steps[i];
+
+		limits.rate_limit = 5;
+		limits.daily_limit = 6;
+		send_and_end(account, NOON, 5);
+		oe_account_pause(account, NOON + 20 * SECOND);
+
+		/* no flood ... */
+		CHECK(admit(account, &limits, now) == OE_ADMIT_LATER);
+		CHECK(when == now + MINUTE);
+		CHECK(usage(account, now).last_minute == 5);
+		CHECK(usage(account, now).today == 5);
+		CHECK(usage(account, now).paused_until == now + 20 * SECOND);
+		/* ... and no hang */
+		CHECK(may_go(account, &limits, now + MINUTE));
+		send_and_end(account, now + MINUTE, 1);
+		CHECK(admit(account, &limits, now + 2 * MINUTE) == OE_ADMIT_NEVER);
+		CHECK(may_go(account, &limits, now + 2 * DAY));
+		oe_account_free(account);
+	}
+}
+
+/* Nothing is given back to a day that began anew since. */
+static void
+test_clock_set_back_and_forth(void)
+{
+	OeAccount  *account = oe_account_new();
+
+	CHECK(oe_account_sent(account, &no_limits, NOON));
+	(void) admit(account, &no_limits, NOON - 10 * DAY);
+	oe_account_ended(account, NOON, NOON, OE_FAILED,
+					 no_limits.credits_per_call, 0);
+	CHECK(usage(account, NOON).today == 0);
+	CHECK(usage(account, NOON).credits_today == 0);
+	oe_account_free(account);
+}
+
+/* A clock that trembles at midnight does not begin the day twice. */
+static void
+test_clock_trembles_at_midnight(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeTime		midnight = 9001 * DAY;
+	int			sent = 0;
+
+	limits.daily_limit = 10;
+	send_and_end(account, midnight - SECOND, 10);
+	for (int i = 0; i < 100; i++)
+	{
+		OeTime		now = midnight + (i % 2 ? -SECOND : SECOND);
+
+		if (may_go(account, &limits, now))
+		{
+			send_and_end(account, now, 1);
+			sent++;
+		}
+	}
+	CHECK(sent == 10);
+	oe_account_free(account);
+}
+
+static void
+test_extreme_values(void)
+{
+	static const OeTime times[] = {
+		INT64_MIN, INT64_MIN + 1, -DAY - 1, -DAY, -1, 0, 1, NOON,
+		INT64_MAX - 1, INT64_MAX
+	};
+
+	/* The sanitizer judges; the counters must only stay sensible. */
+	for (int i = 0; i < COUNT(times); i++)
+	{
+		for (int j = 0; j < COUNT(times); j++)
+		{
+			OeAccount  *account = oe_account_new();
+			OeLimits	limits = no_limits;
+
+			limits.rate_limit = 1;
+			limits.credit_limit = INT64_MAX;
+			limits.credits_per_call = INT64_MAX;
+			oe_account_restore_day(account, times[i], INT64_MAX, INT64_MAX);
+			(void) admit(account, &limits, times[j]);
+			CHECK(oe_account_sent(account, &limits, times[j]));
+			oe_account_pause(account, times[i]);
+			(void) admit(account, &limits, times[i]);
+			oe_account_ended(account, times[j], times[i], OE_ANSWERED,
+							 INT64_MAX, INT64_MAX);
+			CHECK(usage(account, times[i]).in_flight == 0);
+			CHECK(usage(account, times[i]).today >= 0);
+			CHECK(usage(account, times[i]).credits_today >= 0);
+			oe_account_free(account);
+		}
+	}
+}
+
+/* Days before the epoch are days like others. */
+static void
+test_days_before_the_epoch(void)
+{
+	OeAccount  *account = oe_account_new();
+
+	send_and_end(account, -1, 1);
+	CHECK(usage(account, -1).today == 1);
+	CHECK(usage(account, 0).today == 0);
+	send_and_end(account, 0, 1);
+	CHECK(usage(account, DAY - 1).today == 1);
+	oe_account_free(account);
+}
+
+static void
+test_no_memory(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeError		error = {0};
+	OeLimits	limits = no_limits;
+	int			sent = 0;
+
+	/* The ring grows at the first sending and at each doubling. */
+	for (int i = 0; i < 1000; i++)
+	{
+		unit_fail_malloc(1);
+		if (oe_account_sent(account, &no_limits, NOON))
+			sent++;
+		else
+		{
+			unit_fail_malloc(0);
+			CHECK(usage(account, NOON).in_flight == sent);
+			CHECK(usage(account, NOON).today == sent);
+			CHECK(usage(account, NOON).last_minute == sent);
+			CHECK(usage(account, NOON).credits_today == sent * limits.credits_per_call);
+			CHECK(oe_account_sent(account, &no_limits, NOON));
+			sent++;
+		}
+		unit_fail_malloc(0);
+	}
+	CHECK(sent == 1000);
+
+	unit_fail_malloc(1);
+	CHECK(oe_account_new() == NULL);
+	unit_fail_malloc(0);
+	limits.daily_limit = 1;
+	unit_fail_malloc(1);
+	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
+	unit_fail_malloc(0);
+	CHECK(error.code == OE_LOCAL_RATE_LIMIT);
+	oe_error_free(&error);
+	oe_account_free(account);
+}
+
+static void
+test_no_memory_to_restore(void)
+{
+	OeAccount  *account = oe_account_new();
+
+	unit_fail_malloc(1);
+	CHECK(!oe_account_restore_sent(account, NOON));
+	CHECK(usage(account, NOON).last_minute == 0);
+	CHECK(oe_account_restore_sent(account, NOON));
+	CHECK(usage(account, NOON).last_minute == 1);
+	oe_account_free(account);
+}
+
+/*
+ * The model: every request ever sent.  It knows no ring and no counters and
+ * looks through all of them for each question.
+ */
+#define HISTORY_MAX		2000
+
+typedef struct ModelRequest
+{
+	OeTime		sent;
+	OeCredits	reserved;
+	OeCredits	cost;
+	bool		in_flight;
+	bool		given_back;		/* no request of the day */
+} ModelRequest;
+
+typedef struct Model
+{
+	ModelRequest requests[HISTORY_MAX];
+	int			count;
+	OeTime		paused_until;
+} Model;
+
+static int64_t
+floor_day(OeTime time)
+{
+	return time >= 0 ? time / DAY : -((-time + DAY - 1) / DAY);
+}
+
+static OeUsage
+model_usage(const Model *model, OeTime now)
+{
+	OeUsage		result = {0};
+
+	for (int i = 0; i < model->count; i++)
+	{
+		const ModelRequest *request = &model->requests[i];
+
+		result.in_flight += request->in_flight;
+		result.last_minute += now - request->sent < MINUTE;
+		if (floor_day(request->sent) != floor_day(now))
+			continue;
+		result.today += !request->given_back;
+		result.credits_today += request->in_flight ? request->reserved : request->cost;
+	}
+	if (model->paused_until > now)
+		result.paused_until = model->paused_until;
+	return result;
+}
+
+/* The first time at which no limit on the minute and no pause is in the way. */
+static OeTime
+model_when(const Model *model, const OeLimits *limits, OeTime now)
+{
+	OeTime		best = model->paused_until > now ? model->paused_until : now;
+
+	for (int i = 0; limits->rate_limit > 0 && i < model->count; i++)
+	{
+		OeTime		ends = model->requests[i].sent + MINUTE;
+		int			later = model->count - i;
+
+		if (ends > best && later >= limits->rate_limit)
+			best = ends;
+	}
+	return best;
+}
+
+static OeAdmission
+model_admit(const Model *model, const OeLimits *limits, OeTime now, OeCode *code)
+{
+	OeUsage		used = model_usage(model, now);
+
+	if (model->paused_until - now > (OeTime) limits->retry_wait_max_ms * 1000)
+		*code = OE_API_RATE_LIMIT;
+	else if (limits->daily_limit && used.today >= limits->daily_limit)
+		*code = OE_LOCAL_RATE_LIMIT;
+	else if (limits->credit_limit &&
+			 used.credits_today + limits->credits_per_call > limits->credit_limit)
+		*code = OE_LOCAL_CREDIT_LIMIT;
+	else
+		*code = OE_OK;
+
+	if (*code != OE_OK)
+		return OE_ADMIT_NEVER;
+	if (limits->max_concurrency && used.in_flight >= limits->max_concurrency)
+		return OE_ADMIT_WHEN_ONE_ENDS;
+	if (model_when(model, limits, now) > now)
+		return OE_ADMIT_LATER;
+	return OE_ADMIT_NOW;
+}
+
+static void
+compare(OeAccount *account, const Model *model, const OeLimits *limits, OeTime now)
+{
+	OeUsage		expected = model_usage(model, now);
+	OeUsage		found = usage(account, now);
+	OeCode		code;
+	OeAdmission admission = model_admit(model, limits, now, &code);
+
+	CHECK(found.in_flight == expected.in_flight);
+	CHECK(found.last_minute == expected.last_minute);
+	CHECK(found.today == expected.today);
+	CHECK(found.credits_today == expected.credits_today);
+	CHECK(found.paused_until == expected.paused_until);
+	CHECK(admit(account, limits, now) == admission);
+	CHECK(refusal == code);
+	if (admission == OE_ADMIT_LATER)
+		CHECK(when == model_when(model, limits, now));
+}
+
+static void
+send_one(OeAccount *account, Model *model, const OeLimits *limits, OeTime now)
+{
+	ModelRequest *request = &model->requests[model->count++];
+
+	CHECK(oe_account_sent(account, limits, now));
+	*request = (ModelRequest) {
+		.sent = now,.reserved = limits->credits_per_call,.in_flight = true
+	};
+}
+
+static void
+end_one(OeAccount *account, Model *model, OeTime now)
+{
+	static const OeOutcome outcomes[] = {
+		OE_ANSWERED, OE_REFUSED, OE_FAILED, OE_UNKNOWN
+	};
+	OeOutcome	outcome = outcomes[next_random(4)];
+	OeCredits	cost = next_random(5 * OE_CREDITS_ONE);
+	ModelRequest *request = &model->requests[next_random(model->count)];
+
+	if (!request->in_flight)
+		return;
+	oe_account_ended(account, request->sent, now, outcome, request->reserved, cost);
+	request->in_flight = false;
+	if (outcome == OE_ANSWERED)
+		request->cost = cost;
+	else if (outcome == OE_UNKNOWN)
+		request->cost = request->reserved;
+	request->given_back = outcome == OE_FAILED;
+}
+
+static OeLimits
+random_limits(void)
+{
+	OeLimits	limits = no_limits;
+
+	limits.max_concurrency = next_random(3) ? next_random(20) : 0;
+	limits.rate_limit = next_random(3) ? next_random(40) : 0;
+	limits.daily_limit = next_random(3) ? next_random(200) : 0;
+	limits.credit_limit = next_random(3) ? next_random(500 * OE_CREDITS_ONE) : 0;
+	limits.credits_per_call = next_random(5 * OE_CREDITS_ONE);
+	limits.retry_wait_max_ms = next_random(90000);
+	return limits;
+}
+
+static OeTime
+random_step(void)
+{
+	switch (next_random(20))
+	{
+		case 0:
+			return next_random(6) * 60 * MINUTE;
+		case 1:
+			return MINUTE;
+		case 2:
+		case 3:
+			return 0;
+		default:
+			return next_random(4 * SECOND);
+	}
+}
+
+static void
+play_history(uint64_t seed)
+{
+	static Model model;
+	OeAccount  *account = oe_account_new();
+	OeTime		now;
+	OeLimits	limits;
+
+	random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+	model.count = 0;
+	model.paused_until = 0;
+	limits = random_limits();
+	now = (OeTime) next_random(10000) * DAY + next_random(1000) * MINUTE;
+
+	while (model.count < HISTORY_MAX)
+	{
+		now += random_step();
+		if (next_random(30) == 0)
+			limits = random_limits();
+		if (next_random(100) == 0)
+		{
+			OeTime		until = now + next_random(100) * SECOND;
+
+			oe_account_pause(account, until);
+			if (until > model.paused_until)
+				model.paused_until = until;
+		}
+		if (model.count > 0 && next_random(2))
+			end_one(account, &model, now);
+		compare(account, &model, &limits, now);
+
+		/* Now and then more than admitted: restarts and races do that. */
+		if (may_go(account, &limits, now) || next_random(50) == 0)
+			send_one(account, &model, &limits, now);
+		else if (when > now && next_random(10) == 0)
+		{
+			now = when;
+			compare(account, &model, &limits, now);
+		}
+	}
+	oe_account_free(account);
+}
+
+static void
+test_random_histories(void)
+{
+	for (uint64_t seed = 1; seed <= 20; seed++)
+		play_history(seed);
+}
+
+/*
+ * However often the clock is set back: measured by the time that really went
+ * by, no 60 seconds see more than the limit, and nothing waits for ever.
+ */
+static void
+test_random_clock(void)
+{
+	enum
+	{
+		limit = 7, sendings = 300
+	};
+	OeLimits	limits = no_limits;
+
+	limits.rate_limit = limit;
+	for (uint64_t seed = 1; seed <= 50; seed++)
+	{
+		OeAccount  *account = oe_account_new();
+		OeTime		elapsed = 0;
+		OeTime		clock = NOON;
+		OeTime		sent[sendings];
+		int			refused = 0;
+
+		random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+		for (int count = 0; count < sendings;)
+		{
+			OeTime		step = next_random(3 * SECOND);
+
+			elapsed += step;
+			clock += step;
+			if (next_random(40) == 0)
+				clock -= (OeTime) next_random(1000) * (next_random(2) ? SECOND : 600 * SECOND);
+			if (!may_go(account, &limits, clock))
+			{
+				CHECK(++refused < 10000);
+				if (refused >= 10000)
+					break;
+				continue;
+			}
+			send_and_end(account, clock, 1);
+			sent[count] = elapsed;
+			if (count >= limit)
+				CHECK(elapsed - sent[count - limit] >= MINUTE);
+			count++;
+			refused = 0;
+		}
+		oe_account_free(account);
+	}
+}
+
+static const UnitTest tests[] = {
+	{"outcome", test_outcome},
+	{"what is retried", test_what_is_retried},
+	{"a retry never pays twice", test_retry_never_pays_twice},
+	{"how often it is retried", test_how_often_retried},
+	{"how long a retry waits", test_retry_wait},
+	{"Retry-After", test_retry_after},
+	{"decimal text to credits", test_credits_parse},
+	{"no limits", test_no_limits},
+	{"max_concurrency", test_concurrency},
+	{"rate_limit", test_rate_limit},
+	{"rate_limit at its maximum", test_rate_limit_at_its_maximum},
+	{"daily_limit", test_daily_limit},
+	{"daily_limit in words", test_daily_limit_texts},
+	{"credit_limit", test_credit_limit},
+	{"credit_limit in words", test_credit_limit_texts},
+	{"in flight across midnight", test_in_flight_across_midnight},
+	{"pause", test_pause},
+	{"pause and rate_limit", test_pause_and_rate_limit},
+	{"restore", test_restore},
+	{"restore of odd times", test_restore_oddities},
+	{"clock set back", test_clock_set_back},
+	{"clock set back and forth", test_clock_set_back_and_forth},
+	{"clock trembles at midnight", test_clock_trembles_at_midnight},
+	{"extreme values", test_extreme_values},
+	{"days before the epoch", test_days_before_the_epoch},
+	{"no memory", test_no_memory},
+	{"no memory to restore", test_no_memory_to_restore},
+	{"random histories", test_random_histories},
+	{"random clock", test_random_clock},
+};
+
+int
+main(void)
+{
+	return UNIT_RUN("test_policy", tests);
+}

@@ -1,0 +1,733 @@
+/*
+ * test_request.c
+ *		The request vocabulary: what is sent, in which form, and what is
+ *		refused in which words.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buffer.h"
+#include "core/request.h"
+#include "unit.h"
+
+#define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
+
+#define PASS_HINT \
+	"Set \"ocean_enrich.unknown_keys\" to \"pass\" to send it all the same."
+
+/* Every key of the vendor's page, in its order. */
+#define FULL_REQUEST \
+	"{\"person\":{\"id\":\"b8952796be57982d\",\"name\":\"Ines Lindqvist\"," \
+	"\"firstName\":\"Ines\",\"lastName\":\"Lindqvist\"," \
+	"\"jobTitle\":\"CEO\",\"email\":\"ines@example.com\"," \
+	"\"phone\":\"+45 12345678\"," \
+	"\"facebook\":\"https://www.facebook.com/ines\"," \
+	"\"twitter\":\"https://twitter.com/ines\"," \
+	"\"linkedin\":\"https://www.linkedin.com/in/ines\"," \
+	"\"country\":\"dk\"}," \
+	"\"company\":{\"name\":\"Example ApS\"," \
+	"\"registrationNumber\":\"123456789\",\"email\":\"hello@example.com\"," \
+	"\"phone\":\"+45 12345678\",\"countryCode\":\"dk\"," \
+	"\"state\":\"Arkansas\",\"city\":\"Copenhagen\"," \
+	"\"streetAddress\":\"Strandgade 6\",\"postalCode\":\"1401\"," \
+	"\"address\":\"Strandgade 6, 1401 Copenhagen\"," \
+	"\"facebook\":\"https://www.facebook.com/example\"," \
+	"\"twitter\":\"https://twitter.com/example\"," \
+	"\"linkedin\":\"https://www.linkedin.com/company/example\"," \
+	"\"instagram\":\"https://www.instagram.com/example\"," \
+	"\"xing\":\"https://www.xing.com/example\"," \
+	"\"domain\":\"example.com\"," \
+	"\"youtube\":\"https://www.youtube.com/example\"}," \
+	"\"revealEmails\":{\"includeEmails\":true," \
+	"\"webhookUrl\":\"https://example.com/webhook\"}," \
+	"\"revealPhones\":{\"includePhones\":true," \
+	"\"webhookUrl\":\"https://example.com/webhook\"}}"
+
+typedef struct AcceptedCase
+{
+	const char *json;
+	const char *body;			/* NULL: the same */
+} AcceptedCase;
+
+static const AcceptedCase accepted[] = {
+	{FULL_REQUEST, NULL},
+	{"{\"person\":{\"email\":\"a@example.com\"}}", NULL},
+
+	/* white space and order, at every level */
+	{" { \"company\" : { \"domain\" : \"example.com\" , \"name\" : \"E\" } ,\n"
+		"\t\"person\" : { \"email\" : \"a@example.com\" , \"id\" : \"1\" } } ",
+		"{\"person\":{\"id\":\"1\",\"email\":\"a@example.com\"},"
+		"\"company\":{\"name\":\"E\",\"domain\":\"example.com\"}}"},
+	{"{\"revealPhones\":{\"webhookUrl\":\"u\",\"includePhones\":false},"
+		"\"person\":{\"id\":\"1\"}}",
+		"{\"person\":{\"id\":\"1\"},"
+		"\"revealPhones\":{\"includePhones\":false,\"webhookUrl\":\"u\"}}"},
+
+	/* nulls and what they leave empty */
+	{"{\"person\":{\"id\":\"1\",\"name\":null},\"company\":null}",
+		"{\"person\":{\"id\":\"1\"}}"},
+	{"{\"person\":{\"id\":\"1\"},\"company\":{},\"revealEmails\":{},"
+		"\"revealPhones\":null}",
+		"{\"person\":{\"id\":\"1\"}}"},
+	{"{\"person\":{\"id\":\"1\"},\"company\":{\"name\":null,\"city\":null},"
+		"\"revealEmails\":{\"webhookUrl\":null}}",
+		"{\"person\":{\"id\":\"1\"}}"},
+
+	/* an empty string is a value */
+	{"{\"person\":{\"name\":\"\"}}", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"company\":{\"name\":\"\"}}", NULL},
+
+	/* escapes become the shortest form, slashes stay, control characters too */
+	{"{\"person\":{\"name\":\"\\u0041\\u00e9\\u20AC\\ud834\\udd1e\"}}",
+		"{\"person\":{\"name\":\"A\xC3\xA9\xE2\x82\xAC\xF0\x9D\x84\x9E\"}}"},
+	{"{\"person\":{\"linkedin\":\"https:\\/\\/example.com\\/in\"}}",
+		"{\"person\":{\"linkedin\":\"https://example.com/in\"}}"},
+	{"{\"person\":{\"name\":\"a\\\"b\\\\c\\nd\\te\\u0001f\"}}", NULL},
+	{"{\"\\u0070erson\":{\"i\\u0064\":\"1\"}}", "{\"person\":{\"id\":\"1\"}}"},
+
+	/* as in jsonb, the last of equal keys counts */
+	{"{\"person\":{\"id\":\"1\",\"id\":\"2\"}}", "{\"person\":{\"id\":\"2\"}}"},
+};
+
+typedef struct RefusedCase
+{
+	const char *json;
+	OeCode		code;
+	const char *message;
+	const char *hint;
+} RefusedCase;
+
+static const RefusedCase refused[] = {
+	/* no JSON, no object */
+	{"", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+	{"{", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+	{"{\"person\":{\"id\":\"1\"}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"{\"person\":{\"id\":\"1\"}}}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"{\"person\":{\"id\":\"1\"}} {}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"{'person':{\"id\":'1'}}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"{\"person\":{\"id\":\"1\",}}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"/* */ {\"person\":{\"id\":\"1\"}}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"{\"person\":{\"id\":\"\xC3\"}}", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"null", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+	{" true", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"12", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+	{"1.5 ", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"\"person\"", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+	{"[{\"person\":{\"id\":\"1\"}}]", OE_BAD_REQUEST,
+		"the request is not a JSON object", NULL},
+
+	/* the person */
+	{"{}", OE_BAD_REQUEST, "the request has no \"person\"",
+		"What identifies the person belongs inside \"person\", such as "
+		"{\"person\": {\"email\": ...}}."},
+	{"{\"company\":{\"name\":\"E\"}}", OE_BAD_REQUEST,
+		"the request has no \"person\"",
+		"What identifies the person belongs inside \"person\", such as "
+		"{\"person\": {\"email\": ...}}."},
+	{"{\"person\":null}", OE_BAD_REQUEST,
+		"\"person\" must be an object, not null", NULL},
+	{"{\"person\":\"Ines\"}", OE_BAD_REQUEST,
+		"\"person\" must be an object, not a string", NULL},
+	{"{\"person\":[]}", OE_BAD_REQUEST,
+		"\"person\" must be an object, not an array", NULL},
+	{"{\"person\":{}}", OE_API_BAD_REQUEST, "Empty `person` body",
+		"Give at least one value that identifies the person, such as "
+		"\"linkedin\" or \"email\"."},
+	{"{\"person\":{\"id\":null,\"name\":null}}", OE_API_BAD_REQUEST,
+		"Empty `person` body",
+		"Give at least one value that identifies the person, such as "
+		"\"linkedin\" or \"email\"."},
+
+	/* types */
+	{"{\"person\":{\"email\":1}}", OE_BAD_REQUEST,
+		"\"person.email\" must be a string, not a number", NULL},
+	{"{\"person\":{\"email\":1.5}}", OE_BAD_REQUEST,
+		"\"person.email\" must be a string, not a number", NULL},
+	{"{\"person\":{\"email\":true}}", OE_BAD_REQUEST,
+		"\"person.email\" must be a string, not a boolean", NULL},
+	{"{\"person\":{\"email\":{}}}", OE_BAD_REQUEST,
+		"\"person.email\" must be a string, not an object", NULL},
+	{"{\"person\":{\"email\":[\"a\"]}}", OE_BAD_REQUEST,
+		"\"person.email\" must be a string, not an array", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"company\":\"Example\"}", OE_BAD_REQUEST,
+		"\"company\" must be an object, not a string", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"company\":{\"postalCode\":1401}}",
+		OE_BAD_REQUEST,
+		"\"company.postalCode\" must be a string, not a number", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"revealEmails\":true}", OE_BAD_REQUEST,
+		"\"revealEmails\" must be an object, not a boolean", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"revealEmails\":{\"includeEmails\":null}}",
+		OE_BAD_REQUEST,
+		"\"revealEmails.includeEmails\" must be a boolean, not null", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"revealPhones\":{\"includePhones\":\"yes\"}}",
+		OE_BAD_REQUEST,
+		"\"revealPhones.includePhones\" must be a boolean, not a string", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"revealPhones\":{\"webhookUrl\":false}}",
+		OE_BAD_REQUEST,
+		"\"revealPhones.webhookUrl\" must be a string, not a boolean", NULL},
+
+	/* an unknown key is unknown even if it is null */
+	{"{\"person\":{\"id\":\"1\",\"zodiac\":null}}", OE_BAD_REQUEST,
+		"unknown key \"zodiac\" in \"person\"", PASS_HINT},
+};
+
+/* What people write, and what they are told. */
+typedef struct HintCase
+{
+	const char *object;			/* NULL: at top level */
+	const char *key;
+	const char *hint;
+} HintCase;
+
+static const HintCase hints[] = {
+	/* other styles */
+	{"person", "first_name", "Did you mean \"firstName\"?"},
+	{"person", "FirstName", "Did you mean \"firstName\"?"},
+	{"person", "last-name", "Did you mean \"lastName\"?"},
+	{"person", "job title", "Did you mean \"jobTitle\"?"},
+	{"person", "ID", "Did you mean \"id\"?"},
+	{"company", "registration_number", "Did you mean \"registrationNumber\"?"},
+	{"company", "street_address", "Did you mean \"streetAddress\"?"},
+	{"revealEmails", "webhook_url", "Did you mean \"webhookUrl\"?"},
+	{"revealPhones", "include_phones", "Did you mean \"includePhones\"?"},
+	{NULL, "reveal_emails", "Did you mean \"revealEmails\"?"},
+	{NULL, "Person", "Did you mean \"person\"?"},
+
+	/* other names */
+	{"person", "linkedinUrl", "Did you mean \"linkedin\"?"},
+	{"person", "linkedin_url", "Did you mean \"linkedin\"?"},
+	{"person", "linkedinHandle", "Did you mean \"linkedin\"?"},
+	{"company", "linkedinUrl", "Did you mean \"linkedin\"?"},
+	{"person", "countryCode", "Did you mean \"country\"?"},
+	{"company", "country", "Did you mean \"countryCode\"?"},
+	{"company", "domainName", "Did you mean \"domain\"?"},
+	{"person", "emailAddress", "Did you mean \"email\"?"},
+	{"person", "phones", "Did you mean \"phone\"?"},
+	{"person", "title", "Did you mean \"jobTitle\"?"},
+	{"person", "fullName", "Did you mean \"name\"?"},
+	{"revealEmails", "includeEmail", "Did you mean \"includeEmails\"?"},
+	{"revealPhones", "webhook", "Did you mean \"webhookUrl\"?"},
+
+	/* slips */
+	{"person", "emial", "Did you mean \"email\"?"},
+	{"person", "fistName", "Did you mean \"firstName\"?"},
+	{"person", "lnkedin", "Did you mean \"linkedin\"?"},
+	{"company", "adress", "Did you mean \"address\"?"},
+	{"company", "instragam", "Did you mean \"instagram\"?"},
+	{NULL, "compny", "Did you mean \"company\"?"},
+
+	/* other places */
+	{NULL, "email", "\"email\" belongs inside \"person\"."},
+	{NULL, "linkedin", "\"linkedin\" belongs inside \"person\"."},
+	{NULL, "linkedin_url", "\"linkedin\" belongs inside \"person\"."},
+	{NULL, "first_name", "\"firstName\" belongs inside \"person\"."},
+	{NULL, "name", "\"name\" belongs inside \"person\"."},
+	{NULL, "domain", "\"domain\" belongs inside \"company\"."},
+	{NULL, "countryCode", "\"countryCode\" belongs inside \"company\"."},
+	{NULL, "includeEmails", "\"includeEmails\" belongs inside \"revealEmails\"."},
+	{"company", "firstName", "\"firstName\" belongs inside \"person\"."},
+	{"company", "first_name", "\"firstName\" belongs inside \"person\"."},
+	{"person", "domain", "\"domain\" belongs inside \"company\"."},
+	{"person", "includePhones",
+	"\"includePhones\" belongs inside \"revealPhones\"."},
+
+	/* nothing near */
+	{"person", "zodiac", PASS_HINT},
+	{"person", "zip", PASS_HINT},
+	{"company", "fax", PASS_HINT},
+	{"revealEmails", "force", PASS_HINT},
+	{NULL, "options", PASS_HINT},
+	{NULL, "", PASS_HINT},
+	{"person", "x", PASS_HINT},
+	{"person", "_", PASS_HINT},
+};
+
+/* With unknown keys let through. */
+static const AcceptedCase passed[] = {
+	{"{\"person\":{\"id\":\"1\",\"zodiac\":\"leo\"}}", NULL},
+
+	/* after the known ones, in byte order, at every level */
+	{"{\"b\":1,\"A\":2,\"person\":{\"\xC3\xA9\":1,\"z\":2,\"id\":\"1\",\"B\":3},"
+		"\"a\":3}",
+		"{\"person\":{\"id\":\"1\",\"B\":3,\"z\":2,\"\xC3\xA9\":1},"
+		"\"A\":2,\"a\":3,\"b\":1}"},
+	{"{\"person\":{\"id\":\"1\"},\"revealEmails\":{\"x\":{}},"
+		"\"company\":{\"x\":[]}}",
+		"{\"person\":{\"id\":\"1\"},\"company\":{\"x\":[]},"
+		"\"revealEmails\":{\"x\":{}}}"},
+
+	/* enough of them to make the table of members grow */
+	{"{\"person\":{\"id\":\"1\",\"a\":[],\"b\":[],\"c\":[],\"d\":[],"
+		"\"e\":[],\"f\":[],\"g\":[],\"h\":[],\"i\":[],\"j\":[],\"k\":[],"
+		"\"l\":[],\"m\":[],\"n\":[],\"o\":[],\"p\":[],\"q\":[],\"r\":[],"
+		"\"s\":[],\"t\":[],\"u\":[],\"v\":[],\"w\":[]}}", NULL},
+
+	/* a person may consist of them */
+	{"{\"person\":{\"handle\":\"ines\"}}", NULL},
+
+	/* nulls are dropped among the members, kept inside their values */
+	{"{\"x\":null,\"person\":{\"id\":\"1\",\"y\":null,\"z\":[null]},"
+		"\"company\":{\"x\":null}}",
+		"{\"person\":{\"id\":\"1\",\"z\":[null]}}"},
+
+	/* identifiers at top level are as unknown as any other */
+	{"{\"person\":{\"id\":\"1\"},\"email\":\"a@example.com\"}", NULL},
+
+	/* numbers to the last digit, values untouched */
+	{"{\"person\":{\"id\":\"1\"},\"n\":[0,-1,1.0,1.50,-0.0,1e5,1E-7,"
+		"9223372036854775807,-9223372036854775807,18446744073709551614,"
+		"1e400,0.1234567890123456789012345678901234567890,"
+		"1234567890123456789012345678901234567890.5]}", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"o\":{\"b\":{\"z\":1,\"a\":null},"
+		"\"a\":[true,false,\"\\u0001\"]}}", NULL},
+};
+
+static const RefusedCase refused_even_then[] = {
+	{"{\"email\":\"a@example.com\"}", OE_BAD_REQUEST,
+		"the request has no \"person\"",
+		"What identifies the person belongs inside \"person\", such as "
+		"{\"person\": {\"email\": ...}}."},
+	{"{\"person\":{\"x\":null}}", OE_API_BAD_REQUEST, "Empty `person` body",
+		"Give at least one value that identifies the person, such as "
+		"\"linkedin\" or \"email\"."},
+	{"{\"person\":{\"id\":\"1\",\"email\":2,\"x\":3}}", OE_BAD_REQUEST,
+		"\"person.email\" must be a string, not a number", NULL},
+};
+
+static const char *const inexact_numbers[] = {
+		"18446744073709551615", "18446744073709551616", "-9223372036854775808",
+		"-9223372036854775809", "1234567890123456789012345678901234567890",
+		"[1,2,99999999999999999999]", "{\"a\":{\"b\":99999999999999999999}}",
+		"NaN", "Infinity", "-Infinity", "01", "-", "1.5e+",
+};
+
+static OeRequest request;
+static OeError error;
+
+static OeCode
+parse(const char *json, bool pass_unknown_keys)
+{
+	return oe_request_parse(json, strlen(json), pass_unknown_keys,
+							&request, &error);
+}
+
+static void
+forget(void)
+{
+	oe_request_free(&request);
+	oe_error_free(&error);
+}
+
+static void
+check_accepted(const AcceptedCase *it, bool pass_unknown_keys)
+{
+	unit_context("%s", it->json);
+	CHECK_INT(parse(it->json, pass_unknown_keys), OE_OK);
+	CHECK_STRING(request.body, it->body ? it->body : it->json);
+	CHECK_INT(request.body_len, request.body ? strlen(request.body) : 0);
+	CHECK(error.code == OE_OK && error.message == NULL);
+	forget();
+}
+
+static void
+check_refused(const RefusedCase *it, bool pass_unknown_keys)
+{
+	unit_context("%s", it->json);
+	CHECK_INT(parse(it->json, pass_unknown_keys), it->code);
+	CHECK_INT(error.code, it->code);
+	CHECK_STRING(error.message, it->message);
+	CHECK_STRING(error.hint, it->hint);
+	CHECK(request.body == NULL && request.body_len == 0);
+	CHECK(!request.emails_not_asked && !request.phones_not_asked);
+	forget();
+}
+
+static void
+test_accepted(void)
+{
+	for (size_t i = 0; i < lengthof(accepted); i++)
+	{
+		check_accepted(&accepted[i], false);
+		check_accepted(&accepted[i], true);
+	}
+}
+
+static void
+test_normalised_is_final(void)
+{
+	for (size_t i = 0; i < lengthof(passed); i++)
+	{
+		AcceptedCase again = {passed[i].body, NULL};
+
+		if (again.json != NULL)
+			check_accepted(&again, true);
+	}
+}
+
+static void
+test_refused(void)
+{
+	for (size_t i = 0; i < lengthof(refused); i++)
+		check_refused(&refused[i], false);
+}
+
+static void
+test_hints(void)
+{
+	for (size_t i = 0; i < lengthof(hints); i++)
+	{
+		const HintCase *it = &hints[i];
+		char		json[200];
+		char		message[200];
+
+		if (it->object == NULL)
+		{
+			snprintf(json, sizeof(json), "{\"%s\":\"x\"}", it->key);
+			snprintf(message, sizeof(message),
+					 "unknown key \"%s\" in the request", it->key);
+		}
+		else
+		{
+			snprintf(json, sizeof(json), "{\"%s\":{\"%s\":\"x\"}}",
+					 it->object, it->key);
+			snprintf(message, sizeof(message),
+					 "unknown key \"%s\" in \"%s\"", it->key, it->object);
+		}
+		check_refused(&(RefusedCase) {json, OE_BAD_REQUEST, message, it->hint},
+					  false);
+	}
+}
+
+/* A key is cut at a character and cannot begin a line of its own. */
+static void
+test_odd_keys(void)
+{
+	char		json[1000];
+	char		key[200];
+	char		message[200];
+
+	memset(key, 'k', 63);
+	snprintf(key + 63, sizeof(key) - 63, "\xE2\x82\xAC" "long");
+	snprintf(json, sizeof(json), "{\"person\":{\"%s\":1}}", key);
+	snprintf(message, sizeof(message),
+			 "unknown key \"%.63s...\" in \"person\"", key);
+	check_refused(&(RefusedCase) {json, OE_BAD_REQUEST, message, PASS_HINT},
+				  false);
+
+	check_refused(&(RefusedCase) {
+				  "{\"person\":{\"a\\nLOG:\\u0007\\u007f\xC3\xA9\":1}}",
+				  OE_BAD_REQUEST,
+				  "unknown key \"a?LOG:??\xC3\xA9\" in \"person\"",
+				  PASS_HINT}, false);
+}
+
+/* A key of exactly the length that is shown is shown whole. */
+static void
+test_longest_shown_key(void)
+{
+	char		json[200];
+	char		message[200];
+	char		key[65];
+
+	memset(key, 'k', 64);
+	key[64] = '\0';
+	snprintf(json, sizeof(json), "{\"%s\":1}", key);
+	snprintf(message, sizeof(message),
+			 "unknown key \"%s\" in the request", key);
+	check_refused(&(RefusedCase) {json, OE_BAD_REQUEST, message, PASS_HINT},
+				  false);
+}
+
+static void
+test_no_value_is_quoted(void)
+{
+	for (size_t i = 0; i < lengthof(hints); i++)
+	{
+		char		json[200];
+
+		snprintf(json, sizeof(json), "{\"%s\":\"s3cret\",\"%s\":3452816845}",
+				 hints[i].key, hints[i].key);
+		CHECK(parse(json, false) != OE_OK);
+		CHECK(strstr(error.message, "s3cret") == NULL);
+		CHECK(strstr(error.message, "3452816845") == NULL);
+		forget();
+	}
+}
+
+static void
+test_passed(void)
+{
+	for (size_t i = 0; i < lengthof(passed); i++)
+	{
+		check_accepted(&passed[i], true);
+		CHECK_INT(parse(passed[i].json, false), OE_BAD_REQUEST);
+		CHECK(error.message != NULL &&
+			  strncmp(error.message, "unknown key ", 12) == 0);
+		forget();
+	}
+	for (size_t i = 0; i < lengthof(refused_even_then); i++)
+		check_refused(&refused_even_then[i], true);
+}
+
+static void
+test_inexact_numbers(void)
+{
+	for (size_t i = 0; i < lengthof(inexact_numbers); i++)
+	{
+		char		json[200];
+
+		snprintf(json, sizeof(json), "{\"person\":{\"id\":\"1\"},\"n\":%s}",
+				 inexact_numbers[i]);
+		check_refused(&(RefusedCase) {
+					  json, OE_BAD_REQUEST,
+					  "the request has a number that cannot be sent exactly",
+					  "Integers may have up to 64 bits; "
+					  "send a longer one as a string."}, true);
+	}
+}
+
+/* A request with an unknown key that is so many arrays deep. */
+static char *
+nested_request(int levels)
+{
+	OeBuf		buf;
+
+	oe_buf_init(&buf, 1000);
+	CHECK(oe_buf_append_string(&buf, "{\"person\":{\"id\":\"1\"},\"x\":"));
+	for (int i = 0; i < levels; i++)
+		CHECK(oe_buf_append_string(&buf, "["));
+	for (int i = 0; i < levels; i++)
+		CHECK(oe_buf_append_string(&buf, "]"));
+	CHECK(oe_buf_append_string(&buf, "}"));
+	return oe_buf_steal(&buf);
+}
+
+static void
+test_levels(void)
+{
+	char	   *json = nested_request(31);
+
+	check_accepted(&(AcceptedCase) {json, NULL}, true);
+	free(json);
+
+	json = nested_request(32);
+	check_refused(&(RefusedCase) {json, OE_BAD_REQUEST,
+				  "the request has more than 32 levels", NULL}, true);
+	free(json);
+}
+
+/* {"person":{"name":"xx...x"}} of "len" bytes; the caller frees. */
+static char *
+request_of_length(size_t len)
+{
+	static const char head[] = "{\"person\":{\"name\":\"";
+	static const char tail[] = "\"}}";
+	char	   *json = malloc(len + 1);
+
+	memset(json, 'x', len);
+	memcpy(json, head, sizeof(head) - 1);
+	memcpy(json + len - (sizeof(tail) - 1), tail, sizeof(tail));
+	return json;
+}
+
+static void
+test_length(void)
+{
+	char	   *json = request_of_length(OE_REQUEST_MAX_BYTES);
+
+	CHECK_INT(parse(json, false), OE_OK);
+	CHECK_STRING(request.body, json);
+	CHECK_INT(request.body_len, OE_REQUEST_MAX_BYTES);
+	forget();
+	free(json);
+
+	json = request_of_length(OE_REQUEST_MAX_BYTES + 1);
+	CHECK_INT(parse(json, false), OE_BAD_REQUEST);
+	CHECK_STRING(error.message, "the request is longer than 65536 bytes");
+	forget();
+
+	/* "len" counts, not a NUL. */
+	CHECK_INT(oe_request_parse(json, OE_REQUEST_MAX_BYTES + 1, false,
+							   &request, &error), OE_BAD_REQUEST);
+	forget();
+	CHECK_INT(oe_request_parse("{\"person\":{\"id\":\"1\"}}garbage", 21, false,
+							   &request, &error), OE_OK);
+	forget();
+	free(json);
+}
+
+/* json-c takes raw control characters, and needs six bytes to write one. */
+static void
+test_length_after_normalising(void)
+{
+	char	   *json = request_of_length(OE_REQUEST_MAX_BYTES);
+
+	memset(json + 30, '\x01', 30000);
+	CHECK_INT(parse(json, false), OE_BAD_REQUEST);
+	forget();
+	free(json);
+}
+
+static void
+test_nul_inside(void)
+{
+	static const char json[] = "{\"person\":{\"id\":\"1\"}}\0{}";
+
+	CHECK_INT(oe_request_parse(json, sizeof(json) - 1, true,
+							   &request, &error), OE_BAD_REQUEST);
+	CHECK_STRING(error.message, "the request is not a JSON object");
+	forget();
+}
+
+static void
+test_not_asked(void)
+{
+	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},"
+					"\"revealEmails\":{\"webhookUrl\":\"u\"}}", false), OE_OK);
+	CHECK(request.emails_not_asked && !request.phones_not_asked);
+	CHECK_STRING(request.body, "{\"person\":{\"id\":\"1\"},"
+				 "\"revealEmails\":{\"webhookUrl\":\"u\"}}");
+	forget();
+
+	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},"
+					"\"revealPhones\":{\"webhookUrl\":\"u\"}}", false), OE_OK);
+	CHECK(!request.emails_not_asked && request.phones_not_asked);
+	forget();
+
+	/* Who writes the flag has thought of it. */
+	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},\"revealEmails\":"
+					"{\"includeEmails\":false,\"webhookUrl\":\"u\"}}", false),
+			  OE_OK);
+	CHECK(!request.emails_not_asked && !request.phones_not_asked);
+	forget();
+
+	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},"
+					"\"revealEmails\":{\"includeEmails\":true}}", false), OE_OK);
+	CHECK(!request.emails_not_asked && !request.phones_not_asked);
+	forget();
+}
+
+static void
+test_error_is_filled_anew(void)
+{
+	CHECK_INT(parse("{\"person\":{\"first_name\":\"x\"}}", false),
+			  OE_BAD_REQUEST);
+	CHECK(error.hint != NULL);
+	CHECK_INT(parse("{\"person\":1}", false), OE_BAD_REQUEST);
+	CHECK_STRING(error.message, "\"person\" must be an object, not a number");
+	CHECK(error.hint == NULL);
+	CHECK_INT(parse("{\"person\":{\"id\":\"1\"}}", false), OE_OK);
+	CHECK(error.message == NULL);
+	forget();
+	oe_request_free(&request);
+}
+
+/*
+ * The verdict may be that there is no memory; otherwise it is the one that
+ * memory would have brought, at most with a text missing.
+ */
+static const AcceptedCase *failing_accepted;
+static const RefusedCase *failing_refused;
+static bool failing_pass;
+
+static void
+accept_without_memory(void)
+{
+	const char *body = failing_accepted->body ?
+		failing_accepted->body : failing_accepted->json;
+
+	if (parse(failing_accepted->json, failing_pass) == OE_OK)
+	{
+		CHECK_STRING(request.body, body);
+		CHECK(error.message == NULL);
+	}
+	else
+	{
+		CHECK(unit_malloc_failed());
+		CHECK_INT(error.code, OE_OUT_OF_MEMORY);
+		CHECK(request.body == NULL);
+	}
+	forget();
+}
+
+static void
+refuse_without_memory(void)
+{
+	(void) parse(failing_refused->json, failing_pass);
+	if (error.code == OE_OUT_OF_MEMORY)
+		CHECK(unit_malloc_failed());
+	else
+	{
+		CHECK_INT(error.code, failing_refused->code);
+		if (error.message != NULL || !unit_malloc_failed())
+			CHECK_STRING(error.message, failing_refused->message);
+		if (error.hint != NULL || !unit_malloc_failed())
+			CHECK_STRING(error.hint, failing_refused->hint);
+	}
+	CHECK(request.body == NULL);
+	forget();
+}
+
+static void
+all_without_memory(const AcceptedCase *good, size_t ngood,
+				   const RefusedCase *bad, size_t nbad, bool pass)
+{
+	failing_pass = pass;
+	for (size_t i = 0; i < ngood; i++)
+	{
+		unit_context("%s", good[i].json);
+		failing_accepted = &good[i];
+		unit_each_malloc_fails(accept_without_memory);
+	}
+	for (size_t i = 0; i < nbad; i++)
+	{
+		unit_context("%s", bad[i].json);
+		failing_refused = &bad[i];
+		unit_each_malloc_fails(refuse_without_memory);
+	}
+}
+
+static void
+test_without_memory(void)
+{
+	all_without_memory(accepted, lengthof(accepted),
+					   refused, lengthof(refused), false);
+	all_without_memory(passed, lengthof(passed),
+					   refused_even_then, lengthof(refused_even_then), true);
+}
+
+static const UnitTest tests[] = {
+	{"accepted", test_accepted},
+	{"normalised is final", test_normalised_is_final},
+	{"refused", test_refused},
+	{"hints", test_hints},
+	{"odd keys", test_odd_keys},
+	{"longest key that is shown", test_longest_shown_key},
+	{"no value is quoted", test_no_value_is_quoted},
+	{"unknown keys passed", test_passed},
+	{"inexact numbers", test_inexact_numbers},
+	{"levels", test_levels},
+	{"length", test_length},
+	{"length after normalising", test_length_after_normalising},
+	{"NUL inside", test_nul_inside},
+	{"reveals that ask for nothing", test_not_asked},
+	{"the error is filled anew", test_error_is_filled_anew},
+	{"without memory", test_without_memory},
+};
+
+int
+main(void)
+{
+	return UNIT_RUN("test_request", tests);
+}
