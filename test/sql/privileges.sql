@@ -1,0 +1,159 @@
+/*
+ * privileges.sql
+ *		Who may do what.  Nothing is anybody's by default; each grant gives what
+ *		it names and no more.
+ */
+\getenv inputdir PG_ABS_SRCDIR
+\set errors :inputdir '/sql/include/errors.sql'
+\set ECHO none
+\i :errors
+\set ECHO all
+
+TRUNCATE ocean_enrich.call;
+SELECT count(*) FROM ocean_enrich_person('{"person": {"email": "the-superuser@example.com"}}');
+
+-- One statement for each object
+
+CREATE TABLE statements (nth int GENERATED ALWAYS AS IDENTITY, object text, statement text);
+INSERT INTO statements (object, statement) VALUES
+	('ocean_enrich_person', 'SELECT ocean_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'')'),
+	('ocean_try_enrich_person', 'SELECT ocean_try_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'')'),
+	('ocean_person_request', 'SELECT ocean_person_request()'),
+	('ocean_person', 'SELECT ocean_person(''{}''::jsonb)'),
+	('ocean_person_experiences', 'SELECT * FROM ocean_person_experiences(''{}'')'),
+	('type ocean_person', 'CREATE TEMP TABLE people (person ocean_person)'),
+	('type ocean_enrich_result', 'CREATE TEMP TABLE results (result ocean_enrich_result)'),
+	('account', 'SELECT ocean_enrich.account()'),
+	('in_flight', 'SELECT * FROM ocean_enrich.in_flight()'),
+	('resolve', 'SELECT ocean_enrich.resolve(0, ''give up'')'),
+	('text_array', 'SELECT ocean_enrich.text_array(''[]'')'),
+	('to_integer', 'SELECT ocean_enrich.to_integer(''7'')'),
+	('to_date', 'SELECT ocean_enrich.to_date(''"2020-01-01"'')'),
+	('call: read', 'SELECT * FROM ocean_enrich.call'),
+	('call: insert', 'INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at)
+		VALUES (''queued'', ''x'', ''x'', '''', now())'),
+	('call: update', 'UPDATE ocean_enrich.call SET credits = 0'),
+	('call: delete', 'DELETE FROM ocean_enrich.call'),
+	('call: truncate', 'TRUNCATE ocean_enrich.call'),
+	('call: numbers', 'SELECT nextval(''ocean_enrich.call_call_id_seq'')'),
+	('calls_by_state', 'SELECT * FROM ocean_enrich.calls_by_state'),
+	('spending', 'SELECT * FROM ocean_enrich.spending'),
+	('unknown_calls', 'SELECT * FROM ocean_enrich.unknown_calls'),
+	('receipts', 'SELECT * FROM ocean_enrich.receipts'),
+	('limits', 'SELECT * FROM ocean_enrich.limits'),
+	('calls_in_flight', 'SELECT * FROM ocean_enrich.calls_in_flight'),
+	('schema ocean_enrich', 'CREATE TABLE ocean_enrich.mine (id int)');
+
+-- Roles that were given nothing, the schema, one function, the types and
+-- pure functions, the views (and the function that one of them reads), the
+-- decision
+
+CREATE ROLE regress_ocean_nobody;
+CREATE ROLE regress_ocean_visitor;
+CREATE ROLE regress_ocean_caller;
+CREATE ROLE regress_ocean_reader;
+CREATE ROLE regress_ocean_auditor;
+CREATE ROLE regress_ocean_judge;
+GRANT SELECT ON statements TO PUBLIC;
+GRANT USAGE ON SCHEMA ocean_enrich TO regress_ocean_visitor, regress_ocean_auditor, regress_ocean_judge;
+GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb) TO regress_ocean_caller;
+GRANT EXECUTE ON FUNCTION ocean_person(jsonb), ocean_person_experiences(jsonb), ocean_person_request TO regress_ocean_reader;
+GRANT USAGE ON TYPE ocean_person, ocean_enrich_result TO regress_ocean_reader;
+GRANT SELECT ON ocean_enrich.calls_by_state, ocean_enrich.spending, ocean_enrich.unknown_calls,
+	ocean_enrich.receipts, ocean_enrich.limits, ocean_enrich.calls_in_flight TO regress_ocean_auditor;
+GRANT EXECUTE ON FUNCTION ocean_enrich.in_flight() TO regress_ocean_auditor;
+GRANT EXECUTE ON FUNCTION ocean_enrich.resolve TO regress_ocean_judge;
+GRANT SELECT (call_id, state, credits), UPDATE (resolution, credits, resolved_by, resolved_at)
+	ON ocean_enrich.call TO regress_ocean_judge;
+
+CREATE FUNCTION pg_temp.codes_as(role name) RETURNS TABLE (nth int, code text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('SET ROLE %I', role);
+	RETURN QUERY SELECT s.nth, error.code FROM statements AS s, pg_temp.error_of(statement) AS error;
+	RESET ROLE;
+END $$;
+SELECT object, nobody.code AS nobody, visitor.code AS visitor, caller.code AS caller, reader.code AS reader,
+	auditor.code AS auditor, judge.code AS judge
+FROM statements
+	JOIN pg_temp.codes_as('regress_ocean_nobody') AS nobody USING (nth)
+	JOIN pg_temp.codes_as('regress_ocean_visitor') AS visitor USING (nth)
+	JOIN pg_temp.codes_as('regress_ocean_caller') AS caller USING (nth)
+	JOIN pg_temp.codes_as('regress_ocean_reader') AS reader USING (nth)
+	JOIN pg_temp.codes_as('regress_ocean_auditor') AS auditor USING (nth)
+	JOIN pg_temp.codes_as('regress_ocean_judge') AS judge USING (nth)
+ORDER BY nth;
+
+-- The worker writes the ledger for whoever may call.
+
+GRANT EXECUTE ON FUNCTION ocean_try_enrich_person(jsonb) TO regress_ocean_caller;
+SET ROLE regress_ocean_caller;
+SELECT ocean_enrich_person('{"person": {"email": "anna@example.com"}}') ->> 'domain' AS domain;
+SELECT status, reused FROM ocean_try_enrich_person('{"person": {"email": "anna@example.com"}}');
+RESET ROLE;
+SELECT role, state, credits FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1;
+
+-- In the name of another role, by its function
+
+CREATE FUNCTION enrich_for_all(email text) RETURNS text
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+	SELECT ocean_enrich_person(jsonb_build_object('person', jsonb_build_object('email', email))) ->> 'domain'
+$$;
+GRANT CREATE ON SCHEMA public TO regress_ocean_caller;
+ALTER FUNCTION enrich_for_all(text) OWNER TO regress_ocean_caller;
+REVOKE CREATE ON SCHEMA public FROM regress_ocean_caller;
+SET ROLE regress_ocean_nobody;
+SELECT enrich_for_all('berta@example.com');
+RESET ROLE;
+SELECT role, request #>> '{person,email}' AS email FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1;
+
+-- Receipts: one's own and those of the roles that one is a member of, without
+-- the person; and no function in a condition gets to see others.
+
+CREATE ROLE regress_ocean_other;
+CREATE ROLE regress_ocean_boss IN ROLE regress_ocean_caller, regress_ocean_other;
+GRANT USAGE ON SCHEMA ocean_enrich TO regress_ocean_caller, regress_ocean_other, regress_ocean_boss;
+GRANT SELECT ON ocean_enrich.receipts TO regress_ocean_caller, regress_ocean_other, regress_ocean_boss;
+GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb) TO regress_ocean_other;
+SET ROLE regress_ocean_other;
+SELECT ocean_enrich_person('{"person": {"email": "carla@example.com"}}') ->> 'domain' AS domain;
+SELECT role, state, status, credits, attempts FROM ocean_enrich.receipts ORDER BY call_id;
+CREATE FUNCTION pg_temp.peep(role name) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$
+BEGIN
+	RAISE NOTICE 'saw a receipt of %', role;
+	RETURN true;
+END $$;
+SELECT count(*) FROM ocean_enrich.receipts WHERE pg_temp.peep(role);
+SET ROLE regress_ocean_boss;
+SELECT role, count(*), sum(credits) FROM ocean_enrich.receipts GROUP BY role ORDER BY role;
+RESET ROLE;
+SELECT count(DISTINCT role) FROM ocean_enrich.receipts;
+\d ocean_enrich.receipts
+
+-- The receipts of a role outlive it.
+
+DROP OWNED BY regress_ocean_other;
+DROP ROLE regress_ocean_other;
+SELECT role, state, credits FROM ocean_enrich.call WHERE role = 'regress_ocean_other';
+SELECT role, credits FROM ocean_enrich.spending WHERE role = 'regress_ocean_other';
+SET ROLE regress_ocean_boss;
+SELECT role, count(*) FROM ocean_enrich.receipts GROUP BY role ORDER BY role;
+RESET ROLE;
+
+-- A decision carries the name of who took it.
+
+INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at, sent_at)
+VALUES ('unknown', 'regress_ocean_caller', 'x', '', now(), now()) RETURNING call_id \gset
+SET SESSION AUTHORIZATION regress_ocean_judge;
+SELECT ocean_enrich.resolve(:call_id, 'give up', 3);
+RESET SESSION AUTHORIZATION;
+SELECT resolution, resolved_by FROM ocean_enrich.unknown_calls;
+SELECT credits FROM ocean_enrich.call WHERE call_id = :call_id;
+
+TRUNCATE ocean_enrich.call;
+DROP FUNCTION enrich_for_all(text);
+DROP TABLE statements;
+DROP OWNED BY regress_ocean_visitor, regress_ocean_caller, regress_ocean_reader, regress_ocean_auditor,
+	regress_ocean_judge, regress_ocean_boss;
+DROP ROLE regress_ocean_nobody, regress_ocean_visitor, regress_ocean_caller, regress_ocean_reader,
+	regress_ocean_auditor, regress_ocean_judge, regress_ocean_boss;
