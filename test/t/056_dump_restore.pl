@@ -1,0 +1,91 @@
+# 056_dump_restore.pl
+#	A dump carries the receipts: restored, they answer, refuse and add up as
+#	before.  What was queued is not carried, and the numbers go on.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::Bin;
+
+use OceanTest qw(node enrich fails);
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $sandbox = OceanTest::Sandbox->new;
+my $node = node($sandbox);
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
+
+# Each state, by a role that is gone by then
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE gone;
+	GRANT EXECUTE ON FUNCTION ocean_try_enrich_person, ocean_person_request TO gone;
+	SET ROLE gone;
+	SET ocean_enrich.not_found = 'null';
+	SELECT count(ocean_try_enrich_person(ocean_person_request(email => email || '@example.com')))
+	FROM unnest(ARRAY['anna', 'berta', 'sb-unknown', 'sb-status-402', 'sb-status-500',
+		'sb-nul', 'sb-hugeint', 'sb-cut-lost']) AS email;
+	RESET ROLE;
+	SELECT ocean_enrich.resolve(max(call_id), 'give up', 3) FROM ocean_enrich.unknown_calls;
+	DROP OWNED BY gone;
+	DROP ROLE gone;
+	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at)
+	VALUES ('queued', 'gone', 'x', 'x', '{"person": {"email": "queued@example.com"}}', now()),
+		('cancelled', 'gone', 'x', 'x', '{"person": {"email": "cancelled@example.com"}}', now())});
+
+my $settled = q{SELECT c::text FROM ocean_enrich.call AS c WHERE state <> 'queued' ORDER BY call_id};
+my $rows = $node->safe_psql('postgres', $settled);
+is(scalar(split /\n/, $rows), 9, 'there is something to dump');
+my $requests = $sandbox->books->{requests};
+
+$node->command_ok(
+	[ 'pg_dump', '--no-sync', '--file', $dump, '--dbname', $node->connstr('postgres') ],
+	'dump');
+unlike(slurp_file($dump), qr/queued\@example\.com/, 'what is queued is not in the dump');
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+$node->command_ok(
+	[
+		'psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', '--file', $dump,
+		'--dbname', $node->connstr('restored')
+	],
+	'restore');
+is($node->safe_psql('restored', $settled), $rows, 'every settled row is there again');
+is($node->safe_psql('restored', 'SELECT count(*) FROM ocean_enrich.call'),
+	9, 'and nothing else');
+is( $node->safe_psql('restored',
+		q{SELECT count(*), sum(credits) FROM ocean_enrich.spending WHERE role = 'gone'}),
+	$node->safe_psql('postgres',
+		q{SELECT count(*), sum(credits) FROM ocean_enrich.spending WHERE role = 'gone'}),
+	'they add up as before');
+
+# The receipts do what they did.
+
+is( $node->safe_psql('restored', 'SELECT ' . enrich('anna@example.com') . " ->> 'domain'"),
+	'example.com',
+	'what was paid for is an answer');
+fails(
+	$node, 'SELECT ' . enrich('sb-unknown@example.com'),
+	qr/OE404: No matching record found/,
+	'a miss is a miss',
+	database => 'restored');
+fails(
+	$node, 'SELECT ' . enrich('sb-status-500@example.com'),
+	qr/OE504: an equal request was sent before, and its outcome is not known/,
+	'what may have been paid for is not sent',
+	database => 'restored');
+fails(
+	$node, 'SELECT ' . enrich('sb-nul@example.com'),
+	qr/OE502: the person cannot be stored/,
+	'what is no person is none',
+	database => 'restored');
+is($sandbox->books->{requests}, $requests, 'nothing was asked for all that');
+
+# The numbers go on behind the last one.
+
+my $last = $node->safe_psql('postgres', 'SELECT max(call_id) FROM ocean_enrich.call');
+$node->safe_psql('restored', 'SELECT ' . enrich('carla@example.com'));
+is( $node->safe_psql('restored', 'SELECT max(call_id) FROM ocean_enrich.call'),
+	$last + 1, 'the next call has the next number');
+
+done_testing();

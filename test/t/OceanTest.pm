@@ -1,0 +1,373 @@
+# OceanTest.pm
+#	What the TAP tests share: a server that loads the extension, a sandbox that
+#	plays the API, queries that run beside the test, and the comparison of our
+#	books with the API's.
+#
+#	use OceanTest qw(node enrich fails books_agree wait_until);
+#
+#	my $sandbox = OceanTest::Sandbox->new;
+#	my $node = node($sandbox);
+#	my $query = OceanTest::Query->start($node, "SELECT ...");
+#	$sandbox->wait(in_flight => 1);
+#	my ($stdout, $stderr, $exit_code) = $query->finish;
+#	books_agree($node, $sandbox, "after a cancel");
+
+use strict;
+use warnings FATAL => 'all';
+
+package OceanTest;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT_OK = qw(node enrich fails worker_pid wait_until wait_for_ledger
+  books_agree create_certificate);
+
+# "make installcheck" gives these to pg_regress; here they would win over each
+# server's own configuration.
+delete $ENV{PGOPTIONS};
+
+# node(SANDBOX, name => NAME, extra_conf => TEXT, init => [OPTIONS of init()],
+# start => BOOLEAN): a running server with the extension in database "postgres"
+# that calls SANDBOX, with no limits.
+sub node
+{
+	my ($sandbox, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'node');
+
+	$node->init(@{ $options{init} // [] });
+	$node->append_conf('postgresql.conf', $_)
+	  for grep { defined } $ENV{OCEAN_STAGE_SETTINGS},
+	  settings($sandbox), $options{extra_conf};
+	return $node if exists $options{start} && !$options{start};
+
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION ocean_enrich');
+	return $node;
+}
+
+# The settings that make a server call SANDBOX.
+sub settings
+{
+	my ($sandbox) = @_;
+	my ($url, $token) = ($sandbox->url, $sandbox->token);
+	my $settings = <<"END";
+ocean_enrich.api_url = '$url'
+ocean_enrich.api_token = '$token'
+ocean_enrich.rate_limit = 0
+ocean_enrich.daily_limit = 0
+END
+	$settings .= "ocean_enrich.ca_file = '" . $sandbox->ca_file . "'\n"
+	  if defined $sandbox->ca_file;
+	return $settings;
+}
+
+# The call for one person; EMAIL may be an SQL expression, such as a column.
+sub enrich
+{
+	my ($email) = @_;
+	$email = "'$email'" if $email =~ /^[^']+@/;
+	return "ocean_enrich_person(ocean_person_request(email => $email))";
+}
+
+# Does the statement fail with a message that matches PATTERN?  The message begins
+# with the SQLSTATE, as in "OE404: No matching record found".
+sub fails
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($node, $sql, $pattern, $name, %options) = @_;
+	my ($stdout, $stderr, $exit_code) =
+	  OceanTest::Query->start($node, $sql, %options)->finish;
+
+	return like($exit_code ? $stderr : "no error: $stdout", $pattern, $name);
+}
+
+# The process that serves DATABASE; dies when there is none.
+sub worker_pid
+{
+	my ($node, $database) = @_;
+	return $node->safe_psql(
+		$database // 'postgres', q{
+		SELECT pid FROM pg_stat_activity
+		WHERE backend_type = 'ocean_enrich worker'
+			AND datname = current_database()})
+	  || die 'there is no worker';
+}
+
+# Wait until nothing is on the wire any more, going by the ledger.
+sub wait_for_ledger
+{
+	my ($node, $database) = @_;
+	wait_until($node,
+		q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state = 'sent')},
+		$database);
+	return;
+}
+
+# Wait for a query that returns true or false to return true; dies when it does
+# not in time.
+sub wait_until
+{
+	my ($node, $query, $database) = @_;
+	$node->poll_query_until($database // 'postgres', $query)
+	  or die "waited in vain for: $query";
+	return;
+}
+
+# Does what we recorded agree with what the API charged?  A call whose outcome is
+# unknown may have been paid or not; everything else must add up exactly.  All
+# databases that called this sandbox must be named, by default it is "postgres".
+sub books_agree
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($node, $sandbox, $name, @databases) = @_;
+	@databases = ('postgres') unless @databases;
+
+	my ($recorded, $unknown) = (0, 0);
+	foreach my $database (@databases)
+	{
+		my $row = $node->safe_psql(
+			$database, q{
+			SELECT coalesce(sum(credits), 0),
+				   count(*) FILTER (WHERE state = 'unknown')
+			FROM ocean_enrich.call});
+		my ($credits, $count) = split /\|/, $row;
+		$recorded += $credits;
+		$unknown += $count;
+	}
+	my $charged = $sandbox->books->{charged};
+	my $most = $recorded + $unknown * $sandbox->cost;
+
+	return ok($recorded <= $charged && $charged <= $most,
+		"$name: the books agree")
+	  || diag("charged $charged, recorded $recorded, unknown calls $unknown");
+}
+
+# A self-signed certificate in FOLDER for NAMES, by default 127.0.0.1 and
+# localhost; returns the names of certificate and key.
+sub create_certificate
+{
+	my ($folder, $names) = @_;
+	$names //= 'DNS:localhost,IP:127.0.0.1';
+	my ($certificate, $key) = ("$folder/server.crt", "$folder/server.key");
+	system_or_bail(
+		'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt',
+		'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+		'-subj', '/CN=sandbox',
+		'-addext', "subjectAltName=$names",
+		'-keyout', $key, '-out', $certificate);
+	return ($certificate, $key);
+}
+
+# The sandbox API, alive as long as the test.
+package OceanTest::Sandbox;
+
+use File::Basename qw(dirname);
+use JSON::PP;
+use POSIX ();
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(sleep time);
+
+my $program = $ENV{OCEAN_SANDBOX}
+  // dirname(__FILE__) . '/../sandbox/build/ocean-sandbox';
+my @running;
+
+# new(tls => BOOLEAN, names => NAMES of its certificate, token => TOKEN,
+# config => {...}): started.  Booleans of the configuration are JSON::PP::true and
+# JSON::PP::false.
+sub new
+{
+	my ($class, %options) = @_;
+	my $folder = PostgreSQL::Test::Utils::tempdir();
+	my $self = bless {
+		port => 0,
+		token => $options{token} // 'sandbox-token',
+		config => $options{config} // {},
+		scheme => $options{tls} ? 'https' : 'http',
+		port_file => "$folder/port",
+		log => "$folder/log",
+	}, $class;
+
+	@$self{qw(certificate key)} =
+	  OceanTest::create_certificate($folder, $options{names})
+	  if $options{tls};
+	$self->start;
+	return $self;
+}
+
+# Again after stop(), on the same port and with empty books.
+sub start
+{
+	my ($self) = @_;
+	my @command = (
+		$program, '--port', $self->{port}, '--port-file', $self->{port_file},
+		'--token', $self->{token}, '--until-pid', $$,
+		'--config', encode_json($self->{config}));
+	push @command, '--tls', $self->{certificate}, $self->{key}
+	  if $self->{certificate};
+
+	unlink $self->{port_file};
+	$self->{pid} = fork() // die "could not fork: $!";
+	if ($self->{pid} == 0)
+	{
+		# Holding prove's pipe would make prove wait for us.
+		open(STDIN, '<', '/dev/null') or POSIX::_exit(1);
+		open(STDOUT, '>>', $self->{log}) or POSIX::_exit(1);
+		open(STDERR, '>&', \*STDOUT) or POSIX::_exit(1);
+		{ no warnings 'exec'; exec(@command); }
+		print STDERR "could not start $program: $!\n";
+		POSIX::_exit(1);
+	}
+	push @running, $self;
+
+	my $deadline = time() + 10;
+	until (-s $self->{port_file})
+	{
+		die 'the sandbox did not start: ' . slurp_file($self->{log})
+		  if time() > $deadline || waitpid($self->{pid}, POSIX::WNOHANG()) != 0;
+		sleep 0.01;
+	}
+	chomp($self->{port} = slurp_file($self->{port_file}));
+	return;
+}
+
+# As an API that is down: nothing listens any more.
+sub stop
+{
+	my ($self) = @_;
+	kill 'TERM', $self->{pid};
+	waitpid($self->{pid}, 0);
+	@running = grep { $_ != $self } @running;
+	return;
+}
+
+sub pid { return $_[0]->{pid} }
+sub port { return $_[0]->{port} }
+sub token { return $_[0]->{token} }
+sub ca_file { return $_[0]->{certificate} }
+sub url { return "$_[0]->{scheme}://127.0.0.1:$_[0]->{port}" }
+
+# The sandbox's books; with identity => TEXT those of one person.
+sub books
+{
+	my ($self, %query) = @_;
+	return $self->get('books', %query);
+}
+
+# What a call costs unless the answer says otherwise.
+sub cost
+{
+	my ($self) = @_;
+	return $self->get('config')->{cost};
+}
+
+# config(latency_ms => 10, ...)
+sub config
+{
+	my ($self, %config) = @_;
+	return $self->call('config', '--data-binary', encode_json(\%config));
+}
+
+# Empty books, and persons that were never asked for.
+sub reset
+{
+	my ($self) = @_;
+	return $self->call('reset', '--data-binary', '');
+}
+
+# Wait until the books show at least what is named: requests, held, in_flight,
+# charges, or idle => 1.  Returns the books; dies when the time is over.
+sub wait
+{
+	my ($self, %condition) = @_;
+	$condition{timeout_ms} //= 1000 * $PostgreSQL::Test::Utils::timeout_default;
+	my $books = $self->get('wait', %condition);
+	die 'the sandbox waited in vain: '
+	  . JSON::PP->new->canonical->encode([ \%condition, $books ])
+	  unless $books->{reached};
+	return $books;
+}
+
+sub get
+{
+	my ($self, $path, %query) = @_;
+	return $self->call($path, '--get',
+		map { ('--data-urlencode', "$_=$query{$_}") } sort keys %query);
+}
+
+# One request to a control endpoint by curl, which knows TLS, too.
+sub call
+{
+	my ($self, $path, @options) = @_;
+	my @command = (
+		'curl', '--silent', '--show-error', '--fail-with-body',
+		'--noproxy', '*', @options, $self->url . "/sandbox/$path");
+	push @command, '--cacert', $self->{certificate} if $self->{certificate};
+
+	my ($stdout, $stderr) = ('', '');
+	IPC::Run::run(\@command, '<', \undef, '>', \$stdout, '2>', \$stderr)
+	  or die "/sandbox/$path: $stderr$stdout";
+	return $stdout eq '' ? undef : decode_json($stdout);
+}
+
+END
+{
+	my $exit_code = $?;
+	$_->stop foreach @running;
+	$? = $exit_code;
+}
+
+# A query that runs in a psql of its own beside the test.  Its errors are verbose
+# and so begin with the SQLSTATE.
+package OceanTest::Query;
+
+use File::Temp;
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+
+# start(NODE, SQL, database => NAME, user => NAME): returns at once.
+sub start
+{
+	my ($class, $node, $sql, %options) = @_;
+	my $self = bless { stdout => '', stderr => '' }, $class;
+
+	# IPC::Run would write a string only when somebody waits for the end.
+	$self->{file} = File::Temp->new;
+	print { $self->{file} } $sql;
+	close $self->{file} or die "could not write $self->{file}: $!";
+	my @command = (
+		$node->installed_command('psql'), '--no-psqlrc', '--no-align',
+		'--tuples-only', '--quiet', '--set', 'ON_ERROR_STOP=1',
+		'--set', 'VERBOSITY=verbose',
+		'--dbname', $node->connstr($options{database} // 'postgres'));
+	push @command, '--username', $options{user} if defined $options{user};
+
+	$self->{timeout} =
+	  IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	$self->{run} = IPC::Run::start(
+		\@command, '<', $self->{file}->filename, '>', \$self->{stdout},
+		'2>', \$self->{stderr}, $self->{timeout});
+	return $self;
+}
+
+# The client dies; its session has to find that out by itself.
+sub kill
+{
+	my ($self) = @_;
+	$self->{run}->signal('KILL');
+	$self->{run}->finish;
+	return;
+}
+
+# Wait for its end: (stdout, stderr, exit code) with no newline at the end.
+sub finish
+{
+	my ($self) = @_;
+	$self->{run}->finish;
+	chomp(my ($stdout, $stderr) = @$self{qw(stdout stderr)});
+	return ($stdout, $stderr, $self->{run}->result(0));
+}
+
+1;
