@@ -1,0 +1,13 @@
+-- Makes the ledger :rows rows longer, spread over the last month: copies of its
+-- last row, each of another request.
+
+\set ON_ERROR_STOP on
+
+INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, status, person,
+	credits, attempts, requested_at, sent_at, answered_at)
+SELECT c.state, c.role, c.account, sha256(int8send(n)), c.request, c.status, c.person,
+	c.credits, c.attempts, made.at, made.at, made.at
+FROM (SELECT * FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1) AS c,
+	generate_series(1, :rows) AS n,
+	LATERAL (SELECT now() - interval '1 month' * (:rows - n) / :rows AS at) AS made
+ORDER BY n;

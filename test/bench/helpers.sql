@@ -1,0 +1,67 @@
+-- What each measured database has: the extension, requests for people of whom
+-- each is asked for once, and a clock for time and CPU.
+
+\set ON_ERROR_STOP on
+
+CREATE EXTENSION ocean_enrich;
+CREATE SCHEMA bench;
+
+-- No more volatile than its body, so that the planner puts that in its place.
+CREATE FUNCTION bench.request(person bigint) RETURNS jsonb
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT jsonb_build_object('person',
+			jsonb_build_object('email', 'person' || person || '@bench.example'));
+	END;
+
+-- User and system time of a process.  The kernel counts them in hundredths of a
+-- second; its name, which may contain anything, ends with the last parenthesis.
+CREATE FUNCTION bench.cpu_us(pid integer) RETURNS bigint
+	LANGUAGE sql VOLATILE
+	BEGIN ATOMIC
+		SELECT (fields[12]::bigint + fields[13]::bigint) * 10000
+		FROM string_to_array(regexp_replace(
+			pg_read_file('/proc/' || pid || '/stat'), '^.*\) ', ''), ' ') AS fields;
+	END;
+
+-- What a process has for itself, without the shared buffers that it has touched.
+CREATE FUNCTION bench.private_kb(pid integer) RETURNS bigint
+	LANGUAGE sql VOLATILE
+	BEGIN ATOMIC
+		SELECT substring(pg_read_file('/proc/' || pid || '/status') FROM 'RssAnon:\s*(\d+) kB')::bigint;
+	END;
+
+CREATE FUNCTION bench.worker_pid() RETURNS integer
+	LANGUAGE sql VOLATILE
+	BEGIN ATOMIC
+		SELECT pid FROM pg_stat_activity
+		WHERE backend_type = 'ocean_enrich worker' AND datname = current_database();
+	END;
+
+-- Runs a query for "calls" people from number "first" on; its parameters are the
+-- first and the last number.  The few people before them warm it up.
+CREATE FUNCTION bench.measure(query text, first bigint, calls bigint,
+	OUT wall_us bigint, OUT cpu_us bigint, OUT worker_cpu_us bigint)
+	LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+	worker integer;
+	started timestamptz;
+	answers bigint;
+BEGIN
+	EXECUTE query INTO answers USING first - 50, first - 1;
+	worker := bench.worker_pid();
+	worker_cpu_us := coalesce(bench.cpu_us(worker), 0);
+	cpu_us := bench.cpu_us(pg_backend_pid());
+	started := clock_timestamp();
+
+	EXECUTE query INTO answers USING first, first + calls - 1;
+
+	wall_us := extract(epoch FROM clock_timestamp() - started) * 1000000;
+	cpu_us := bench.cpu_us(pg_backend_pid()) - cpu_us;
+	worker_cpu_us := coalesce(bench.cpu_us(worker), 0) - worker_cpu_us;
+	IF answers IS DISTINCT FROM calls THEN
+		RAISE EXCEPTION '% answers for % calls', answers, calls;
+	END IF;
+END
+$$;

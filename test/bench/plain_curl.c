@@ -1,0 +1,185 @@
+/*
+ * plain_curl.c
+ *		The same call as a plain C program makes it: libcurl's easy interface,
+ *		one kept connection, the answer in memory.  Nothing is recorded.
+ *
+ *	plain_curl URL TOKEN FIRST CALLS [CA-FILE]
+ *
+ * Asks for the persons FIRST to FIRST + CALLS - 1 and prints the microseconds
+ * of time and of CPU that they took.  One call before them, for the person
+ * FIRST - 1, opens the connection.
+ */
+#include <curl/curl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define ANSWER_MAX_BYTES	(64 * 1024)
+#define BODY_MAX_BYTES		128
+#define HEADER_MAX_BYTES	256
+
+typedef struct Answer
+{
+	size_t		len;
+	char		bytes[ANSWER_MAX_BYTES];
+} Answer;
+
+static void __attribute__((noreturn))
+die(const char *what, const char *why)
+{
+	(void) fprintf(stderr, "plain_curl: %s: %s\n", what, why);
+	exit(1);
+}
+
+static int64_t
+microseconds(int64_t seconds, int64_t rest_us)
+{
+	return seconds * 1000000 + rest_us;
+}
+
+static int64_t
+time_us(void)
+{
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+		die("clock_gettime", "failed");
+	return microseconds(now.tv_sec, now.tv_nsec / 1000);
+}
+
+static int64_t
+cpu_us(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage) != 0)
+		die("getrusage", "failed");
+	return microseconds(usage.ru_utime.tv_sec, usage.ru_utime.tv_usec) +
+		microseconds(usage.ru_stime.tv_sec, usage.ru_stime.tv_usec);
+}
+
+static int64_t
+number(const char *text)
+{
+	char	   *end;
+	long long	value = strtoll(text, &end, 10);
+
+	if (end == text || *end != '\0' || value < 0)
+		die("not a number", text);
+	return value;
+}
+
+static size_t
+keep_answer(char *from, size_t size, size_t count, void *arg)
+{
+	Answer	   *answer = arg;
+	size_t		len = size * count;
+
+	if (len > sizeof(answer->bytes) - answer->len)
+		return 0;
+	memcpy(answer->bytes + answer->len, from, len);
+	answer->len += len;
+	return len;
+}
+
+static struct curl_slist *
+add_header(struct curl_slist *headers, const char *header)
+{
+	struct curl_slist *longer = curl_slist_append(headers, header);
+
+	if (!longer)
+		die(header, "out of memory");
+	return longer;
+}
+
+static struct curl_slist *
+make_headers(const char *token)
+{
+	char		token_header[HEADER_MAX_BYTES];
+	struct curl_slist *headers;
+
+	if (snprintf(token_header, sizeof(token_header), "x-api-token: %s",
+				 token) >= (int) sizeof(token_header))
+		die("the token", "is too long");
+	headers = add_header(NULL, token_header);
+	headers = add_header(headers, "Content-Type: application/json");
+	return add_header(headers, "Accept: application/json");
+}
+
+static CURL *
+make_handle(const char *url, const struct curl_slist *headers,
+			const char *ca_file, Answer *answer)
+{
+	CURL	   *curl = curl_easy_init();
+
+	if (!curl ||
+		curl_easy_setopt(curl, CURLOPT_URL, url) != CURLE_OK ||
+		curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers) != CURLE_OK ||
+		curl_easy_setopt(curl, CURLOPT_NOPROXY, "*") != CURLE_OK ||
+		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, keep_answer) != CURLE_OK ||
+		curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer) != CURLE_OK)
+		die("libcurl", "could not be set up");
+	if (ca_file && curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file) != CURLE_OK)
+		die(ca_file, "could not be used");
+	return curl;
+}
+
+static void
+call(CURL *curl, Answer *answer, int64_t person)
+{
+	char		body[BODY_MAX_BYTES];
+	long		status = 0;
+	CURLcode	code;
+
+	/* Cannot be cut: it is shorter than the buffer with any number. */
+	(void) snprintf(body, sizeof(body),
+					"{\"person\":{\"email\":\"person%lld@bench.example\"}}",
+					(long long) person);
+	answer->len = 0;
+	code = curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+	if (code == CURLE_OK)
+		code = curl_easy_perform(curl);
+	if (code == CURLE_OK)
+		code = curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+	if (code != CURLE_OK)
+		die("a call failed", curl_easy_strerror(code));
+	if (status != 200 || answer->len == 0)
+		die("a call failed", "the answer is no person");
+}
+
+int
+main(int argc, char **argv)
+{
+	static Answer answer;
+	struct curl_slist *headers;
+	CURL	   *curl;
+	int64_t		first;
+	int64_t		calls;
+	int64_t		time_before;
+	int64_t		cpu_before;
+
+	if (argc != 5 && argc != 6)
+		die("usage", "plain_curl URL TOKEN FIRST CALLS [CA-FILE]");
+	first = number(argv[3]);
+	calls = number(argv[4]);
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		die("libcurl", "could not be set up");
+	headers = make_headers(argv[2]);
+	curl = make_handle(argv[1], headers, argc == 6 ? argv[5] : NULL, &answer);
+
+	call(curl, &answer, first - 1);
+	time_before = time_us();
+	cpu_before = cpu_us();
+	for (int64_t i = 0; i < calls; i++)
+		call(curl, &answer, first + i);
+	(void) printf("%lld,%lld\n", (long long) (time_us() - time_before),
+				  (long long) (cpu_us() - cpu_before));
+
+	curl_easy_cleanup(curl);
+	curl_slist_free_all(headers);
+	curl_global_cleanup();
+	return fflush(stdout) == 0 ? 0 : 1;
+}
