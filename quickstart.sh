@@ -12,8 +12,9 @@
 # in the environment it is the real one, which costs credits; the two have
 # databases of their own.
 #
-# For root, whom PostgreSQL refuses, the server belongs to an unprivileged user,
-# and lies below /var/tmp when that user cannot reach the project's folder.
+# For root, whom PostgreSQL refuses, the server belongs to an unprivileged user.
+# It lies below /var/tmp when it cannot live in the project's folder, for example
+# because that user may not go there; quickstart/server is a link then.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -72,14 +73,20 @@ runs()
 	find_place && server_runs "$PLACE"
 }
 
-# The name of a Unix socket has to fit into 107 bytes.
+# Can a server live in this folder?  The name of its socket has to fit into 107
+# bytes, and some settings cannot hold every character.
+suits_a_server()
+{
+	server_user_reaches "$1" && ((${#1} < 80)) && [[ $1 != *[^[:alnum:]/._-]* ]]
+}
+
 make_place()
 {
 	local place=$PWD/$FOLDER/server
 	if find_place; then
 		return
 	fi
-	if ! server_user_reaches "$PWD/$FOLDER" || ((${#place} > 80)); then
+	if ! suits_a_server "$PWD/$FOLDER"; then
 		rm -f "$place"
 		ln -s "$(mktemp -d /var/tmp/ocean_enrich.XXXXXX)" "$place"
 		place=$(readlink "$place")
@@ -192,6 +199,7 @@ start()
 	step "looking for what is needed"
 	install_missing build
 	choose_pg_config
+	choose_server_user
 
 	mkdir -p "$FOLDER"
 	: > "$LOG"
@@ -231,6 +239,7 @@ elsewhere()
 
 stop()
 {
+	choose_server_user
 	if ! runs; then
 		echo "it does not run"
 		return
@@ -242,6 +251,7 @@ stop()
 
 run_psql()
 {
+	choose_server_user
 	runs || die "it does not run; ./quickstart.sh starts it"
 	choose_pg_config
 	psql_here "$@"

@@ -57,6 +57,8 @@ CREATE INDEX call_sent_at_idx ON ocean_enrich.call
 
 COMMENT ON TABLE ocean_enrich.call IS
 	'one row for every request that was sent to the API, written by the worker alone';
+COMMENT ON SEQUENCE ocean_enrich.call_call_id_seq IS 'numbers of the rows of ocean_enrich.call';
+COMMENT ON COLUMN ocean_enrich.call.call_id IS 'number of the call';
 COMMENT ON COLUMN ocean_enrich.call.state IS
 	'sent: on the wire; answered: 200, paid; refused: the API said no; failed: surely not paid; unknown: may have been paid';
 COMMENT ON COLUMN ocean_enrich.call.role IS 'role that asked';
@@ -70,8 +72,13 @@ COMMENT ON COLUMN ocean_enrich.call.raw IS 'the body of the answer, where it is 
 COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'the body went on beyond what is kept of it';
 COMMENT ON COLUMN ocean_enrich.call.credits IS 'what the answer cost';
 COMMENT ON COLUMN ocean_enrich.call.attempts IS 'how often it was sent';
+COMMENT ON COLUMN ocean_enrich.call.requested_at IS 'when a session asked for it';
+COMMENT ON COLUMN ocean_enrich.call.sent_at IS 'when it was sent, the last time';
+COMMENT ON COLUMN ocean_enrich.call.answered_at IS 'when the answer came, or the end without one';
 COMMENT ON COLUMN ocean_enrich.call.next_attempt_at IS 'when the API allows the next request after a refusal';
 COMMENT ON COLUMN ocean_enrich.call.resolution IS 'what was decided about a request whose outcome is unknown';
+COMMENT ON COLUMN ocean_enrich.call.resolved_by IS 'role that decided';
+COMMENT ON COLUMN ocean_enrich.call.resolved_at IS 'when that was decided';
 
 -- A dump carries the receipts.  What is queued is not sent twice, by the
 -- server it comes from and by the one it is restored on.
@@ -326,8 +333,10 @@ COMMENT ON VIEW ocean_enrich.unknown_calls IS
 
 CREATE VIEW ocean_enrich.receipts WITH (security_barrier) AS
 	SELECT call_id, role, state, status, credits, attempts, requested_at, sent_at, answered_at
-	FROM ocean_enrich.call
-	WHERE pg_catalog.pg_has_role(role, 'MEMBER');
+	FROM ocean_enrich.call AS c
+	-- Not by name, which is an error once the role is dropped.
+	WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r
+		WHERE r.rolname = c.role AND pg_catalog.pg_has_role(r.oid, 'MEMBER'));
 COMMENT ON VIEW ocean_enrich.receipts IS
 	'the calls of the current role and of those it belongs to, without any person';
 
@@ -386,10 +395,16 @@ REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
+-- These only convert; ocean_person() calls them for whoever may call it.
+GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
+	ocean_enrich.to_date(jsonb) TO PUBLIC;
 REVOKE ALL ON FUNCTION ocean_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ocean_try_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ocean_person_request FROM PUBLIC;
 REVOKE ALL ON FUNCTION ocean_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ocean_person_experiences(jsonb) FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich.call_state FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich.resolution FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich.credits FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_person FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich_result FROM PUBLIC;

@@ -62,6 +62,7 @@ print_lines()
 
 install_missing build test coverage
 choose_pg_config
+choose_server_user
 COPY=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
 trap 'rm -rf "$COPY"' EXIT
 copy_tree "$COPY"

@@ -85,12 +85,13 @@ install_missing()
 		return 1
 	fi
 
+	echo "installing them, which may take a few minutes"
+	"${root[@]}" apt-get update > /dev/null
 	# Only now can the names of the server's packages be known for sure.
-	"${root[@]}" apt-get update
 	missing=$(missing_packages "$@" | xargs)
 	# shellcheck disable=SC2086
 	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-		apt-get install --yes --no-install-recommends $missing
+		apt-get install --yes --no-install-recommends $missing > /dev/null
 	missing=$(missing_packages "$@" | xargs)
 	[[ -z $missing ]] || {
 		echo "still missing after their installation: $missing" >&2

@@ -20,18 +20,23 @@ for variable in "${!PG@}"; do
 done
 unset variable
 
-# "${AS_SERVER_USER[@]}" COMMAND runs a command as SERVER_USER.
 SERVER_PORT=5432
-SERVER_USER=$(id -un)
-AS_SERVER_USER=()
-if [[ $(id -u) == 0 ]]; then
-	SERVER_USER=nobody
-	if id -u postgres > /dev/null 2>&1; then
-		SERVER_USER=postgres
+
+# Sets SERVER_USER; "${AS_SERVER_USER[@]}" COMMAND runs a command as that user.
+# Called when PostgreSQL's packages, which make its user, are there.
+choose_server_user()
+{
+	SERVER_USER=$(id -un)
+	AS_SERVER_USER=()
+	if [[ $(id -u) == 0 ]]; then
+		SERVER_USER=nobody
+		if id -u postgres > /dev/null 2>&1; then
+			SERVER_USER=postgres
+		fi
+		AS_SERVER_USER=(setpriv --reuid="$SERVER_USER"
+			--regid="$(id -gn "$SERVER_USER")" --clear-groups)
 	fi
-	AS_SERVER_USER=(setpriv --reuid="$SERVER_USER"
-		--regid="$(id -gn "$SERVER_USER")" --clear-groups)
-fi
+}
 
 # May the server's user enter this folder, by its full name?
 server_user_reaches()

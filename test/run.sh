@@ -126,7 +126,8 @@ run_tap()
 }
 
 # The single tests in a log, "PASSED FAILED": lines of pg_regress 15, TAP, of
-# which skipped tests count as neither, and the sums of our own programs.
+# which skipped tests count as neither, what prove says of a file that died with
+# no test failed, and the sums of our own programs.
 count_tests()
 {
 	awk '
@@ -134,6 +135,7 @@ count_tests()
 		/ \.\.\. FAILED/					{ failed++ }
 		/^ok [0-9]/ && !/# (skip|SKIP)/		{ passed++ }
 		/^not ok [0-9]/						{ failed++ }
+		/^(All [0-9]+ subtests passed|No subtests run)/ { failed++ }
 		sub(/^[^ ]+: /, "") &&
 			/^[0-9]+ passed, [0-9]+ failed/	{ passed += $1; failed += $3 }
 		END									{ print passed + 0, failed + 0 }
@@ -143,15 +145,19 @@ count_tests()
 # What a reader needs to see of a suite that failed.
 show_failure()
 {
-	local suite=$1
-	echo "--- $suite: the end of $PWD/$RESULTS/$suite.log"
-	tail -n 40 "$RESULTS/$suite.log"
+	local suite=$1 log=$RESULTS/$1.log
+	echo "--- from $PWD/$log"
 	if [[ $suite == tap ]]; then
+		grep -E '^(not ok|#|Dubious)' "$log" | head -n 100
+		sed -n '/^Test Summary Report/,$p' "$log"
 		echo "--- the logs of its servers are in $PWD/tmp_check/log"
-	elif [[ -s regression.diffs ]]; then
+	else
+		tail -n 40 "$log"
+	fi
+	if [[ -s regression.diffs ]]; then
 		mv regression.diffs "$RESULTS/$suite.diffs"
 		cp "$FOLDER/server.log" "$RESULTS/$suite.server.log"
-		echo "--- the beginning of $PWD/$RESULTS/$suite.diffs"
+		echo "--- from $PWD/$RESULTS/$suite.diffs"
 		head -n 200 "$RESULTS/$suite.diffs"
 	fi
 	echo "---"
@@ -189,6 +195,7 @@ main()
 	fi
 	install_missing build test
 	choose_pg_config
+	choose_server_user
 
 	if [[ $(id -u) == 0 ]]; then
 		run_in_copy "$@"

@@ -16,7 +16,6 @@
  */
 #include <arpa/inet.h>
 #include <curl/curl.h>
-#include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -79,6 +78,7 @@ struct OeHttp
 	size_t		max_body_bytes;
 	const char *system_ca_file; /* or NULL: libcurl has another way */
 	const char *system_ca_path;
+	bool		has_http2;		/* libcurl can be built without */
 	Transfer   *running;
 	Transfer   *spare;
 	int			spare_count;
@@ -366,14 +366,14 @@ set_common_options(OeHttp *http, Transfer *transfer)
  * and the burst would wait for the first whole answer.
  */
 static CURLcode
-set_http_version(Transfer *transfer, const char *url)
+set_http_version(const OeHttp *http, Transfer *transfer, const char *url)
 {
 	CURLcode	code = CURLE_OK;
-	bool		tls = strncasecmp(url, "https:", 6) == 0;
+	bool		http2 = http->has_http2 && strncasecmp(url, "https:", 6) == 0;
 
 	SET_OPTION(CURLOPT_HTTP_VERSION,
-			   tls ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1);
-	SET_OPTION(CURLOPT_PIPEWAIT, tls ? 1L : 0L);
+			   (long) (http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+	SET_OPTION(CURLOPT_PIPEWAIT, http2 ? 1L : 0L);
 	return code;
 }
 
@@ -473,7 +473,7 @@ set_request_options(const OeHttp *http, Transfer *transfer,
 	CURLcode	code = set_url_and_token(transfer, request);
 
 	if (code == CURLE_OK)
-		code = set_http_version(transfer, request->url);
+		code = set_http_version(http, transfer, request->url);
 	if (code == CURLE_OK)
 		code = set_ca(http, transfer, request->ca_file);
 	/* The empty string means none, where NULL would ask the environment. */
@@ -754,7 +754,7 @@ finish_transfers(OeHttp *http)
 	while ((message = curl_multi_info_read(http->multi, &left)) != NULL)
 	{
 		CURLcode	code = message->data.result;
-		char	   *transfer = NULL;
+		char	   *owner = NULL;
 
 		/*
 		 * CURLMSG_DONE is the only message there is, and the option was set
@@ -762,8 +762,8 @@ finish_transfers(OeHttp *http)
 		 */
 		if (message->msg == CURLMSG_DONE &&
 			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
-							  &transfer) == CURLE_OK)
-			finish_transfer(http, (Transfer *) transfer, code);
+							  &owner) == CURLE_OK)
+			finish_transfer(http, (Transfer *) owner, code);
 	}
 }
 
@@ -803,6 +803,7 @@ oe_http_new(size_t max_body_bytes)
 	http->deadline_us = NO_DEADLINE;
 	http->system_ca_file = version->cainfo;
 	http->system_ca_path = version->capath;
+	http->has_http2 = (version->features & CURL_VERSION_HTTP2) != 0;
 	http->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	http->keep = KEEP_CONNECTIONS;
 	if (http->epoll_fd < 0 || !have_multi(http))
