@@ -38,8 +38,8 @@ typedef struct StatusMeaning
 #define RUN_LATER \
 	"Run the statement again later."
 #define LOOK_FIRST \
-	"Look at the usage in your Ocean.io account before you run the " \
-	"statement again: a repeated call may be paid for twice."
+	"Look at the usage in your Ocean.io account; ocean_enrich.resolve() then " \
+	"allows the request to be sent again."
 
 /* The first row that fits counts. */
 static const StatusMeaning meanings[] = {

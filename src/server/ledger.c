@@ -86,21 +86,35 @@ static Statement insert_statement = {
 	NULL
 };
 
+/*
+ * A row that somebody has locked is skipped, not waited for: that may be a
+ * transaction that sits idle.
+ */
 static Statement update_statement = {
-	"UPDATE ocean_enrich.call SET state = $1::ocean_enrich.call_state, status = $2, detail = $3,"
+	"UPDATE ocean_enrich.call AS c SET state = $1::ocean_enrich.call_state,"
+	" status = $2, detail = $3,"
 	" person = $4, raw = $5, raw_truncated = $6, credits = $7, attempts = $8,"
 	" sent_at = $9, answered_at = $10, next_attempt_at = $11"
-	" WHERE call_id = $12",
+	" FROM (SELECT call_id FROM ocean_enrich.call"
+	" WHERE call_id = $12 FOR NO KEY UPDATE SKIP LOCKED) AS free"
+	" WHERE c.call_id = free.call_id",
 	P_CALL_ID + 1,
 	{OUTCOME_TYPES, INT8OID},
+	NULL
+};
+
+static Statement exists_statement = {
+	"SELECT FROM ocean_enrich.call WHERE call_id = $1",
+	1,
+	{INT8OID},
 	NULL
 };
 
 static Statement find_statement = {
 	"SELECT call_id, state, status, detail, person FROM ocean_enrich.call"
 	" WHERE fingerprint = $1 AND account = $2"
-	" AND ((state = 'answered' OR (state = 'refused' AND status = 404))"
-	" AND answered_at >= $3"
+	" AND ((state = 'answered' AND (person IS NOT NULL OR raw IS NOT NULL)"
+	" OR state = 'refused' AND status = 404) AND answered_at >= $3"
 	" OR state = 'unknown' AND resolution IS DISTINCT FROM 'pay again')"
 	" ORDER BY state, call_id DESC LIMIT 1",
 	3,
@@ -348,7 +362,16 @@ insert_row(OeLedgerRow *row, Datum *values, char *nulls)
 	row->call_id = DatumGetInt64(result_column(0, 1, &isnull));
 }
 
-void
+static bool
+row_exists(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+
+	execute(&exists_statement, &value, " ");
+	return SPI_processed > 0;
+}
+
+bool
 oe_ledger_write(OeLedgerRow *row)
 {
 	Datum		values[P_COUNT] = {0};
@@ -374,9 +397,12 @@ oe_ledger_write(OeLedgerRow *row)
 		values[P_CALL_ID] = Int64GetDatum(row->call_id);
 		execute(&update_statement, values, nulls);
 		if (SPI_processed > 0)
-			return;
+			return true;
+		if (row_exists(row->call_id))
+			return false;
 	}
 	insert_row(row, values, nulls);
+	return true;
 }
 
 static OeLedgerState

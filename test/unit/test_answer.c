@@ -20,8 +20,8 @@
 #define CHECK_TOKEN_HINT \
 	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
 #define LOOK_FIRST_HINT \
-	"Look at the usage in your Ocean.io account before you run the " \
-	"statement again: a repeated call may be paid for twice."
+	"Look at the usage in your Ocean.io account; ocean_enrich.resolve() then " \
+	"allows the request to be sent again."
 
 /* The vendor's example of a person. */
 #define FULL_PERSON \
