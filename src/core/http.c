@@ -16,6 +16,7 @@
  */
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -57,11 +58,14 @@ typedef struct Reply
 
 typedef struct Transfer
 {
+	OeHttp	   *http;
 	CURL	   *easy;
 	Reply	   *reply;			/* until it is queued */
 	char	   *body;
 	size_t		body_len;
 	size_t		body_handed;	/* bytes that libcurl has taken */
+	bool		unusable;		/* the kept connection; see prereq_callback() */
+	bool		restarted;		/* on a new one */
 	bool		headers_whole;	/* the last status line's headers came to
 								 * their end */
 	char	   *token_line;		/* or NULL */
@@ -87,6 +91,9 @@ struct OeHttp
 	Reply	   *last_reply;
 	int			in_flight;
 	int			open_sockets;
+	int			http1_socket[UINT16_MAX + 1];	/* of the connection from this
+												 * local port, when it was
+												 * last seen; 0: none */
 };
 
 /*
@@ -136,6 +143,67 @@ wipe(char *secret)
 		explicit_bzero(secret, strlen(secret));
 }
 
+/* Is this still the socket of a connection from that local port? */
+static bool
+is_socket_of_port(int fd, int port)
+{
+	struct sockaddr_storage address;
+	socklen_t	len = sizeof(address);
+
+	if (getsockname(fd, (struct sockaddr *) &address, &len) != 0)
+		return false;
+	if (address.ss_family == AF_INET)
+		return ntohs(((struct sockaddr_in *) &address)->sin_port) == port;
+	return address.ss_family == AF_INET6 &&
+		ntohs(((struct sockaddr_in6 *) &address)->sin6_port) == port;
+}
+
+/*
+ * A connection is about to be used.  A kept one of HTTP/1 with something to
+ * read was closed by the server, or holds an answer that nobody asked for and
+ * that would be taken for ours.  libcurl does not always look: 7.88 sees the
+ * end but no answer, and 8.22 neither in the first second.  Nothing was sent
+ * yet, so the transfer can start anew; see restart_transfer().
+ *
+ * In HTTP/2 the server may write at any time, and an answer has the number of
+ * its request.
+ */
+static int
+prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port,
+				int local_port)
+{
+	Transfer   *transfer = arg;
+	int			fd = transfer->http->http1_socket[local_port & UINT16_MAX];
+	char		byte;
+
+	(void) remote_ip;
+	(void) local_ip;
+	(void) remote_port;
+	if (fd == 0 || transfer->restarted || !is_socket_of_port(fd, local_port))
+		return CURL_PREREQFUNC_OK;
+	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+		(errno == EAGAIN || errno == EWOULDBLOCK))
+		return CURL_PREREQFUNC_OK;
+	transfer->unusable = true;
+	return CURL_PREREQFUNC_ABORT;
+}
+
+/* Remember the connection for prereq_callback(). */
+static void
+note_http1_socket(OeHttp *http, CURL *easy)
+{
+	long		version = 0;
+	long		port = 0;
+	curl_socket_t fd = CURL_SOCKET_BAD;
+
+	if (curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version) == CURLE_OK &&
+		curl_easy_getinfo(easy, CURLINFO_LOCAL_PORT, &port) == CURLE_OK &&
+		curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
+		fd != CURL_SOCKET_BAD && port > 0)
+		http->http1_socket[port & UINT16_MAX] =
+			version == CURL_HTTP_VERSION_1_0 || version == CURL_HTTP_VERSION_1_1 ? fd : 0;
+}
+
 /* The final status, or 0: a 1xx says that there is more to come. */
 static int
 final_status(CURL *easy)
@@ -153,10 +221,9 @@ final_status(CURL *easy)
  * bytes, so being asked for more means that it began anew on another
  * connection, which would be the second sending.
  *
- * An answer that is there before the first byte has left is not ours.  It lay
- * in a kept connection (libcurl before 8.1 does not look), and if the body
- * went now, each request on that connection would be given the answer to the
- * one before it.
+ * An answer that is there before the first byte has left is not ours; see
+ * prereq_callback(), which it came too late for.  If the body went now, each
+ * request on that connection would be given the answer to the one before it.
  */
 static size_t
 read_callback(char *to, size_t size, size_t count, void *arg)
@@ -325,6 +392,8 @@ set_common_options(OeHttp *http, Transfer *transfer)
 
 	SET_OPTION(CURLOPT_PRIVATE, transfer);
 	SET_OPTION(CURLOPT_POST, 1L);
+	SET_OPTION(CURLOPT_PREREQFUNCTION, prereq_callback);
+	SET_OPTION(CURLOPT_PREREQDATA, transfer);
 	SET_OPTION(CURLOPT_READFUNCTION, read_callback);
 	SET_OPTION(CURLOPT_READDATA, transfer);
 	SET_OPTION(CURLOPT_SEEKFUNCTION, seek_callback);
@@ -478,6 +547,7 @@ set_request_options(const OeHttp *http, Transfer *transfer,
 		code = set_ca(http, transfer, request->ca_file);
 	/* The empty string means none, where NULL would ask the environment. */
 	SET_OPTION(CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	SET_OPTION(CURLOPT_FRESH_CONNECT, 0L);
 	SET_OPTION(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
 	SET_OPTION(CURLOPT_TIMEOUT_MS, (long) request->request_timeout_ms);
 	SET_OPTION(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
@@ -501,6 +571,7 @@ take_transfer(OeHttp *http, CURLcode *code)
 	transfer = calloc(1, sizeof(*transfer));
 	if (!transfer)
 		return NULL;
+	transfer->http = http;
 	transfer->easy = curl_easy_init();
 	if (transfer->easy)
 		*code = set_common_options(http, transfer);
@@ -539,6 +610,8 @@ fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
 	memcpy(transfer->body, request->body, request->body_len);
 	transfer->body_len = request->body_len;
 	transfer->body_handed = 0;
+	transfer->unusable = false;
+	transfer->restarted = false;
 	transfer->headers_whole = false;
 	return set_request_options(http, transfer, request);
 }
@@ -580,6 +653,9 @@ set_multi_options(OeHttp *http, CURLM *multi)
 		curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
 		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback) == CURLM_OK &&
 		curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http) == CURLM_OK &&
+#if LIBCURL_VERSION_NUM >= 0x081400		/* beside CURLOPT_QUICK_EXIT */
+		curl_multi_setopt(multi, CURLMOPT_QUICK_EXIT, 1L) == CURLM_OK &&
+#endif
 		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) http->keep) == CURLM_OK &&
 		curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) == CURLM_OK;
 }
@@ -721,6 +797,15 @@ queue_reply(OeHttp *http, Reply *reply)
 	http->last_reply = reply;
 }
 
+/* Begin again, on a new connection; false: that failed. */
+static bool
+restart_transfer(OeHttp *http, Transfer *transfer)
+{
+	return curl_multi_remove_handle(http->multi, transfer->easy) == CURLM_OK &&
+		curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
+		curl_multi_add_handle(http->multi, transfer->easy) == CURLM_OK;
+}
+
 static void
 finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 {
@@ -739,10 +824,25 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	queue_reply(http, transfer->reply);
 	transfer->reply = NULL;
 
+	note_http1_socket(http, transfer->easy);
 	/* Fails only for a handle that is not in the multi. */
 	(void) curl_multi_remove_handle(http->multi, transfer->easy);
 	unlink_running(http, transfer);
 	give_transfer_back(http, transfer);
+}
+
+/* libcurl is done with it: that was all, or it starts anew. */
+static void
+handle_end(OeHttp *http, Transfer *transfer, CURLcode code)
+{
+	if (transfer->unusable && !transfer->restarted)
+	{
+		transfer->restarted = true;
+		if (restart_transfer(http, transfer))
+			return;
+		code = CURLE_OUT_OF_MEMORY;
+	}
+	finish_transfer(http, transfer, code);
 }
 
 static void
@@ -763,7 +863,7 @@ finish_transfers(OeHttp *http)
 		if (message->msg == CURLMSG_DONE &&
 			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
 							  &owner) == CURLE_OK)
-			finish_transfer(http, (Transfer *) owner, code);
+			handle_end(http, (Transfer *) owner, code);
 	}
 }
 

@@ -44,6 +44,7 @@ struct OeAccount
 	int64_t		day;			/* the day that the next two belong to */
 	int64_t		requests;
 	OeCredits	credits;		/* spent and reserved */
+	OeCredits	in_doubt;		/* of these, reserved for what is in flight */
 	OeTime		paused_until;
 	int			in_flight;
 	SentRing	sent;
@@ -186,6 +187,7 @@ see_day(OeAccount *account, OeTime now)
 	{
 		account->requests = 0;
 		account->credits = 0;
+		account->in_doubt = 0;
 	}
 	if (today > account->day || today < account->day - 1)
 		account->day = today;
@@ -299,6 +301,14 @@ credits_text(OeCredits credits, char *text, size_t size)
 }
 
 static bool
+credits_suffice(OeCredits used, const OeLimits *limits)
+{
+	return limits->credit_limit <= 0 ||
+		add(used, limits->credits_per_call) <= limits->credit_limit;
+}
+
+/* Whatever those in flight will have cost. */
+static bool
 credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 						   OeError *error)
 {
@@ -306,8 +316,7 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	char		used[CREDITS_TEXT_SIZE];
 	char		reserve[CREDITS_TEXT_SIZE];
 
-	if (limits->credit_limit <= 0 ||
-		add(account->credits, limits->credits_per_call) <= limits->credit_limit)
+	if (credits_suffice(subtract(account->credits, account->in_doubt), limits))
 		return false;
 	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
 				 "credit limit of %s credits a day is reached",
@@ -352,6 +361,10 @@ oe_account_admit(OeAccount *account, const OeLimits *limits, OeTime now,
 		account->in_flight >= limits->max_concurrency)
 		return OE_ADMIT_WHEN_ONE_ENDS;
 
+	/* Those in flight may turn out to cost less than is reserved for them. */
+	if (!credits_suffice(account->credits, limits))
+		return OE_ADMIT_WHEN_ONE_ENDS;
+
 	earliest = rate_limit_ends(account, limits);
 	if (earliest < account->paused_until)
 		earliest = account->paused_until;
@@ -370,6 +383,7 @@ oe_account_sent(OeAccount *account, const OeLimits *limits, OeTime now)
 	account->in_flight++;
 	account->requests = add(account->requests, 1);
 	account->credits = add(account->credits, limits->credits_per_call);
+	account->in_doubt = add(account->in_doubt, limits->credits_per_call);
 	return true;
 }
 
@@ -404,6 +418,9 @@ oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 	account->credits = add(subtract(account->credits, reserved), cost);
 	if (account->credits < 0)
 		account->credits = 0;
+	account->in_doubt = subtract(account->in_doubt, reserved);
+	if (account->in_doubt < 0)
+		account->in_doubt = 0;
 }
 
 void

@@ -55,7 +55,8 @@ extern bool oe_account_restore_sent(OeAccount *account, OeTime sent);
 typedef enum OeAdmission
 {
 	OE_ADMIT_NOW,
-	OE_ADMIT_WHEN_ONE_ENDS,		/* max_concurrency: wait for any reply */
+	OE_ADMIT_WHEN_ONE_ENDS,		/* max_concurrency, or credits that are only
+								 * reserved: wait for any reply */
 	OE_ADMIT_LATER,				/* not before "when" */
 	OE_ADMIT_NEVER,				/* "error" says which limit */
 } OeAdmission;

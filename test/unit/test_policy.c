@@ -415,18 +415,22 @@ test_credit_limit(void)
 		CHECK(may_go(account, &limits, NOON));
 		CHECK(oe_account_sent(account, &limits, NOON));
 	}
-	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
-	CHECK(refusal == OE_LOCAL_CREDIT_LIMIT);
+	/* all of it is reserved, but not spent yet */
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
 
 	/* 9 reserved; a cheap answer gives the rest back: 6.1 + 3 is too much */
 	oe_account_ended(account, NOON, NOON, OE_ANSWERED, 3 * OE_CREDITS_ONE,
 					 OE_CREDITS_ONE / 10);
 	CHECK(usage(account, NOON).credits_today == 61 * OE_CREDITS_ONE / 10);
-	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
 
 	/* an unknown end keeps its reservation, a refusal gives it back */
 	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, 3 * OE_CREDITS_ONE, 0);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
+	limits.credit_limit = 6 * OE_CREDITS_ONE;
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	CHECK(refusal == OE_LOCAL_CREDIT_LIMIT);
+	limits.credit_limit = 9 * OE_CREDITS_ONE;
 	oe_account_ended(account, NOON, NOON, OE_REFUSED, 3 * OE_CREDITS_ONE, 0);
 	CHECK(usage(account, NOON).credits_today == 31 * OE_CREDITS_ONE / 10);
 	CHECK(may_go(account, &limits, NOON));
@@ -799,6 +803,22 @@ model_usage(const Model *model, OeTime now)
 	return result;
 }
 
+/* Of today's credits, those that nobody has been charged yet. */
+static OeCredits
+model_in_doubt(const Model *model, OeTime now)
+{
+	OeCredits	result = 0;
+
+	for (int i = 0; i < model->count; i++)
+	{
+		const ModelRequest *request = &model->requests[i];
+
+		if (request->in_flight && floor_day(request->sent) == floor_day(now))
+			result += request->reserved;
+	}
+	return result;
+}
+
 /* The first time at which no limit on the minute and no pause is in the way. */
 static OeTime
 model_when(const Model *model, const OeLimits *limits, OeTime now)
@@ -820,13 +840,14 @@ static OeAdmission
 model_admit(const Model *model, const OeLimits *limits, OeTime now, OeCode *code)
 {
 	OeUsage		used = model_usage(model, now);
+	OeCredits	spent = used.credits_today - model_in_doubt(model, now);
 
 	if (model->paused_until - now > (OeTime) limits->retry_wait_max_ms * 1000)
 		*code = OE_API_RATE_LIMIT;
 	else if (limits->daily_limit && used.today >= limits->daily_limit)
 		*code = OE_LOCAL_RATE_LIMIT;
 	else if (limits->credit_limit &&
-			 used.credits_today + limits->credits_per_call > limits->credit_limit)
+			 spent + limits->credits_per_call > limits->credit_limit)
 		*code = OE_LOCAL_CREDIT_LIMIT;
 	else
 		*code = OE_OK;
@@ -834,6 +855,9 @@ model_admit(const Model *model, const OeLimits *limits, OeTime now, OeCode *code
 	if (*code != OE_OK)
 		return OE_ADMIT_NEVER;
 	if (limits->max_concurrency && used.in_flight >= limits->max_concurrency)
+		return OE_ADMIT_WHEN_ONE_ENDS;
+	if (limits->credit_limit &&
+		used.credits_today + limits->credits_per_call > limits->credit_limit)
 		return OE_ADMIT_WHEN_ONE_ENDS;
 	if (model_when(model, limits, now) > now)
 		return OE_ADMIT_LATER;
