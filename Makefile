@@ -30,6 +30,8 @@ OBJS = \
 	src/server/functions.o \
 	src/server/ledger.o \
 	src/server/message.o \
+	src/server/read_ahead.o \
+	src/server/read_ahead_plan.o \
 	src/server/settings.o \
 	src/server/verdict.o \
 	src/server/worker.o
@@ -86,7 +88,8 @@ installcheck: private export PGOPTIONS = \
 	-c ocean_enrich.api_url=$(SANDBOX_URL) \
 	-c ocean_enrich.api_token=sandbox-token \
 	-c ocean_enrich.rate_limit=0 \
-	-c ocean_enrich.daily_limit=0
+	-c ocean_enrich.daily_limit=0 \
+	-c ocean_enrich.concurrency=1
 
 .PHONY: sandbox sandbox-running
 sandbox:
@@ -109,15 +112,20 @@ lint:
 coverage:
 	./test/coverage.sh
 
-# Every file of src/ by each compiler, in folders of their own.
+# Everything by each compiler, in folders of their own.
 WARNING_COMPILERS = gcc clang
-WARNING_OBJS = $(foreach cc,$(WARNING_COMPILERS),$(OBJS:%=build/warnings/$(cc)/%))
-warnings: $(WARNING_OBJS)
+.PHONY: $(WARNING_COMPILERS:%=warnings-%)
+warnings: $(WARNING_COMPILERS:%=warnings-%)
 
-define warning_rule
+define warnings_of
 build/warnings/$(1)/%.o: %.c $$(wildcard src/*/*.h)
 	@mkdir -p $$(@D)
 	$(1) $$(CFLAGS) $$(CPPFLAGS) -Werror $(2) -c $$< -o $$@
+
+warnings-$(1): $(OBJS:%=build/warnings/$(1)/%)
+	$$(MAKE) -C test/sandbox CC=$(1) CFLAGS="-O2 -g -Werror" \
+		BUILD=$$(CURDIR)/build/warnings/$(1)/sandbox
+	$$(MAKE) -C test/unit CC=$(1) BUILD=$$(CURDIR)/build/warnings/$(1)/unit
 endef
-$(eval $(call warning_rule,gcc,))
-$(eval $(call warning_rule,clang,$(CLANG_CFLAGS)))
+$(eval $(call warnings_of,gcc,))
+$(eval $(call warnings_of,clang,$(CLANG_CFLAGS)))

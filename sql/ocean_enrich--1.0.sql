@@ -87,9 +87,16 @@ SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call_call_id_seq', '');
 
 -- One call
 
+CREATE FUNCTION ocean_enrich.support(internal) RETURNS internal
+	AS 'MODULE_PATHNAME', 'ocean_enrich_support'
+	LANGUAGE C STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_enrich.support(internal) IS
+	'marks the functions whose requests are sent ahead';
+
 CREATE FUNCTION ocean_enrich_person(request jsonb) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000;
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000
+	SUPPORT ocean_enrich.support;
 COMMENT ON FUNCTION ocean_enrich_person(jsonb) IS
 	'enriches a person through the Ocean.io API; costs credits';
 
@@ -106,7 +113,8 @@ COMMENT ON TYPE ocean_enrich_result IS 'what became of one call: a person, or an
 
 CREATE FUNCTION ocean_try_enrich_person(request jsonb) RETURNS ocean_enrich_result
 	AS 'MODULE_PATHNAME', 'ocean_try_enrich_person'
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000;
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000
+	SUPPORT ocean_enrich.support;
 COMMENT ON FUNCTION ocean_try_enrich_person(jsonb) IS
 	'enriches a person; what the API or the network says is a value, never an error';
 
@@ -340,13 +348,20 @@ CREATE VIEW ocean_enrich.receipts WITH (security_barrier) AS
 COMMENT ON VIEW ocean_enrich.receipts IS
 	'the calls of the current role and of those it belongs to, without any person';
 
+-- Where the library is not loaded yet, current_setting() would not know them.
+CREATE FUNCTION ocean_enrich.setting(name text) RETURNS text
+	AS 'MODULE_PATHNAME', 'ocean_enrich_setting'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_enrich.setting(text) IS
+	'the current value of the setting ocean_enrich.<name>';
+
 CREATE VIEW ocean_enrich.limits AS
 	WITH setting AS (
-		SELECT current_setting('ocean_enrich.rate_limit')::numeric AS rate_limit,
-			current_setting('ocean_enrich.daily_limit')::numeric AS daily_limit,
-			current_setting('ocean_enrich.credit_limit')::numeric AS credit_limit,
-			current_setting('ocean_enrich.credits_per_call')::numeric AS credits_per_call,
-			current_setting('ocean_enrich.max_concurrency')::numeric AS max_concurrency,
+		SELECT ocean_enrich.setting('rate_limit')::numeric AS rate_limit,
+			ocean_enrich.setting('daily_limit')::numeric AS daily_limit,
+			ocean_enrich.setting('credit_limit')::numeric AS credit_limit,
+			ocean_enrich.setting('credits_per_call')::numeric AS credits_per_call,
+			ocean_enrich.setting('max_concurrency')::numeric AS max_concurrency,
 			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day
 	), usage AS (
 		SELECT c.account, s.*,
@@ -395,9 +410,10 @@ REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
--- These only convert; ocean_person() calls them for whoever may call it.
+-- Others call these for whoever may call those: they convert, and show what
+-- current_setting() shows.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
-	ocean_enrich.to_date(jsonb) TO PUBLIC;
+	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text) TO PUBLIC;
 REVOKE ALL ON FUNCTION ocean_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ocean_try_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ocean_person_request FROM PUBLIC;

@@ -6,6 +6,7 @@
 
 #include "fmgr.h"
 
+#include "server/read_ahead.h"
 #include "server/settings.h"
 
 PG_MODULE_MAGIC;
@@ -16,4 +17,5 @@ void
 _PG_init(void)
 {
 	oe_settings_define();
+	oe_read_ahead_init();
 }

@@ -1,18 +1,44 @@
 /*
  * call.c
  *		The session's side of one call.
+ *
+ * Calls that were begun early stand in a list, where oe_call() finds them by
+ * account and fingerprint.  They live in TopMemoryContext and are ended by
+ * transaction callbacks, since an error skips whoever began them.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "core/request.h"
 #include "server/call.h"
 #include "server/channel.h"
 #include "server/errors.h"
 #include "server/settings.h"
+
+struct OeEarlyCall
+{
+	dlist_node	node;
+	char		account[OE_ACCOUNT_CHARS + 1];
+	uint8		fingerprint[OE_FINGERPRINT_BYTES];
+	OeTicket	ticket;			/* OE_NO_TICKET: taken over */
+	SubTransactionId subid;
+};
+
+OeCallStats *oe_call_stats;
+
+/* In the order in which they were begun, which is the order of asking, mostly. */
+static dlist_head early_calls = DLIST_STATIC_INIT(early_calls);
+
+/* ----------------------------------------------------------------
+ * The request
+ * ---------------------------------------------------------------- */
 
 /* It is sent all the same, but the user will have meant something else. */
 static void
@@ -82,30 +108,192 @@ request_body(Jsonb *jsonb)
 	return body;
 }
 
+/* Of "call", everything but its body lives as long as the settings. */
 static char *
-pack_call(Jsonb *jsonb, Size *len)
+pack_call(Jsonb *jsonb, OeCall *call, Size *len)
 {
-	OeCall		call = {0};
 	char	   *packed;
 
-	call.body = request_body(jsonb);
-	oe_sha256(call.body, strlen(call.body), call.fingerprint);
-	strlcpy(call.role, GetUserNameFromId(GetUserId(), false), sizeof(call.role));
-	oe_settings_fill(&call);
-	packed = oe_call_pack(&call, len);
-	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
+	memset(call, 0, sizeof(*call));
+	call->body = request_body(jsonb);
+	oe_sha256(call->body, strlen(call->body), call->fingerprint);
+	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
+			sizeof(call->role));
+	oe_settings_fill(call);
+	packed = oe_call_pack(call, len);
+	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
 	return packed;
 }
 
-void
-oe_call(Jsonb *request, OeResult *result)
-{
-	Size		len;
-	char	   *packed = pack_call(request, &len);
-	char	   *volatile bytes = NULL;
-	OeTicket	ticket = oe_channel_submit(packed, len, false);
+/* ----------------------------------------------------------------
+ * Calls that were begun early
+ * ---------------------------------------------------------------- */
 
+static OeEarlyCall *
+find_early(const OeCall *call)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &early_calls)
+	{
+		OeEarlyCall *early = dlist_container(OeEarlyCall, node, iter.cur);
+
+		if (early->ticket != OE_NO_TICKET &&
+			memcmp(early->fingerprint, call->fingerprint,
+				   OE_FINGERPRINT_BYTES) == 0 &&
+			strcmp(early->account, call->account) == 0)
+			return early;
+	}
+	return NULL;
+}
+
+void
+oe_call_forget(OeEarlyCall *early)
+{
+	dlist_delete(&early->node);
+	if (early->ticket != OE_NO_TICKET)
+		oe_channel_cancel(early->ticket);
+	pfree(early);
+}
+
+bool
+oe_call_is_done(const OeEarlyCall *early)
+{
+	return early->ticket == OE_NO_TICKET || oe_channel_is_done(early->ticket);
+}
+
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	dlist_foreach_modify(iter, &early_calls)
+	{
+		OeEarlyCall *early = dlist_container(OeEarlyCall, node, iter.cur);
+
+		if (early->subid != mine)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			early->subid = parent;
+		else
+			oe_call_forget(early);
+	}
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+			return;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+	}
+	while (!dlist_is_empty(&early_calls))
+		oe_call_forget(dlist_head_element(OeEarlyCall, node, &early_calls));
+}
+
+static OeEarlyCall *
+begin_early(Jsonb *request)
+{
+	static bool registered = false;
+	OeCall		call;
+	Size		len;
+	char	   *packed = pack_call(request, &call, &len);
+	OeEarlyCall *early;
+	OeTicket	ticket;
+
+	if (!registered)
+	{
+		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterSubXactCallback(end_of_subtransaction, NULL);
+		registered = true;
+	}
+
+	early = MemoryContextAllocZero(TopMemoryContext, sizeof(OeEarlyCall));
+	ticket = oe_channel_submit(packed, len, true);
 	explicit_bzero(packed, len);
+	if (ticket == OE_NO_TICKET)
+	{
+		pfree(early);
+		return NULL;
+	}
+	strlcpy(early->account, call.account, sizeof(early->account));
+	memcpy(early->fingerprint, call.fingerprint, OE_FINGERPRINT_BYTES);
+	early->ticket = ticket;
+	early->subid = GetCurrentSubTransactionId();
+	dlist_push_tail(&early_calls, &early->node);
+	return early;
+}
+
+/*
+ * Whatever is wrong with the request or the settings is raised when the call
+ * itself is made.  Nothing that is caught here holds a lock or anything else
+ * that the end of the transaction would not release.
+ */
+OeEarlyCall *
+oe_call_begin_early(Jsonb *request)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(caller, "early call",
+												  ALLOCSET_SMALL_SIZES);
+	OeEarlyCall *volatile early = NULL;
+
+	MemoryContextSwitchTo(scratch);
+	PG_TRY();
+	{
+		early = begin_early(request);
+	}
+	PG_CATCH();
+	{
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+	return early;
+}
+
+/* ----------------------------------------------------------------
+ * The call
+ * ---------------------------------------------------------------- */
+
+/* The ticket of the call: begun early, or submitted now. */
+static OeTicket
+take_or_submit(Jsonb *request)
+{
+	OeCall		call;
+	Size		len;
+	char	   *packed = pack_call(request, &call, &len);
+	OeEarlyCall *early = find_early(&call);
+	OeTicket	ticket;
+
+	if (early)
+	{
+		ticket = early->ticket;
+		early->ticket = OE_NO_TICKET;
+	}
+	else
+		ticket = oe_channel_submit(packed, len, false);
+	explicit_bzero(packed, len);
+	return ticket;
+}
+
+static char *
+wait_for_result(OeTicket ticket)
+{
+	char	   *volatile bytes = NULL;
+
 	PG_TRY();
 	{
 		bytes = oe_channel_wait(ticket);
@@ -116,16 +304,78 @@ oe_call(Jsonb *request, OeResult *result)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	return bytes;
+}
 
-	if (bytes)
+/*
+ * Does it make sense to send more after this?  Not when each further request
+ * would meet the same end: no credits, no access, a limit, no connection.
+ */
+static bool
+is_general(OeCode code)
+{
+	switch (code)
 	{
-		oe_result_unpack(bytes, result);
-		return;
+		case OE_OK:
+		case OE_GATHERING:
+		case OE_API_BAD_REQUEST:
+		case OE_API_NOT_FOUND:
+		case OE_API_INVALID:
+		case OE_BAD_REQUEST:
+		case OE_BAD_ANSWER:
+			return false;
+		case OE_OUT_OF_MEMORY:
+		case OE_BAD_SETTING:
+		case OE_API_CREDITS:
+		case OE_API_FORBIDDEN:
+		case OE_API_RATE_LIMIT:
+		case OE_API_FAILED:
+		case OE_OUTCOME_UNKNOWN:
+		case OE_NOT_CONNECTED:
+		case OE_LOCAL_RATE_LIMIT:
+		case OE_LOCAL_CREDIT_LIMIT:
+		case OE_NOT_RECORDED:
+			break;
 	}
-	memset(result, 0, sizeof(*result));
-	result->code = OE_OUTCOME_UNKNOWN;
-	result->message = "the ocean_enrich worker ended before the answer came";
-	result->detail = "The request may have been paid.";
-	result->hint = "View ocean_enrich.unknown_calls lists it; "
-		"ocean_enrich.resolve() allows to send it again.";
+	return true;
+}
+
+static void
+count_call(OeCallStats *stats, const OeResult *result, instr_time waited)
+{
+	OeCredits	credits = 0;
+
+	stats->calls++;
+	stats->reused += result->reused;
+	if (result->credits && oe_credits_parse(result->credits, &credits))
+		stats->credits += credits;
+	stats->waited_us += INSTR_TIME_GET_MICROSEC(waited);
+	stats->stop = stats->stop || is_general(result->code);
+}
+
+void
+oe_call(Jsonb *request, OeResult *result)
+{
+	OeTicket	ticket = take_or_submit(request);
+	instr_time	start;
+	instr_time	waited;
+	char	   *bytes;
+
+	INSTR_TIME_SET_CURRENT(start);
+	bytes = wait_for_result(ticket);
+	INSTR_TIME_SET_CURRENT(waited);
+	INSTR_TIME_SUBTRACT(waited, start);
+	if (bytes)
+		oe_result_unpack(bytes, result);
+	else
+	{
+		memset(result, 0, sizeof(*result));
+		result->code = OE_OUTCOME_UNKNOWN;
+		result->message = "the ocean_enrich worker ended before the answer came";
+		result->detail = "The request may have been paid.";
+		result->hint = "View ocean_enrich.unknown_calls lists it; "
+			"ocean_enrich.resolve() allows to send it again.";
+	}
+	if (oe_call_stats)
+		count_call(oe_call_stats, result, waited);
 }

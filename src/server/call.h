@@ -1,6 +1,7 @@
 /*
  * call.h
- *		The session's side of one call: from a request to its result.
+ *		The session's side of one call: from a request to its result, at once
+ *		or begun early.
  */
 #ifndef OE_CALL_H
 #define OE_CALL_H
@@ -13,7 +14,40 @@
  * Check "request", have the worker answer it, and wait.  The result's strings
  * are palloc'd.  Raises what is wrong with the request, a missing token, and a
  * cancel; what the API, the network or a limit says is in "result".
+ *
+ * A call that oe_call_begin_early() has begun for an equal request is taken
+ * over, so it is the very same.
  */
 extern void oe_call(Jsonb *request, OeResult *result);
+
+/*
+ * Begin a call that somebody will ask for with oe_call().  NULL if it cannot be
+ * begun now, for whatever reason: oe_call() will do it, or raise the error
+ * where it belongs.
+ *
+ * It ends with the transaction or subtransaction that it was begun in, at the
+ * latest; the pointer is not valid beyond that.
+ */
+typedef struct OeEarlyCall OeEarlyCall;
+
+extern OeEarlyCall *oe_call_begin_early(Jsonb *request);
+
+/* Would oe_call() return without waiting?  True also if it was taken over. */
+extern bool oe_call_is_done(const OeEarlyCall *call);
+
+/* No longer needed, taken over or not.  What is on the wire is recorded. */
+extern void oe_call_forget(OeEarlyCall *call);
+
+/* What the calls did while oe_call_stats pointed here. */
+typedef struct OeCallStats
+{
+	int64		calls;
+	int64		reused;			/* cost nothing: from the ledger, or joined */
+	OeCredits	credits;
+	int64		waited_us;
+	bool		stop;			/* no more should be begun early */
+} OeCallStats;
+
+extern OeCallStats *oe_call_stats;
 
 #endif							/* OE_CALL_H */

@@ -8,6 +8,15 @@
 #ifndef OE_COMPAT_H
 #define OE_COMPAT_H
 
+/* 18 has the functions that print properties in a header of their own. */
+#include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+#include "executor/executor.h"
+#include "optimizer/planner.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -60,6 +69,29 @@
 /* 19 may ask a worker to leave when its database is dropped. */
 #ifndef BGWORKER_INTERRUPTIBLE
 #define BGWORKER_INTERRUPTIBLE	0
+#endif
+
+/* 18 drops an argument of ExecutorRun, 19 adds one to the planner. */
+#if PG_VERSION_NUM >= 180000
+#define OE_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *desc, ScanDirection direction, uint64 count
+#define OE_EXECUTOR_RUN_ARGUMENTS	desc, direction, count
+#else
+#define OE_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *desc, ScanDirection direction, uint64 count, bool execute_once
+#define OE_EXECUTOR_RUN_ARGUMENTS	desc, direction, count, execute_once
+#endif
+
+#if PG_VERSION_NUM >= 190000
+#define OE_PLANNER_PARAMETERS \
+	Query *parse, const char *query_string, int cursor_options, \
+	ParamListInfo params, ExplainState *es
+#define OE_PLANNER_ARGUMENTS	parse, query_string, cursor_options, params, es
+#else
+#define OE_PLANNER_PARAMETERS \
+	Query *parse, const char *query_string, int cursor_options, \
+	ParamListInfo params
+#define OE_PLANNER_ARGUMENTS	parse, query_string, cursor_options, params
 #endif
 
 #endif							/* OE_COMPAT_H */

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -22,8 +23,10 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_try_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_person_request);
+PG_FUNCTION_INFO_V1(ocean_enrich_support);
 PG_FUNCTION_INFO_V1(ocean_enrich_in_flight);
 PG_FUNCTION_INFO_V1(ocean_enrich_account);
+PG_FUNCTION_INFO_V1(ocean_enrich_setting);
 
 /* ----------------------------------------------------------------
  * One call
@@ -100,6 +103,16 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 	nulls[R_CALL_ID] = result.call_id == 0;
 	values[R_CALL_ID] = Int64GetDatum(result.call_id);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+}
+
+/*
+ * Marks the enriching functions, whatever they are called: read_ahead knows
+ * them by it.  It has nothing to say to the planner.
+ */
+Datum
+ocean_enrich_support(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_POINTER(NULL);
 }
 
 /* ----------------------------------------------------------------
@@ -312,4 +325,14 @@ ocean_enrich_account(PG_FUNCTION_ARGS)
 	oe_settings_fill(&call);
 	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
 	PG_RETURN_TEXT_P(cstring_to_text(call.account));
+}
+
+/* current_setting() in a session that has not loaded us before. */
+Datum
+ocean_enrich_setting(PG_FUNCTION_ARGS)
+{
+	char	   *name = psprintf("ocean_enrich.%s",
+								text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	PG_RETURN_TEXT_P(cstring_to_text(GetConfigOptionByName(name, NULL, false)));
 }

@@ -51,6 +51,8 @@ static const struct config_enum_entry token_in_options[] = {
 
 int			oe_not_found = OE_NOT_FOUND_ERROR;
 int			oe_unknown_keys = OE_UNKNOWN_KEYS_ERROR;
+int			oe_concurrency = 16;
+int			oe_reuse_for_s = 24 * 60 * 60;
 bool		oe_record_before_send = true;
 int			oe_worker_idle_timeout_s = 60;
 
@@ -69,7 +71,6 @@ static int	rate_limit;
 static int	daily_limit;
 static char *credit_limit;
 static char *credits_per_call;
-static int	reuse_for_s;
 
 static bool
 has_control_character(const char *text)
@@ -254,9 +255,14 @@ define_call_settings(void)
 							"After that it is unknown whether the request was paid.",
 							&request_timeout_ms, 60 * 1000, 1, 60 * 60 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.concurrency",
+							"How many requests a statement keeps in flight.",
+							"1: one after the other. The limits of the account hold all the same.",
+							&oe_concurrency, 16, 1, 1024,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.reuse_for",
 							"How long an answer serves equal requests without being paid again.",
-							"0: never.", &reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
+							"0: never.", &oe_reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.not_found",
 							 "What ocean_enrich_person gives for a person whom the API does not know.",
@@ -433,7 +439,7 @@ oe_settings_fill(OeCall *call)
 	call->proxy = proxy[0] != '\0' ? proxy : NULL;
 	call->connect_timeout_ms = connect_timeout_ms;
 	call->request_timeout_ms = request_timeout_ms;
-	call->reuse_for_us = (int64) reuse_for_s * USECS_PER_SEC;
+	call->reuse_for_us = (int64) oe_reuse_for_s * USECS_PER_SEC;
 	call->limits.max_concurrency = max_concurrency;
 	call->limits.rate_limit = rate_limit;
 	call->limits.daily_limit = daily_limit;

@@ -28,6 +28,10 @@ typedef enum OeUnknownKeys
 extern int	oe_not_found;
 extern int	oe_unknown_keys;
 
+/* Read by read_ahead. */
+extern int	oe_concurrency;
+extern int	oe_reuse_for_s;
+
 /* Read by the worker. */
 extern bool oe_record_before_send;
 extern int	oe_worker_idle_timeout_s;

@@ -48,7 +48,7 @@ sub node
 	return $node;
 }
 
-# The settings that make a server call SANDBOX.
+# The settings that make a server call SANDBOX, one request after the other.
 sub settings
 {
 	my ($sandbox) = @_;
@@ -58,6 +58,7 @@ ocean_enrich.api_url = '$url'
 ocean_enrich.api_token = '$token'
 ocean_enrich.rate_limit = 0
 ocean_enrich.daily_limit = 0
+ocean_enrich.concurrency = 1
 END
 	$settings .= "ocean_enrich.ca_file = '" . $sandbox->ca_file . "'\n"
 	  if defined $sandbox->ca_file;
