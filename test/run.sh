@@ -47,7 +47,7 @@ run_in_copy()
 run_make()
 {
 	timeout --kill-after=10 "$SUITE_MAX_SECONDS" \
-		make --no-print-directory PG_CONFIG="$PG_CONFIG" "$@"
+		make --silent --no-print-directory PG_CONFIG="$PG_CONFIG" "$@"
 }
 
 # Builds the extension and stages it for the servers of the tests; those that
@@ -83,7 +83,7 @@ run_warnings()
 {
 	local compiler
 	for compiler in gcc clang; do
-		if run_make --jobs="$(nproc)" warnings WARNING_COMPILERS="$compiler"; then
+		if run_make --jobs="$(nproc)" "warnings-$compiler"; then
 			echo "$compiler: 1 passed, 0 failed"
 		else
 			echo "$compiler: 0 passed, 1 failed"
@@ -147,10 +147,8 @@ show_failure()
 {
 	local suite=$1 log=$RESULTS/$1.log
 	echo "--- from $PWD/$log"
-	if [[ $suite == tap ]]; then
-		grep -E '^(not ok|#|Dubious)' "$log" | head -n 100
-		sed -n '/^Test Summary Report/,$p' "$log"
-		echo "--- the logs of its servers are in $PWD/tmp_check/log"
+	if grep -q '^Test Summary Report' "$log"; then
+		show_tap_failure "$log"
 	else
 		tail -n 40 "$log"
 	fi
@@ -161,6 +159,19 @@ show_failure()
 		head -n 200 "$RESULTS/$suite.diffs"
 	fi
 	echo "---"
+}
+
+# What the tests that failed said, prove's summary, and how each file ended.
+show_tap_failure()
+{
+	local file
+	awk '/^#   Failed test/ { said = 1 } !/^#/ { said = 0 } said' "$1"
+	sed -n '/^Test Summary Report/,/^Files=/p' "$1"
+	sed -n 's/^test\/t\/\([^ ]*\)\.pl  *(Wstat.*/\1/p' "$1" |
+		while read -r file; do
+			echo "--- from $PWD/tmp_check/log/regress_log_$file"
+			tail -n 15 "tmp_check/log/regress_log_$file"
+		done
 }
 
 run_suite()

@@ -123,9 +123,18 @@ static Statement find_statement = {
 };
 
 static Statement reconcile_statement = {
-	"UPDATE ocean_enrich.call SET state = 'unknown',"
+	"WITH free AS (SELECT call_id FROM ocean_enrich.call WHERE state = 'sent'"
+	" FOR NO KEY UPDATE SKIP LOCKED)"
+	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
 	" detail = 'the worker ended before the answer came'"
-	" WHERE state = 'sent'",
+	" FROM free WHERE c.call_id = free.call_id",
+	0,
+	{0},
+	NULL
+};
+
+static Statement sent_left_statement = {
+	"SELECT FROM ocean_enrich.call WHERE state = 'sent' LIMIT 1",
 	0,
 	{0},
 	NULL
@@ -444,11 +453,13 @@ oe_ledger_find(const char *account, const uint8 *fingerprint,
 	return true;
 }
 
-uint64
-oe_ledger_reconcile(void)
+bool
+oe_ledger_reconcile(uint64 *count)
 {
 	execute(&reconcile_statement, NULL, NULL);
-	return SPI_processed;
+	*count += SPI_processed;
+	execute(&sent_left_statement, NULL, NULL);
+	return SPI_processed == 0;
 }
 
 void

@@ -69,8 +69,9 @@ typedef struct OeLedgerRow
 /*
  * Write the row: a new one gets its call_id, a known one is updated, and one
  * that somebody deleted meanwhile is written anew, since it stands for money.
+ * False: somebody holds a lock on it, try again.
  */
-extern void oe_ledger_write(OeLedgerRow *row);
+extern bool oe_ledger_write(OeLedgerRow *row);
 
 /* An earlier equal request that answers this one. */
 typedef struct OeLedgerHit
@@ -89,8 +90,11 @@ typedef struct OeLedgerHit
 extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
 						   TimestampTz since, OeLedgerHit *hit);
 
-/* Rows still "sent" from an earlier life become "unknown". */
-extern uint64 oe_ledger_reconcile(void);
+/*
+ * Rows still "sent" from an earlier life become "unknown"; adds how many to
+ * *count.  False: somebody holds a lock on some of them, try again.
+ */
+extern bool oe_ledger_reconcile(uint64 *count);
 
 /* What an account has used, for the limits after a restart. */
 typedef struct OeLedgerUsage

@@ -34,6 +34,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -52,7 +53,7 @@
 /* New requests that one transaction looks up, so that answers pass between. */
 #define GROUP_ARRIVALS_MAX		256
 
-/* How often to look again while the ledger is locked by somebody. */
+/* How often to look again while somebody holds a lock on the ledger or a row. */
 #define LEDGER_BUSY_RETRY_MS	20
 
 /* How often to look whether the database is about to be dropped. */
@@ -133,6 +134,8 @@ static TimestampTz wake_at;		/* when a waiting job may go; 0: none */
 static bool room_was_made;		/* requests ended: others may go at once */
 static bool ledger_is_busy;
 static bool ledger_is_gone;
+static bool row_is_busy;		/* of a job that ended */
+static volatile sig_atomic_t may_be_cancelled;
 
 /* ----------------------------------------------------------------
  * Jobs
@@ -582,21 +585,34 @@ fill_row(const Job *job, OeLedgerRow *row)
 	row->sent_at = job->sent_at;
 }
 
-static void
+/* False: somebody holds a lock on the row. */
+static bool
 write_row(Job *job, OeLedgerRow *row)
 {
 	ListCell   *lc;
 
-	oe_ledger_write(row);
+	if (!oe_ledger_write(row))
+		return false;
 	if (job->call_id == row->call_id)
-		return;
+		return true;
 	job->call_id = row->call_id;
 	foreach(lc, job->slots)
 		oe_channel_set_call_id(lfirst_int(lc), job->call_id);
+	return true;
 }
 
+/* It does not go after all. */
 static void
-record_sending(Job *job)
+undo_sending(Job *job, TimestampTz now)
+{
+	oe_account_ended(job->account->account, job->sent_at, now, OE_FAILED,
+					 job->call.limits.credits_per_call, 0);
+	job->tries--;
+}
+
+/* A job whose row cannot be written is put off. */
+static void
+record_sending(Job *job, TimestampTz now)
 {
 	OeLedgerRow row = {0};
 
@@ -604,7 +620,11 @@ record_sending(Job *job)
 		return;
 	fill_row(job, &row);
 	row.state = OE_LEDGER_SENT;
-	write_row(job, &row);
+	if (write_row(job, &row))
+		return;
+	undo_sending(job, now);
+	job->not_before = now + LEDGER_BUSY_RETRY_MS * INT64CONST(1000);
+	job->phase = JOB_WAITING;
 }
 
 static void
@@ -630,7 +650,10 @@ next_try(const Job *job, TimestampTz now)
 	return now + wait_ms * INT64CONST(1000);
 }
 
-/* A job that is tried again is WAITING, with the last result at hand. */
+/*
+ * A job that is tried again is WAITING, with the last result at hand.  One whose
+ * row cannot be written stays ENDED.
+ */
 static void
 record_ended(Job *job, TimestampTz now)
 {
@@ -652,7 +675,8 @@ record_ended(Job *job, TimestampTz now)
 	row.next_attempt_at = again;
 	if (!again && job->reply && job->reply->retry_after_ms > 0)
 		row.next_attempt_at = now + job->reply->retry_after_ms * INT64CONST(1000);
-	write_row(job, &row);
+	if (!write_row(job, &row))
+		return;
 	settle_with(job, &verdict.result);
 	if (again)
 	{
@@ -691,10 +715,9 @@ record(Job *job, int *on_wire, TimestampTz now)
 	else
 		admit(job, *on_wire, now);
 	if (job->phase == JOB_SENDING)
-	{
-		record_sending(job);
+		record_sending(job, now);
+	if (job->phase == JOB_SENDING)
 		(*on_wire)++;
-	}
 }
 
 /* ----------------------------------------------------------------
@@ -746,7 +769,7 @@ send_job(Job *job)
 static void
 act(Job *job, XLogRecPtr lsn, TimestampTz now)
 {
-	if (job->phase_before == JOB_ENDED)
+	if (job->phase_before == JOB_ENDED && job->phase != JOB_ENDED)
 		count_ending(job, now);
 	switch (job->phase)
 	{
@@ -762,9 +785,12 @@ act(Job *job, XLogRecPtr lsn, TimestampTz now)
 			else
 				move_job(job, JOB_WAITING);
 			break;
+		case JOB_ENDED:
+			row_is_busy = true;
+			move_job(job, JOB_ENDED);
+			break;
 		case JOB_ARRIVED:
 		case JOB_ON_WIRE:
-		case JOB_ENDED:
 			elog(ERROR, "unexpected phase of a job: %d", (int) job->phase);
 	}
 }
@@ -774,11 +800,7 @@ static void
 undo(Job *job, TimestampTz now)
 {
 	if (job->phase == JOB_SENDING)
-	{
-		oe_account_ended(job->account->account, job->sent_at, now, OE_FAILED,
-						 job->call.limits.credits_per_call, 0);
-		job->tries--;
-	}
+		undo_sending(job, now);
 	job->phase = job->phase_before;
 }
 
@@ -847,6 +869,7 @@ record_group(List *group, TimestampTz now)
 
 	foreach(lc, group)
 		((Job *) lfirst(lc))->phase_before = ((Job *) lfirst(lc))->phase;
+	may_be_cancelled = true;
 	PG_TRY();
 	{
 		access = oe_ledger_begin();
@@ -861,6 +884,7 @@ record_group(List *group, TimestampTz now)
 	{
 		ErrorData  *edata;
 
+		may_be_cancelled = false;
 		/* Not its context: that may quote a person. */
 		MemoryContextSwitchTo(turn_mcxt);
 		edata = CopyErrorData();
@@ -869,6 +893,8 @@ record_group(List *group, TimestampTz now)
 		reason = edata->message ? edata->message : pstrdup("unknown error");
 	}
 	PG_END_TRY();
+	may_be_cancelled = false;
+	QueryCancelPending = false;
 
 	ledger_is_busy = access == OE_LEDGER_BUSY;
 	ledger_is_gone = access == OE_LEDGER_GONE;
@@ -961,6 +987,7 @@ take_a_turn(void)
 	wake_at = 0;
 	room_was_made = false;
 	ledger_is_busy = false;
+	row_is_busy = false;
 	collect_replies();
 	accept_requests();
 
@@ -1004,7 +1031,7 @@ force_settings(void)
 		{"session_replication_role", "origin"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
-		/* A lock that is not free at once must not hold up everybody. */
+		/* No lock that we did not foresee may hold up everybody for long. */
 		{"lock_timeout", "1s"},
 		/* The sessions flush what they were given. */
 		{"synchronous_commit", "off"},
@@ -1020,27 +1047,34 @@ force_settings(void)
 						PGC_S_OVERRIDE);
 }
 
+/* False: the ledger or a row of it is locked. */
+static bool
+try_reconcile(uint64 *count)
+{
+	OeLedgerAccess access = oe_ledger_begin();
+	bool		complete;
+
+	if (access != OE_LEDGER_READY)
+		return access == OE_LEDGER_GONE;
+	complete = oe_ledger_reconcile(count);
+	XLogFlush(oe_ledger_commit());
+	return complete;
+}
+
 /* Requests that an earlier life left on the wire may have been paid. */
 static void
 reconcile(void)
 {
-	OeLedgerAccess access;
-	uint64		count;
+	uint64		count = 0;
 
-	while ((access = oe_ledger_begin()) == OE_LEDGER_BUSY)
+	while (!try_reconcile(&count) && !ShutdownRequestPending)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 LEDGER_BUSY_RETRY_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ShutdownRequestPending)
-			return;
 	}
-	if (access == OE_LEDGER_GONE)
-		return;
-	count = oe_ledger_reconcile();
-	XLogFlush(oe_ledger_commit());
 	if (count > 0)
 		ereport(LOG,
 				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",
@@ -1073,7 +1107,7 @@ wait_for_something(WaitEventSet *set, uint32 wait_event)
 	WaitEvent	event;
 	long		timeout_ms = oe_http_timeout_ms(http);
 
-	if (ledger_is_busy)
+	if (ledger_is_busy || row_is_busy)
 		shorten(&timeout_ms, LEDGER_BUSY_RETRY_MS);
 	else if (!dlist_is_empty(&arrived) || !dlist_is_empty(&ended))
 		timeout_ms = 0;
@@ -1157,6 +1191,9 @@ drain(WaitEventSet *set, uint32 wait_event)
 			break;
 		ResetLatch(MyLatch);
 		MemoryContextReset(turn_mcxt);
+		wake_at = 0;
+		ledger_is_busy = false;
+		row_is_busy = false;
 		collect_replies();
 		if (!dlist_is_empty(&ended))
 		{
@@ -1198,13 +1235,23 @@ run(void)
 	}
 }
 
+/*
+ * SIGINT is how lock_timeout ends a wait, and pg_cancel_backend().  A transaction
+ * of the ledger is tried again; elsewhere there is nothing to cancel.
+ */
+static void
+handle_cancel(SIGNAL_ARGS)
+{
+	if (may_be_cancelled)
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 void
 oe_worker_main(Datum database)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	/* pg_cancel_backend() has nothing to cancel here. */
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, handle_cancel);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
 											  InvalidOid, 0);

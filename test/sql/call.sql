@@ -10,8 +10,10 @@
 \set ECHO all
 
 TRUNCATE ocean_enrich.call;
--- Each failure is shown as it came, so nothing is tried again.
+-- Each failure is shown as it came, so nothing is tried again; and one call is
+-- made after the other, so that the ledger has them in that order.
 SET ocean_enrich.max_retries = 0;
+SET ocean_enrich.concurrency = 1;
 
 -- A person, with every key that the API documents
 
@@ -122,6 +124,24 @@ RESET ocean_enrich.token_in;
 SELECT state, status, detail, credits, count(*) AS calls, sum(attempts) AS attempts
 FROM ocean_enrich.call GROUP BY state, status, detail, credits
 ORDER BY state, status, detail, credits;
+
+-- An answer that is being gathered is there when one asks again later.
+
+DO $$
+DECLARE
+	request jsonb := ocean_person_request(email => 'sb-gathering-300.call@example.com');
+	result ocean_enrich_result;
+BEGIN
+	LOOP
+		result := ocean_try_enrich_person(request);
+		EXIT WHEN result.status IS DISTINCT FROM 201;
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+	RAISE NOTICE 'at last: %', result.person ->> 'domain';
+END $$;
+SELECT state, status, detail, count(*) > 0 AS calls, sum(credits) AS credits
+FROM ocean_enrich.call WHERE request #>> '{person,email}' LIKE 'sb-gathering-%'
+GROUP BY state, status, detail ORDER BY status;
 
 -- A person whom the API does not know is NULL on demand, and nothing else is.
 

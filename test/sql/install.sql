@@ -46,8 +46,8 @@ FROM members JOIN pg_proc ON classid = 'pg_proc'::regclass AND objid = pg_proc.o
 \df "Enrich me".ocean_try_enrich_person
 \d "Enrich me".ocean_enrich_result
 
--- Nobody has any of it who was not given it, except for three functions that
--- convert, in a schema that nobody may enter.
+-- Nobody has any of it who was not given it, except for functions that others
+-- call, in a schema that nobody may enter.
 
 CREATE ROLE regress_ocean_nobody;
 SELECT object FROM members

@@ -10,7 +10,10 @@
 \set ECHO all
 
 TRUNCATE ocean_enrich.call;
+-- Each failure is shown as it came, so nothing is tried again; and one call is
+-- made after the other, so that the ledger has them in that order.
 SET ocean_enrich.max_retries = 0;
+SET ocean_enrich.concurrency = 1;
 
 CREATE FUNCTION pg_temp.try(email text, OUT domain text, OUT code text, OUT message text,
 	OUT credits numeric, OUT reused boolean)

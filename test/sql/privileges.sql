@@ -29,6 +29,8 @@ INSERT INTO statements (object, statement) VALUES
 	('text_array', 'SELECT ocean_enrich.text_array(''[]'')'),
 	('to_integer', 'SELECT ocean_enrich.to_integer(''7'')'),
 	('to_date', 'SELECT ocean_enrich.to_date(''"2020-01-01"'')'),
+	('setting', 'SELECT ocean_enrich.setting(''rate_limit'')'),
+	('setting: token', 'SELECT ocean_enrich.setting(''api_token'')'),
 	('call: read', 'SELECT * FROM ocean_enrich.call'),
 	('call: insert', 'INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at)
 		VALUES (''queued'', ''x'', ''x'', '''', now())'),

@@ -9,6 +9,8 @@
 \set ECHO all
 
 TRUNCATE ocean_enrich.call;
+-- One call after the other
+SET ocean_enrich.concurrency = 1;
 
 -- Each argument alone, and beside a name: what identifies nobody gives NULL.
 

@@ -111,7 +111,7 @@ my $caller = OceanTest::Query->start(
 	END \$\$});
 $node->safe_psql(
 	'postgres', qq{
-	SET statement_timeout = '60s';
+	SET statement_timeout = '30s';
 	DO \$\$
 	DECLARE
 		session int;

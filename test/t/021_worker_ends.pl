@@ -104,7 +104,7 @@ $node->safe_psql('postgres', 'CREATE TABLE go_on AS SELECT 1');
 } 1 .. 8;
 $node->safe_psql(
 	'postgres', qq{
-	SET statement_timeout = '60s';
+	SET statement_timeout = '30s';
 	DO \$\$
 	DECLARE
 		worker int;

@@ -73,6 +73,8 @@ calls('anna@example.com', '1|1', 'role', user => 'customer');
 calls('berta@example.com', '0|1', 'database', database => 'other');
 calls('carla@example.com', '0|1', 'session',
 	set => "$use_second; SET ocean_enrich.api_token = 'token-of-the-second';");
+calls('dora@example.com', '1|0', 'token in the query',
+	set => q{SET ocean_enrich.token_in = 'query';});
 fails(
 	$node,
 	'SELECT ' . enrich('emma@example.com'),
@@ -135,14 +137,14 @@ is( $node->safe_psql(
 		FROM ocean_enrich.call WHERE request->'person'->>'email' = 'gerda@example.com'}),
 	'2|2',
 	'two accounts are asked for the same person at once');
-$_->config(hold => JSON::PP::false) foreach ($first, $second);
-is(($_->finish)[1], '', 'answered') foreach @queries;
 is( $node->safe_psql(
 		'postgres', q{
 		SELECT count(*) FROM pg_stat_activity
 		WHERE backend_type = 'ocean_enrich worker' AND datname = 'postgres'}),
 	1,
 	'by one worker');
+$_->config(hold => JSON::PP::false) foreach ($first, $second);
+is(($_->finish)[1], '', 'answered') foreach @queries;
 
 # The books: what each account was charged
 

@@ -91,39 +91,46 @@ fails(
 	$could_not_connect,
 	'a connection that one session trusts is not trusted for another');
 
-# Many calls, one handshake
+# Many calls, one handshake.  There may have been none at all, when the worker
+# of the sessions before still had a connection.
 
-$node->safe_psql('postgres', call_after('', 'dora@example.com'));
 my $before = $sandbox->books;
 $node->safe_psql(
 	'postgres', q{
+	SET ocean_enrich.concurrency = 1;
 	SELECT count(ocean_enrich_person(ocean_person_request(email => format('dora%s@example.com', i))))
 	FROM generate_series(1, 100) AS i});
 my $after = $sandbox->books;
 is($after->{requests} - $before->{requests}, 100, '100 calls, one after the other');
-is($after->{connections} - $before->{connections},
-	0, 'went through a connection that was there');
+cmp_ok($after->{connections} - $before->{connections},
+	'<=', 1, 'went through one connection');
 
-# Redirects: neither to another server nor to another place on this one
+# Redirects: neither to another server nor to another place on this one.  There
+# is no certificate here that could stop them.
 
-$node->safe_psql('postgres', 'TRUNCATE ocean_enrich.call');
+my $plain = OceanTest::Sandbox->new;
+my $other = OceanTest::Sandbox->new;
 foreach my $place ('header', 'query')
 {
-	foreach my $to ($stranger->url . '/v2/enrich/person', '/elsewhere')
+	foreach my $to ($other->url . '/elsewhere', '/elsewhere')
 	{
-		$sandbox->config(redirect_to => $to);
+		my $settings = "SET ocean_enrich.token_in = '$place';"
+		  . "SET ocean_enrich.api_url = '" . $plain->url . "';";
+
+		$plain->config(redirect_to => $to);
 		fails(
 			$node,
-			call_after("SET ocean_enrich.token_in = $place;", 'sb-redirect.emma@example.com'),
+			call_after($settings, 'sb-redirect.emma@example.com'),
 			qr/OE502: the API answered with HTTP status 302/,
 			"token in the $place: a redirect is an error");
 	}
 }
-foreach my $server ($stranger, $sandbox)
+foreach my $server ($plain, $other)
 {
 	is($server->books->{strangers}, 0, 'it was not followed');
 	is($server->books->{strangers_with_token}, 0, 'so nobody else got the token');
 }
-is($stranger->books->{requests}, 0, 'nobody else was asked');
+is($plain->books->{requests}, 4, 'each was one request');
+is($other->books->{requests}, 0, 'and nobody else was asked');
 
 done_testing();

@@ -59,7 +59,7 @@ $node->safe_psql(
 	  . enrich('anna@example.com')
 	  . '; CREATE VIEW v AS SELECT '
 	  . enrich('anna@example.com')
-	  . ' AS enriched; SELECT count(*) FROM v');
+	  . ' AS enriched');
 
 my $books = $sandbox->books;
 is($books->{requests}, 0, 'no request came');
