@@ -13,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LAYERS='
 	ocean_enrich /
 	functions read_ahead worker /
+	read_ahead_plan /
 	call verdict /
 	settings channel ledger /
 	message errors /
@@ -57,7 +58,7 @@ strangers_in_core()
 
 core_where_unknown()
 {
-	includes '"core/' src | grep -E '^src/(ocean_enrich|server/(channel|compat|read_ahead))\.'
+	includes '"core/' src | grep -E '^src/(ocean_enrich|server/(channel|compat|read_ahead|read_ahead_plan))\.'
 }
 
 against_the_layers()

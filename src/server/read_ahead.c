@@ -21,6 +21,7 @@
 #include "server/call.h"
 #include "server/compat.h"
 #include "server/read_ahead.h"
+#include "server/read_ahead_plan.h"
 #include "server/settings.h"
 
 #define ALL_ROWS	INT64_MAX

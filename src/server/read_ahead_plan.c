@@ -41,7 +41,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "server/read_ahead.h"
+#include "server/read_ahead_plan.h"
 
 /* ----------------------------------------------------------------
  * Which functions are ours

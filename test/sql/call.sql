@@ -76,7 +76,7 @@ SELECT email, error.code, error.message, split_part(error.detail, ':', 1) AS det
 FROM unnest(ARRAY['sb-cut-before.call@example.com', 'sb-cut-lost.call@example.com',
 	'sb-cut-during.call@example.com', 'sb-truncated.call@example.com']) AS email,
 	pg_temp.call_error(ocean_person_request(email => email)) AS error;
-SET ocean_enrich.request_timeout = '200ms';
+SET ocean_enrich.request_timeout = '1s';
 SELECT code, message, split_part(detail, ':', 1) AS detail, hint
 FROM pg_temp.call_error(ocean_person_request(email => 'sb-hang.call@example.com'));
 RESET ocean_enrich.request_timeout;

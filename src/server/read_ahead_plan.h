@@ -1,0 +1,24 @@
+/*
+ * read_ahead_plan.h
+ *		Where a finished plan reads ahead.
+ */
+#ifndef OE_READ_AHEAD_PLAN_H
+#define OE_READ_AHEAD_PLAN_H
+
+#include "nodes/extensible.h"
+#include "nodes/plannodes.h"
+
+/* Does the query call ours, and nothing that could notice? */
+extern bool oe_read_ahead_wants(Query *query);
+
+/* Put Read Ahead nodes into a finished plan. */
+extern void oe_read_ahead_add(PlannedStmt *stmt, int cursor_options);
+
+/*
+ * What the node does when it runs; read_ahead.c has it.  custom_private of the
+ * node: for each call the column below that is its argument; and whether a
+ * Memoize stands between node and call.
+ */
+extern const CustomScanMethods oe_read_ahead_methods;
+
+#endif							/* OE_READ_AHEAD_PLAN_H */
