@@ -964,6 +964,9 @@ oe_http_timeout_ms(const OeHttp *http)
 {
 	int64_t		left_ms;
 
+	/* A reply that is to be taken makes no descriptor readable. */
+	if (http->first_reply)
+		return 0;
 	if (http->deadline_us == NO_DEADLINE)
 		return -1;
 

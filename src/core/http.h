@@ -75,7 +75,10 @@ extern void oe_http_free(OeHttp *http);
 /* Readable when oe_http_run() has something to do. */
 extern int	oe_http_fd(const OeHttp *http);
 
-/* How long to wait for oe_http_fd() at most, in ms; -1: for ever. */
+/*
+ * How long to wait for oe_http_fd() at most, in ms; -1: for ever, 0: there is a
+ * reply to take.
+ */
 extern int	oe_http_timeout_ms(const OeHttp *http);
 
 /* How many idle connections to keep; at least the peak in flight. */
