@@ -3,8 +3,9 @@
  *		The session's side of one call.
  *
  * Calls that were begun early stand in a list, where oe_call() finds them by
- * account and fingerprint.  They live in TopMemoryContext and are ended by
- * transaction callbacks, since an error skips whoever began them.
+ * account and fingerprint.  They are ended by transaction callbacks, since an
+ * error skips whoever began them; but whoever began them in a subtransaction may
+ * be a cursor that outlives it, so their memory stays until the transaction ends.
  */
 #include "postgres.h"
 
@@ -27,8 +28,9 @@ struct OeEarlyCall
 	dlist_node	node;
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
-	OeTicket	ticket;			/* OE_NO_TICKET: taken over */
+	OeTicket	ticket;			/* OE_NO_TICKET: taken over, or ended */
 	SubTransactionId subid;
+	bool		ended;			/* no longer in the list */
 };
 
 OeCallStats *oe_call_stats;
@@ -73,9 +75,12 @@ convert_error(OeError *error)
 	*error = converted;
 }
 
-/* The body to send, checked and normalised, palloc'd; raises what is wrong. */
+/*
+ * The body to send, checked and normalised, palloc'd; raises what is wrong.
+ * Warnings are for the call itself, not for its early beginning.
+ */
 static char *
-request_body(Jsonb *jsonb)
+request_body(Jsonb *jsonb, bool early)
 {
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
@@ -104,18 +109,19 @@ request_body(Jsonb *jsonb)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of memory"));
-	warn_not_asked(emails_not_asked, phones_not_asked);
+	if (!early)
+		warn_not_asked(emails_not_asked, phones_not_asked);
 	return body;
 }
 
 /* Of "call", everything but its body lives as long as the settings. */
 static char *
-pack_call(Jsonb *jsonb, OeCall *call, Size *len)
+pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
 {
 	char	   *packed;
 
 	memset(call, 0, sizeof(*call));
-	call->body = request_body(jsonb);
+	call->body = request_body(jsonb, early);
 	oe_sha256(call->body, strlen(call->body), call->fingerprint);
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
@@ -147,12 +153,21 @@ find_early(const OeCall *call)
 	return NULL;
 }
 
+static void
+end_early(OeEarlyCall *early)
+{
+	dlist_delete(&early->node);
+	early->ended = true;
+	if (early->ticket != OE_NO_TICKET)
+		oe_channel_cancel(early->ticket);
+	early->ticket = OE_NO_TICKET;
+}
+
 void
 oe_call_forget(OeEarlyCall *early)
 {
-	dlist_delete(&early->node);
-	if (early->ticket != OE_NO_TICKET)
-		oe_channel_cancel(early->ticket);
+	if (!early->ended)
+		end_early(early);
 	pfree(early);
 }
 
@@ -179,7 +194,7 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
 		if (event == SUBXACT_EVENT_COMMIT_SUB)
 			early->subid = parent;
 		else
-			oe_call_forget(early);
+			end_early(early);
 	}
 }
 
@@ -200,7 +215,7 @@ end_of_transaction(XactEvent event, void *arg)
 			break;
 	}
 	while (!dlist_is_empty(&early_calls))
-		oe_call_forget(dlist_head_element(OeEarlyCall, node, &early_calls));
+		end_early(dlist_head_element(OeEarlyCall, node, &early_calls));
 }
 
 static OeEarlyCall *
@@ -209,7 +224,7 @@ begin_early(Jsonb *request)
 	static bool registered = false;
 	OeCall		call;
 	Size		len;
-	char	   *packed = pack_call(request, &call, &len);
+	char	   *packed = pack_call(request, true, &call, &len);
 	OeEarlyCall *early;
 	OeTicket	ticket;
 
@@ -220,7 +235,7 @@ begin_early(Jsonb *request)
 		registered = true;
 	}
 
-	early = MemoryContextAllocZero(TopMemoryContext, sizeof(OeEarlyCall));
+	early = MemoryContextAllocZero(TopTransactionContext, sizeof(OeEarlyCall));
 	ticket = oe_channel_submit(packed, len, true);
 	explicit_bzero(packed, len);
 	if (ticket == OE_NO_TICKET)
@@ -239,7 +254,8 @@ begin_early(Jsonb *request)
 /*
  * Whatever is wrong with the request or the settings is raised when the call
  * itself is made.  Nothing that is caught here holds a lock or anything else
- * that the end of the transaction would not release.
+ * that the end of the transaction would not release.  A cancel must not be
+ * caught, so it has to wait.
  */
 OeEarlyCall *
 oe_call_begin_early(Jsonb *request)
@@ -250,12 +266,15 @@ oe_call_begin_early(Jsonb *request)
 	OeEarlyCall *volatile early = NULL;
 
 	MemoryContextSwitchTo(scratch);
+	HOLD_INTERRUPTS();
 	PG_TRY();
 	{
 		early = begin_early(request);
+		RESUME_INTERRUPTS();
 	}
 	PG_CATCH();
 	{
+		/* The error itself has resumed interrupts. */
 		FlushErrorState();
 	}
 	PG_END_TRY();
@@ -274,7 +293,7 @@ take_or_submit(Jsonb *request)
 {
 	OeCall		call;
 	Size		len;
-	char	   *packed = pack_call(request, &call, &len);
+	char	   *packed = pack_call(request, false, &call, &len);
 	OeEarlyCall *early = find_early(&call);
 	OeTicket	ticket;
 

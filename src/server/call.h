@@ -26,7 +26,8 @@ extern void oe_call(Jsonb *request, OeResult *result);
  * where it belongs.
  *
  * It ends with the transaction or subtransaction that it was begun in, at the
- * latest; the pointer is not valid beyond that.
+ * latest; oe_call() then makes the call anew.  The pointer is valid until the
+ * transaction ends.
  */
 typedef struct OeEarlyCall OeEarlyCall;
 

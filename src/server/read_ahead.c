@@ -100,7 +100,7 @@ rows_wanted_of_root(EState *estate)
 			return 1;
 		if (run->count == 0)
 			return ALL_ROWS;
-		return (int64) (run->count - Min(run->count, estate->es_processed));
+		return Max((int64) run->count - (int64) estate->es_processed, 1);
 	}
 	return 1;
 }
@@ -117,7 +117,16 @@ rows_wanted_by_limit(LimitState *limit, int64 wanted_of_limit)
 					 Max(limit->position - limit->offset, 0));
 	if (wanted == ALL_ROWS)
 		return ALL_ROWS;
-	return Max(wanted, 0) + to_skip;
+
+	/* WITH TIES asks for more than that, one by one. */
+	return Max(Max(wanted, 0) + to_skip, 1);
+}
+
+/* What is still wanted when our parent has "held" rows that it gave nobody yet. */
+static int64
+rows_wanted_beyond(int64 wanted, int held)
+{
+	return wanted == ALL_ROWS ? ALL_ROWS : Max(wanted - held, 1);
 }
 
 /* All, if the parent wants all; else just the one that is asked for. */
@@ -127,24 +136,71 @@ all_or_one(int64 wanted)
 	return wanted == ALL_ROWS ? ALL_ROWS : 1;
 }
 
+/* Will a node be run, even if nobody has asked it for a row yet? */
+static bool
+is_certain_to_run(Links *links, PlanState *node)
+{
+	Link	   *link = hash_search(links->parents, &node, HASH_FIND, NULL);
+
+	if (IsA(node, ModifyTableState) &&
+		!((ModifyTable *) node->plan)->canSetTag)
+		return true;
+	if (!link || link->via)
+		return false;
+	if (!link->parent)
+		return true;
+
+	check_stack_depth();
+	switch (nodeTag(link->parent))
+	{
+		case T_ModifyTableState:
+		case T_SortState:
+		case T_AggState:
+		case T_SubqueryScanState:
+			return is_certain_to_run(links, link->parent);
+		case T_NestLoopState:
+		case T_MergeJoinState:
+			return node == outerPlanState(link->parent) &&
+				is_certain_to_run(links, link->parent);
+		default:
+			return false;
+	}
+}
+
+/*
+ * Of several scans of a CTE we cannot know which one is asking.  If it is not
+ * known that one of them reads it all, the one that wants least speaks for all.
+ */
+static int64
+rows_wanted_of_cte(Links *links, PlanState *cte)
+{
+	int64		least = ALL_ROWS;
+	ListCell   *lc;
+
+	foreach(lc, links->cte_scans)
+	{
+		CteScanState *scan = lfirst(lc);
+		int64		wanted;
+
+		if (scan->cteplanstate != cte)
+			continue;
+		wanted = rows_wanted(links, &scan->ss.ps);
+		if (wanted == ALL_ROWS && is_certain_to_run(links, &scan->ss.ps))
+			return ALL_ROWS;
+		least = Min(least, wanted);
+	}
+	return least;
+}
+
 static int64
 rows_wanted_by_subplan(Links *links, SubPlanState *via)
 {
 	SubPlan    *subplan = via->subplan;
-	int64		wanted = 1;
-	ListCell   *lc;
 
 	switch (subplan->subLinkType)
 	{
 		case CTE_SUBLINK:
-			foreach(lc, links->cte_scans)
-			{
-				CteScanState *scan = lfirst(lc);
-
-				if (scan->cteplanstate == via->planstate)
-					wanted = Max(wanted, rows_wanted(links, &scan->ss.ps));
-			}
-			return wanted;
+			return rows_wanted_of_cte(links, via->planstate);
 		case ARRAY_SUBLINK:
 			return ALL_ROWS;
 		default:
@@ -190,23 +246,36 @@ rows_wanted(Links *links, PlanState *node)
 	switch (nodeTag(parent))
 	{
 		case T_ModifyTableState:
-			/* With RETURNING, a row that comes out is one that went in. */
-			if (((ModifyTable *) parent->plan)->returningLists == NIL)
+			/*
+			 * With RETURNING, a row that comes out is one that went in; but a
+			 * data-modifying WITH is run to its end in any case.
+			 */
+			if (((ModifyTable *) parent->plan)->returningLists == NIL ||
+				!((ModifyTable *) parent->plan)->canSetTag)
 				return ALL_ROWS;
 			return rows_wanted(links, parent);
 		case T_SortState:
 		case T_HashState:
 			return ALL_ROWS;
 		case T_AggState:
-			if (((Agg *) parent->plan)->aggstrategy == AGG_SORTED)
+			if (((Agg *) parent->plan)->aggstrategy == AGG_SORTED ||
+				((Agg *) parent->plan)->aggstrategy == AGG_MIXED)
 				return all_or_one(rows_wanted(links, parent));
 			return ALL_ROWS;
 		case T_SetOpState:
+			/* 18 has an inner side, and may end before that does. */
+			if (node != outerPlanState(parent))
+				return 1;
+			return all_or_one(rows_wanted(links, parent));
 		case T_IncrementalSortState:
 		case T_MergeAppendState:
 		case T_ProjectSetState:
 		case T_GroupState:
+			return all_or_one(rows_wanted(links, parent));
 		case T_WindowAggState:
+			/* A condition as "row_number() < 10" may end it early. */
+			if (((WindowAggState *) parent)->runcondition)
+				return 1;
 			return all_or_one(rows_wanted(links, parent));
 		case T_ResultState:
 		case T_SubqueryScanState:
@@ -217,7 +286,8 @@ rows_wanted(Links *links, PlanState *node)
 			return rows_wanted(links, parent);
 		case T_CustomScanState:
 			if (((CustomScan *) parent->plan)->methods == &oe_read_ahead_methods)
-				return rows_wanted(links, parent);
+				return rows_wanted_beyond(rows_wanted(links, parent),
+										  ((ReadAheadState *) parent)->count);
 			return 1;
 		case T_LimitState:
 			wanted = rows_wanted(links, parent);
@@ -283,11 +353,13 @@ enlarge(ReadAheadState *state, int size)
 static void
 begin_calls(ReadAheadState *state, Row *row)
 {
+	MemoryContext old;
 	ListCell   *lc;
 
 	/* Such a call is only free because its answer would be reused. */
 	if (state->cached && oe_reuse_for_s == 0)
 		return;
+	old = MemoryContextSwitchTo(state->css.ss.ps.ps_ExprContext->ecxt_per_tuple_memory);
 	foreach(lc, state->arg_columns)
 	{
 		bool		isnull;
@@ -300,11 +372,16 @@ begin_calls(ReadAheadState *state, Row *row)
 			row->calls[foreach_current_index(lc)] =
 				oe_call_begin_early(DatumGetJsonbP(arg));
 	}
+	MemoryContextSwitchTo(old);
 }
 
 static bool
 is_ready(ReadAheadState *state, Row *row)
 {
+#ifdef OE_READ_AHEAD_EVERYTHING
+	/* As if each row had to wait, so that the window is always full. */
+	return false;
+#endif
 	for (int i = 0; i < state->arg_count; i++)
 	{
 		if (row->calls[i] && !oe_call_is_done(row->calls[i]))

@@ -35,6 +35,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/planmain.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -51,7 +52,7 @@ typedef enum FunctionKind
 {
 	FUNCTION_HARMLESS,
 	FUNCTION_OURS,
-	FUNCTION_VOLATILE,			/* somebody's: may look at what we do */
+	FUNCTION_VOLATILE,			/* may look at what we do */
 } FunctionKind;
 
 typedef struct FunctionEntry
@@ -96,6 +97,26 @@ is_our_support_function(Oid funcid)
 	return ours;
 }
 
+/*
+ * Volatile functions of PostgreSQL that look at nothing.  All others, such as
+ * currval() or pg_try_advisory_lock(), may see that rows were read early.
+ */
+static bool
+is_blind(Oid funcid)
+{
+	switch (funcid)
+	{
+		case F_NEXTVAL:
+		case F_RANDOM:
+		case F_CLOCK_TIMESTAMP:
+		case F_TIMEOFDAY:
+		case F_GEN_RANDOM_UUID:
+			return true;
+		default:
+			return false;
+	}
+}
+
 static FunctionKind
 look_up_kind(Oid funcid)
 {
@@ -114,7 +135,7 @@ look_up_kind(Oid funcid)
 
 	if (OidIsValid(support) && is_our_support_function(support))
 		kind = FUNCTION_OURS;
-	else if (provolatile == PROVOLATILE_VOLATILE)
+	else if (provolatile == PROVOLATILE_VOLATILE && !is_blind(funcid))
 		kind = FUNCTION_VOLATILE;
 	return kind;
 }
@@ -133,8 +154,6 @@ function_kind(Oid funcid)
 	return func_volatile(funcid) == PROVOLATILE_VOLATILE ?
 		FUNCTION_HARMLESS : FUNCTION_OURS;
 #endif
-	if (funcid < FirstNormalObjectId)
-		return FUNCTION_HARMLESS;
 	if (!function_kinds)
 	{
 		HASHCTL		ctl = {0};
@@ -201,7 +220,7 @@ oe_read_ahead_wants(Query *query)
 
 	(void) check_query_walker((Node *) query, &check);
 	if (check.has_ours && check.has_volatile)
-		elog(DEBUG1, "no read-ahead: the query has a volatile user-defined function");
+		elog(DEBUG1, "no read-ahead: the query has another volatile function");
 	return check.has_ours && !check.has_volatile;
 }
 
@@ -214,7 +233,11 @@ is_call(Node *node)
 {
 	return IsA(node, FuncExpr) &&
 		function_kind(((FuncExpr *) node)->funcid) == FUNCTION_OURS &&
-		((FuncExpr *) node)->args != NIL;
+		((FuncExpr *) node)->args != NIL
+#ifndef OE_READ_AHEAD_EVERYTHING
+		&& exprType(linitial(((FuncExpr *) node)->args)) == JSONBOID
+#endif
+		;
 }
 
 static bool
@@ -761,25 +784,39 @@ calls_of_inner(Plan *inner)
 	return calls;
 }
 
+typedef struct LiftParams
+{
+	NestLoop   *loop;
+	bool		depends;		/* on the outer row */
+	bool		impossible;		/* a Param is set on the inner side only */
+} LiftParams;
+
 /* The Params that the NestLoop sets, as the columns that it sets them from. */
 static Node *
 param_mutator(Node *node, void *context)
 {
+	LiftParams *lift = context;
 	ListCell   *lc;
+	int			id;
 
 	if (!node)
 		return NULL;
-	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
+	if (!IsA(node, Param) || ((Param *) node)->paramkind != PARAM_EXEC)
+		return expression_tree_mutator(node, param_mutator, context);
+	id = ((Param *) node)->paramid;
+	foreach(lc, lift->loop->nestParams)
 	{
-		foreach(lc, ((NestLoop *) context)->nestParams)
-		{
-			NestLoopParam *param = lfirst(lc);
+		NestLoopParam *param = lfirst(lc);
 
-			if (param->paramno == ((Param *) node)->paramid)
-				return copyObject((Node *) param->paramval);
+		if (param->paramno == id)
+		{
+			lift->depends = true;
+			return copyObject((Node *) param->paramval);
 		}
 	}
-	return expression_tree_mutator(node, param_mutator, context);
+	if (!bms_is_member(id, lift->loop->join.plan.extParam))
+		lift->impossible = true;
+	return copyObject(node);
 }
 
 /* A sub-select may be evaluated only where it stands. */
@@ -812,10 +849,12 @@ begin_beside_nestloop(NestLoop *loop)
 	columns.tlist = passed_columns(outer->targetlist);
 	foreach(lc, calls)
 	{
+		LiftParams	lift = {loop, false, false};
 		Node	   *arg = linitial(((FuncExpr *) lfirst(lc))->args);
 
-		arg = param_mutator(arg, loop);
-		if (!has_subplan_walker(arg, NULL))
+		/* Without the outer row in it, the inner side runs only once. */
+		arg = param_mutator(arg, &lift);
+		if (lift.depends && !lift.impossible && !has_subplan_walker(arg, NULL))
 			arguments = lappend_int(arguments,
 									carry(&columns, (Expr *) arg)->varattno);
 	}

@@ -226,66 +226,6 @@ move_job(Job *job, JobPhase phase)
 	dlist_push_tail(list_of_phase(phase), &job->node);
 }
 
-/* A request from the channel becomes a job, or joins one. */
-static void
-accept_request(int slot)
-{
-	OeCall		call;
-	JobKey		key;
-	JobEntry   *entry;
-	bool		found;
-	Size		len;
-	MemoryContext old;
-
-	if (oe_channel_drop_if_cancelled(slot))
-		return;
-	oe_call_unpack(oe_channel_request(slot, &len), &call);
-	fill_key(&key, &call);
-	entry = hash_search(jobs, &key, HASH_ENTER, &found);
-	if (!found)
-	{
-		entry->job = new_job(slot);
-		move_job(entry->job, JOB_ARRIVED);
-	}
-
-	/* What is on its way already is beyond cancelling before it was sent. */
-	if (entry->job->begun)
-	{
-		if (!oe_channel_begin(slot))
-			return;
-		oe_channel_set_call_id(slot, entry->job->call_id);
-	}
-	old = MemoryContextSwitchTo(worker_mcxt);
-	entry->job->slots = lappend_int(entry->job->slots, slot);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-accept_requests(void)
-{
-	static int	slots[OE_CHANNEL_SLOTS];
-	int			count = oe_channel_take(slots);
-
-	for (int i = 0; i < count; i++)
-		accept_request(slots[i]);
-}
-
-/* The libcurl side is done with these. */
-static void
-collect_replies(void)
-{
-	OeHttpReply *reply;
-
-	oe_http_run(http);
-	while ((reply = oe_http_next_reply(http)) != NULL)
-	{
-		Job		   *job = reply->tag;
-
-		job->reply = reply;
-		move_job(job, JOB_ENDED);
-	}
-}
-
 static bool
 is_wanted(Job *job)
 {
@@ -314,6 +254,93 @@ deliver(Job *job, XLogRecPtr lsn)
 							  job->joined_len, lsn);
 	}
 	free_job(job);
+}
+
+/* A waiting one; its row, if it has one, says "failed" already. */
+static void
+drop_job(Job *job)
+{
+	dlist_delete(&job->node);
+	deliver(job, InvalidXLogRecPtr);
+}
+
+/*
+ * The job that a new request joins, if any.  Not one that was given up: it would
+ * impose its settings on the new one.
+ */
+static Job *
+find_job(const JobKey *key)
+{
+	JobEntry   *entry = hash_search(jobs, key, HASH_FIND, NULL);
+	Job		   *job = entry ? entry->job : NULL;
+
+	if (job && (job->phase == JOB_ARRIVED || job->phase == JOB_WAITING) &&
+		!is_wanted(job))
+	{
+		drop_job(job);
+		return NULL;
+	}
+	return job;
+}
+
+/* A request from the channel becomes a job, or joins one. */
+static void
+accept_request(int slot)
+{
+	OeCall		call;
+	JobKey		key;
+	Job		   *job;
+	Size		len;
+	MemoryContext old;
+
+	if (oe_channel_drop_if_cancelled(slot))
+		return;
+	oe_call_unpack(oe_channel_request(slot, &len), &call);
+	fill_key(&key, &call);
+	job = find_job(&key);
+	if (!job)
+	{
+		job = new_job(slot);
+		((JobEntry *) hash_search(jobs, &key, HASH_ENTER, NULL))->job = job;
+		move_job(job, JOB_ARRIVED);
+	}
+
+	/* What is on its way already is beyond cancelling before it was sent. */
+	if (job->begun)
+	{
+		if (!oe_channel_begin(slot))
+			return;
+		oe_channel_set_call_id(slot, job->call_id);
+	}
+	old = MemoryContextSwitchTo(worker_mcxt);
+	job->slots = lappend_int(job->slots, slot);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+accept_requests(void)
+{
+	static int	slots[OE_CHANNEL_SLOTS];
+	int			count = oe_channel_take(slots);
+
+	for (int i = 0; i < count; i++)
+		accept_request(slots[i]);
+}
+
+/* The libcurl side is done with these. */
+static void
+collect_replies(void)
+{
+	OeHttpReply *reply;
+
+	oe_http_run(http);
+	while ((reply = oe_http_next_reply(http)) != NULL)
+	{
+		Job		   *job = reply->tag;
+
+		job->reply = reply;
+		move_job(job, JOB_ENDED);
+	}
 }
 
 static void
@@ -548,7 +575,6 @@ any_waiting_is_due(TimestampTz now)
 	return false;
 }
 
-/* Their rows, if they have one, say "failed" already. */
 static void
 drop_unwanted(TimestampTz now)
 {
@@ -561,10 +587,8 @@ drop_unwanted(TimestampTz now)
 	{
 		Job		   *job = dlist_container(Job, node, iter.cur);
 
-		if (is_wanted(job))
-			continue;
-		dlist_delete(&job->node);
-		deliver(job, InvalidXLogRecPtr);
+		if (!is_wanted(job))
+			drop_job(job);
 	}
 }
 
@@ -890,7 +914,10 @@ record_group(List *group, TimestampTz now)
 		edata = CopyErrorData();
 		FlushErrorState();
 		oe_ledger_abort();
-		reason = edata->message ? edata->message : pstrdup("unknown error");
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			access = OE_LEDGER_BUSY;
+		else
+			reason = edata->message ? edata->message : pstrdup("unknown error");
 	}
 	PG_END_TRY();
 	may_be_cancelled = false;
@@ -1191,7 +1218,7 @@ drain(WaitEventSet *set, uint32 wait_event)
 			break;
 		ResetLatch(MyLatch);
 		MemoryContextReset(turn_mcxt);
-		wake_at = 0;
+		wake_at = deadline;
 		ledger_is_busy = false;
 		row_is_busy = false;
 		collect_replies();
@@ -1236,8 +1263,8 @@ run(void)
 }
 
 /*
- * SIGINT is how lock_timeout ends a wait, and pg_cancel_backend().  A transaction
- * of the ledger is tried again; elsewhere there is nothing to cancel.
+ * SIGINT is how lock_timeout ends a wait.  It is pg_cancel_backend(), too: then a
+ * transaction of the ledger is tried again, and elsewhere nothing is cancelled.
  */
 static void
 handle_cancel(SIGNAL_ARGS)
