@@ -21,7 +21,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 BENCH=$PWD/test/bench
 RESULTS=$PWD/test/results/bench
 TOKEN="sandbox-token"
-LATENCY_MS=200
+LATENCY_MS=300
 SHORT_ROWS=1000
 
 ROUNDS=5
@@ -33,7 +33,8 @@ LONG_ROWS=100000
 CALLS=2500
 DURABLE_CALLS=500
 REUSED_CALLS=500
-MANY_CALLS=100
+SESSION_CALLS=200
+MANY_CALLS=30
 FSYNCS=500
 
 # The query of one session, for bench.measure().
@@ -79,9 +80,9 @@ build()
 		-o "$BENCH/build/plain_curl" $(pkg-config --cflags --libs libcurl)
 }
 
-# PostgreSQL's defaults but for what must not come in between: sessions load the
-# library when they connect, the worker stays, with its plans, and statistics are
-# collected when we say so.
+# PostgreSQL's defaults but for what must not come in between: the library is
+# loaded once, a statement calls for one row after the other unless we say so, the
+# worker stays with its plans, and statistics are collected when we say so.
 write_settings()
 {
 	printf '%s\n' \
@@ -89,8 +90,9 @@ write_settings()
 		"max_files_per_process = 4000" \
 		"autovacuum = off" \
 		"jit = off" \
-		"session_preload_libraries = 'ocean_enrich'" \
+		"shared_preload_libraries = 'ocean_enrich'" \
 		"ocean_enrich.api_token = '$TOKEN'" \
+		"ocean_enrich.concurrency = 1" \
 		"ocean_enrich.max_concurrency = 1000" \
 		"ocean_enrich.rate_limit = 0" \
 		"ocean_enrich.daily_limit = 0" \
@@ -119,6 +121,7 @@ start_everything()
 	make_https_sandbox
 	quietly start_sandbox "$FOLDER/stage/https-sandbox" "$FOLDER" 0
 	HTTPS_URL=https://127.0.0.1:$(cat "$FOLDER/sandbox.port")
+	OVER_HTTPS="-c ocean_enrich.api_url=$HTTPS_URL -c ocean_enrich.ca_file=$FOLDER/stage/server.crt"
 	quietly start_sandbox "$FOLDER/stage/ocean-sandbox" "$FOLDER" 0
 	HTTP_URL=http://127.0.0.1:$(cat "$FOLDER/sandbox.port")
 	write_settings "ocean_enrich.api_url = '$HTTP_URL'"
@@ -170,7 +173,7 @@ make_database()
 	local input
 	quietly psql_in postgres -c "CREATE DATABASE $1"
 	quietly psql_in "$1" --file="$BENCH/helpers.sql"
-	exec {input}> >(psql_in "$1" 2> /dev/null)
+	exec {input}> >(psql_in "$1" > /dev/null 2>&1)
 	echo "SELECT pg_advisory_lock(1);" >&"$input"
 	until [[ $(psql_in "$1" -c "SELECT count(*) FROM pg_locks
 			WHERE locktype = 'advisory' AND database = (
@@ -188,8 +191,18 @@ book()
 
 set_latency()
 {
-	quietly curl --silent --show-error --fail --noproxy '*' \
-		--data "{\"latency_ms\": $1}" "$HTTP_URL/sandbox/config"
+	tell_sandbox config "{\"latency_ms\": $1}"
+}
+
+reset_books()
+{
+	tell_sandbox reset ""
+}
+
+tell_sandbox()
+{
+	quietly curl --silent --show-error --fail --noproxy '*' --data "$2" \
+		"$HTTP_URL/sandbox/$1"
 }
 
 # ----------------------------------------------------------------
@@ -305,7 +318,7 @@ one_round()
 	curl_run http "$HTTP_URL"
 	configure fsync on
 	sql_run http "ocean_enrich" bench "$DURABLE_CALLS" "$OCEAN"
-	many_run "64 sessions" 64 "$MANY_CALLS"
+	many_run "64 sessions" 64 "$SESSION_CALLS"
 	configure ocean_enrich.record_before_send off
 	sql_run http "ocean_enrich, record_before_send off" bench "$DURABLE_CALLS" "$OCEAN"
 	configure fsync off
@@ -313,44 +326,56 @@ one_round()
 	configure ocean_enrich.record_before_send on
 	sql_run http "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
 	run_again http "ocean_enrich, answers reused" bench "$CALLS" "$OCEAN"
-	many_run "64 sessions, fsync off" 64 "$MANY_CALLS"
+	many_run "64 sessions, fsync off" 64 "$SESSION_CALLS"
+	with_settings "-c ocean_enrich.concurrency=64" \
+		sql_run http "ocean_enrich, fsync off, 64 read ahead" bench "$CALLS" "$OCEAN"
 	[[ -z $PYTHON ]] || sql_run http "PL/Python" bench "$CALLS" "$PYTHON"
 	curl_run https "$HTTPS_URL"
-	over_https sql_run https "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
+	with_settings "$OVER_HTTPS" \
+		sql_run https "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
 }
 
-over_https()
+# with_settings OPTIONS COMMAND: in the sessions of the command
+with_settings()
 {
-	PGOPTIONS="-c ocean_enrich.api_url=$HTTPS_URL -c ocean_enrich.ca_file=$FOLDER/stage/server.crt" \
-		"$@"
+	local PGOPTIONS=$1
+	shift
+	export PGOPTIONS
+	"$@"
 }
 
-# A connection is a handshake; so many that one is made for each call would show.
+# count_connections NAME CONCURRENCY: each is a handshake, and over https those
+# are what costs.
 count_connections()
 {
 	local before
 	end_worker bench
 	before=$(book connections "$HTTPS_URL")
-	over_https sql_run https "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
-	record_fact "connections of one session, https" \
-		"$(($(book connections "$HTTPS_URL") - before - 1))"
+	take_people "$CALLS"
+	with_settings "$OVER_HTTPS -c ocean_enrich.concurrency=$2" \
+		quietly measure bench "$FIRST" "$CALLS" "$OCEAN"
+	record_fact "https: connections for $CALLS calls, $1" \
+		"$(($(book connections "$HTTPS_URL") - before))"
 }
 
-# The sandbox takes its time, so that only concurrency helps.
+# The sandbox takes its time, so that only concurrency helps: by many sessions,
+# and by one that reads ahead.
 many_in_flight()
 {
-	quietly curl --silent --show-error --fail --noproxy '*' --request POST \
-		"$HTTP_URL/sandbox/reset"
 	set_latency "$LATENCY_MS"
-	configure fsync off
-	many_run "1000 sessions, $LATENCY_MS ms latency, fsync off" 1000 "$MANY_CALLS"
 	configure fsync on
-	many_run "1000 sessions, $LATENCY_MS ms latency" 1000 "$MANY_CALLS"
+	reset_books
+	many_run "1000 sessions, $LATENCY_MS ms" 1000 "$MANY_CALLS"
+	record_fact "most in flight, 1000 sessions" "$(book most_in_flight "$HTTP_URL")"
+	reset_books
+	with_settings "-c ocean_enrich.concurrency=1000" \
+		sql_run many "1 session, $LATENCY_MS ms, 1000 read ahead" bench 20000 "$OCEAN"
+	record_fact "most in flight, 1 session that reads 1000 ahead" \
+		"$(book most_in_flight "$HTTP_URL")"
+	record_fact "calls/s of 1000 in flight if only the latency counted" \
+		$((1000 * 1000 / LATENCY_MS))
 	set_latency 0
 	configure fsync off
-	record_fact "most in flight, 1000 sessions" "$(book most_in_flight "$HTTP_URL")"
-	record_fact "calls/s if nothing but $LATENCY_MS ms latency counted" \
-		$((1000 * 1000 / LATENCY_MS))
 }
 
 # The same session and the same worker, early and late in their lives.
@@ -391,12 +416,23 @@ ledger_length()
 	record_fact "rows of the short ledger" "$SHORT_ROWS"
 	record_fact "rows of the long ledger" "$LONG_ROWS"
 	for ((round = 0; round < ROUNDS; round++)); do
-		sql_run ledger "short ledger" short "$CALLS" "$OCEAN"
-		sql_run ledger "long ledger" long "$CALLS" "$OCEAN"
-		sql_run ledger "long ledger, plans of the empty one" grown "$CALLS" "$OCEAN"
-		run_again ledger "long ledger, plans of the empty one, answers reused" \
-			grown "$REUSED_CALLS" "$OCEAN"
+		ledger_run "short ledger" short
+		ledger_run "long ledger" long
+		ledger_run "long ledger, plans of the empty one" grown
 	done
+
+	# What a server does that has never collected statistics, and starts again.
+	end_worker grown
+	for ((round = 0; round < ROUNDS; round++)); do
+		ledger_run "long ledger, no statistics" grown
+	done
+}
+
+# ledger_run NAME DATABASE: new calls, and some of them again
+ledger_run()
+{
+	sql_run ledger "$1" "$2" "$CALLS" "$OCEAN"
+	run_again reuse "$1" "$2" "$REUSED_CALLS" "$OCEAN"
 }
 
 typed_columns()
@@ -456,6 +492,7 @@ main()
 	parse_arguments "$@"
 	install_missing build test
 	choose_pg_config
+	choose_server_user
 	machine=$(describe_machine)
 
 	rm -rf "$RESULTS"
@@ -479,7 +516,8 @@ main()
 		one_round
 	done
 	say "counting connections"
-	count_connections
+	count_connections "one after the other" 1
+	count_connections "64 read ahead" 64
 	say "1000 calls in flight"
 	many_in_flight
 	say "memory over $LATE_CALLS calls"

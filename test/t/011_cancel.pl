@@ -169,20 +169,16 @@ books_agree($node, $sandbox, 'standing worker');
 
 # What waits for the rate limit is not sent when it is cancelled.
 
-$node->append_conf('postgresql.conf', 'ocean_enrich.rate_limit = 1');
-$node->reload;
-$query = OceanTest::Query->start($node, 'SELECT ' . enrich('frida@example.com'));
+my $waiting_call =
+  'SET ocean_enrich.rate_limit = 1; SELECT ' . enrich('frida@example.com');
+$query = OceanTest::Query->start($node, $waiting_call);
 wait_until($node, q{SELECT state = 'waiting' FROM ocean_enrich.in_flight()});
 signal_session('pg_cancel_backend');
 ($stdout, $stderr) = $query->finish;
 like($stderr, qr/57014/, 'a call that waits for the rate limit is cancelled');
 wait_until($node, 'SELECT NOT EXISTS (SELECT FROM ocean_enrich.in_flight())');
-fails(
-	$node,
-	q{SET statement_timeout = '200ms'; SELECT } . enrich('frida@example.com'),
+fails($node, "SET statement_timeout = '200ms'; $waiting_call",
 	qr/57014/, 'a call that waits for the rate limit ends by time-out');
-$node->append_conf('postgresql.conf', 'ocean_enrich.rate_limit = 0');
-$node->reload;
 $node->safe_psql('postgres', 'SELECT ' . enrich('gerda@example.com'));
 is(requests('frida@example.com'), 0, 'neither was sent');
 is( $node->safe_psql(

@@ -183,12 +183,13 @@ is(ledger_has($_), 'answered', "$_: the ledger has it after a crash")
 # The same of an answer that comes from the ledger, where it was written for a
 # session that did not wait: by the worker that wrote it, and by the next one.
 # The companion keeps a worker in the database.
+my $query;
 foreach my $by ('the same worker', 'the next worker')
 {
 	my $email = $by =~ s/ /./gr . '@example.com';
 	my $companion = OceanTest::Query->start($node, 'SELECT pg_sleep(600)');
 	$sandbox->config(hold => JSON::PP::true);
-	my ($query) = start_calls($email);
+	($query) = start_calls($email);
 	$node->safe_psql('postgres',
 		'SELECT pg_cancel_backend(pid) FROM ocean_enrich.in_flight()');
 	$query->finish;
@@ -209,5 +210,21 @@ foreach my $by ('the same worker', 'the next worker')
 	is(ledger_has($email), 'answered', "$by: the ledger has it after a crash");
 }
 books_agree($node, $sandbox, 'crash without flush');
+
+# Without record_before_send, a crash leaves no trace of what was on the wire: the
+# same call again is sent again.
+$node->append_conf('postgresql.conf', 'ocean_enrich.record_before_send = off');
+$node->restart;
+$sandbox->config(hold => JSON::PP::true);
+($query) = start_calls('untraced@example.com');
+kill_process(worker_pid($node));
+$query->finish;
+$sandbox->config(hold => JSON::PP::false);
+like($node->safe_psql('postgres', 'SELECT ' . enrich('untraced@example.com')),
+	qr/^\{/, 'record_before_send = off: the same call again succeeds');
+is( $sandbox->books(identity => 'untraced@example.com')
+	  ->{people}{'untraced@example.com'}{charges},
+	2,
+	'record_before_send = off: and is paid again');
 
 done_testing();

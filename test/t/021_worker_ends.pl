@@ -13,10 +13,12 @@ use OceanTest
   qw(node enrich fails wait_until wait_for_ledger worker_pid books_agree);
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $sandbox = OceanTest::Sandbox->new;
 my $node = node(
 	$sandbox, extra_conf => q{
+max_worker_processes = 16
 log_min_messages = debug1
 ocean_enrich.worker_idle_timeout = 1s
 });
@@ -136,12 +138,16 @@ $sandbox->config(hold => JSON::PP::true);
 my $hanging = OceanTest::Query->start($node, 'SELECT ' . enrich('anna@example.com'));
 $sandbox->wait(held => 1);
 terminate_worker();
+my $terminated = time();
 my $later = OceanTest::Query->start($node, 'SELECT ' . enrich('berta@example.com'));
 my ($stdout, $stderr) = $hanging->finish;
 like(
 	$stderr,
 	qr/OE504: the ocean_enrich worker ended before the answer came/,
 	'a call that outlives the worker is told that its outcome is unknown');
+my $seconds = time() - $terminated;
+note("the worker waited $seconds s");
+cmp_ok($seconds, '<', 6, 'the worker waits for a bounded time');
 $sandbox->wait(held => 2);
 $sandbox->config(hold => JSON::PP::false);
 like(($later->finish)[0], qr/^\{/, 'a call that came meanwhile succeeds');

@@ -26,6 +26,7 @@ fails(
 	'no slot: the error says what to do');
 is( $node->safe_psql(
 		'postgres', qq{
+		SET statement_timeout = '60s';
 		DO \$\$
 		BEGIN
 			FOR i IN 1..3000 LOOP

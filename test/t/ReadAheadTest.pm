@@ -1,0 +1,152 @@
+# ReadAheadTest.pm
+#	What the tests of Read Ahead share: a server whose sessions have the library
+#	from the start, tables of people, and statements whose requests are counted
+#	by the sandbox's books.
+#
+#	use ReadAheadTest;
+#
+#	my $test = ReadAheadTest->new;
+#	$test->ahead('SELECT', 'SELECT id, ocean_enrich_person(req) FROM contact');
+#	$test->serial('VALUES', 'VALUES ...', requests => 2);
+#
+# Answers are not reused unless a test says so: a call that is made twice, or for
+# nobody, is a request too many.
+
+use strict;
+use warnings FATAL => 'all';
+
+package ReadAheadTest;
+
+use OceanTest ();
+use JSON::PP;
+use Test::More;
+
+# new(extra_conf => TEXT): started.
+sub new
+{
+	my ($class, %options) = @_;
+	my $sandbox = OceanTest::Sandbox->new;
+	my $node = OceanTest::node(
+		$sandbox,
+		extra_conf => join("\n",
+			"session_preload_libraries = 'ocean_enrich'",
+			'ocean_enrich.concurrency = 16',
+			'ocean_enrich.reuse_for = 0',
+			$options{extra_conf} // ''));
+
+	$node->safe_psql(
+		'postgres', q{
+		CREATE FUNCTION request(i int) RETURNS jsonb
+			LANGUAGE sql IMMUTABLE
+			RETURN ocean_person_request(email => 'p' || i || '@example.com');
+
+		CREATE TABLE contact (id int PRIMARY KEY, grp int, req jsonb, enriched jsonb);
+		INSERT INTO contact SELECT i, i % 2, request(i) FROM generate_series(1, 8) AS i;
+		CREATE TABLE other (id int PRIMARY KEY, flag bool);
+		INSERT INTO other SELECT i, i > 4 FROM generate_series(1, 8) AS i;
+		CREATE TABLE nobody (id int PRIMARY KEY);
+		ANALYZE});
+	return bless { sandbox => $sandbox, node => $node, config => {} }, $class;
+}
+
+sub sandbox { return $_[0]->{sandbox} }
+sub node { return $_[0]->{node} }
+sub sql { return $_[0]->{node}->safe_psql('postgres', $_[1]) }
+
+# Configures the sandbox, if it is not so already.
+sub configure
+{
+	my ($self, %config) = @_;
+	my $now = $self->{config};
+	return unless grep { !defined $now->{$_} || $now->{$_} ne $config{$_} } keys %config;
+	$self->{sandbox}->config(%config);
+	$self->{config} = { %$now, %config };
+	return;
+}
+
+# Runs STATEMENTS in a transaction that is rolled back; returns what they print
+# and how many requests the sandbox had, in all and at once.  Options:
+# concurrency; latency_ms; held => so many requests have to be there before the
+# first is answered, at most; transaction => false, each statement is one.
+sub run
+{
+	my ($self, $statements, %options) = @_;
+	my $sandbox = $self->{sandbox};
+	$statements = "BEGIN; $statements; ROLLBACK" if $options{transaction} // 1;
+	$statements = "SET ocean_enrich.concurrency = $options{concurrency}; $statements"
+	  if $options{concurrency};
+
+	$sandbox->reset;
+	$self->configure(
+		hold => $options{held} ? JSON::PP::true : JSON::PP::false,
+		latency_ms => $options{latency_ms} // 0);
+	my $query = OceanTest::Query->start($self->{node}, $statements);
+	if ($options{held})
+	{
+		# When they do not come, the books will say so.
+		$sandbox->get('wait', held => $options{held}, timeout_ms => 10_000);
+		$self->configure(hold => JSON::PP::false);
+	}
+	my ($stdout, $stderr) = $query->finish;
+	my $books = $sandbox->wait(idle => 1);
+	return {
+		printed => "$stdout$stderr",
+		requests => $books->{requests},
+		at_once => $books->{most_in_flight}
+	};
+}
+
+# STATEMENTS print the same as one after the other, by as many requests, which is
+# "requests"; "at_once" of them are under way before the first is answered.  Both
+# are 8, the people in contact, unless they are named.  first_alone => true: of
+# the others, since a join asks for one row before it knows whether it needs more.
+sub ahead
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($self, $name, $statements, %options) = @_;
+	my $requests = delete $options{requests} // 8;
+	my $at_once = delete $options{at_once} // 8;
+	my $first_alone = delete $options{first_alone};
+	my $serial = $self->run($statements, %options, concurrency => 1);
+	my $ahead = $self->run($statements, %options,
+		$first_alone ? (latency_ms => 200) : (held => $at_once));
+
+	is_deeply(
+		[ $serial, $ahead ],
+		[
+			{ printed => $serial->{printed}, requests => $requests, at_once => 1 },
+			{
+				printed => $serial->{printed},
+				requests => $requests,
+				at_once => $at_once
+			}
+		],
+		"$name: $at_once of $requests requests at once") || diag explain $ahead;
+	return unlike($serial->{printed}, qr/ERROR|^$/, "$name: prints something");
+}
+
+# STATEMENTS make "requests" requests, one after the other, even if they could be
+# sent ahead.
+sub serial
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($self, $name, $statements, %options) = @_;
+	my $requests = delete $options{requests};
+	my $at_once = $requests ? 1 : 0;
+	my $serial = $self->run($statements, %options, concurrency => 1);
+	my $ahead = $self->run($statements, latency_ms => 5, %options);
+
+	is_deeply(
+		[ $serial, $ahead ],
+		[
+			({
+				printed => $serial->{printed},
+				requests => $requests,
+				at_once => $at_once
+			}) x 2
+		],
+		"$name: one after the other, $requests in all") || diag explain $ahead;
+	return unlike($serial->{printed}, qr/ERROR/, "$name: no error");
+}
+
+1;
