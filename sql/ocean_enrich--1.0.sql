@@ -4,6 +4,13 @@
 \echo Use "CREATE EXTENSION ocean_enrich" to load this file. \quit
 
 /*
+ * Nothing is looked up in a schema where others may create: an operator planted
+ * there would be built into our functions and views, and run with the rights of
+ * whoever calls them.  So every object of the extension is named in full.
+ */
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+/*
  * What queries use stands in the extension's schema; what administrators use in
  * the schema ocean_enrich.  A plain CREATE: a schema of that name which somebody
  * else has made before stops the installation.
@@ -93,14 +100,14 @@ CREATE FUNCTION ocean_enrich.support(internal) RETURNS internal
 COMMENT ON FUNCTION ocean_enrich.support(internal) IS
 	'marks the functions whose requests are sent ahead';
 
-CREATE FUNCTION ocean_enrich_person(request jsonb) RETURNS jsonb
+CREATE FUNCTION @extschema@.ocean_enrich_person(request jsonb) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
 	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000
 	SUPPORT ocean_enrich.support;
-COMMENT ON FUNCTION ocean_enrich_person(jsonb) IS
+COMMENT ON FUNCTION @extschema@.ocean_enrich_person(jsonb) IS
 	'enriches a person through the Ocean.io API; costs credits';
 
-CREATE TYPE ocean_enrich_result AS (
+CREATE TYPE @extschema@.ocean_enrich_result AS (
 	person        jsonb,
 	status        integer,
 	error_code    text,
@@ -109,16 +116,16 @@ CREATE TYPE ocean_enrich_result AS (
 	reused        boolean,
 	call_id       bigint
 );
-COMMENT ON TYPE ocean_enrich_result IS 'what became of one call: a person, or an error as a value';
+COMMENT ON TYPE @extschema@.ocean_enrich_result IS 'what became of one call: a person, or an error as a value';
 
-CREATE FUNCTION ocean_try_enrich_person(request jsonb) RETURNS ocean_enrich_result
+CREATE FUNCTION @extschema@.ocean_try_enrich_person(request jsonb) RETURNS @extschema@.ocean_enrich_result
 	AS 'MODULE_PATHNAME', 'ocean_try_enrich_person'
 	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000
 	SUPPORT ocean_enrich.support;
-COMMENT ON FUNCTION ocean_try_enrich_person(jsonb) IS
+COMMENT ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) IS
 	'enriches a person; what the API or the network says is a value, never an error';
 
-CREATE FUNCTION ocean_person_request(
+CREATE FUNCTION @extschema@.ocean_person_request(
 	id                             text DEFAULT NULL,
 	name                           text DEFAULT NULL,
 	first_name                     text DEFAULT NULL,
@@ -154,7 +161,7 @@ CREATE FUNCTION ocean_person_request(
 ) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_person_request'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION ocean_person_request IS
+COMMENT ON FUNCTION @extschema@.ocean_person_request IS
 	'builds a request from columns, leaving out what is NULL or blank; NULL when nothing identifies the person';
 
 -- The answer as columns
@@ -192,7 +199,7 @@ CREATE FUNCTION ocean_enrich.to_date(value jsonb) RETURNS date
 COMMENT ON FUNCTION ocean_enrich.to_date(jsonb) IS
 	'a JSON string that begins with YYYY-MM-DD as date; NULL for anything else';
 
-CREATE TYPE ocean_person AS (
+CREATE TYPE @extschema@.ocean_person AS (
 	id                      text,
 	domain                  text,
 	name                    text,
@@ -222,9 +229,9 @@ CREATE TYPE ocean_person AS (
 	updated_at              text,
 	credits_used            numeric
 );
-COMMENT ON TYPE ocean_person IS 'an enriched person as columns';
+COMMENT ON TYPE @extschema@.ocean_person IS 'an enriched person as columns';
 
-CREATE FUNCTION ocean_person(enriched jsonb) RETURNS ocean_person
+CREATE FUNCTION @extschema@.ocean_person(enriched jsonb) RETURNS @extschema@.ocean_person
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT ROW(
@@ -257,11 +264,11 @@ CREATE FUNCTION ocean_person(enriched jsonb) RETURNS ocean_person
 			enriched ->> 'updatedAt',
 			CASE WHEN jsonb_typeof(enriched -> 'creditsUsed') = 'number'
 				THEN (enriched -> 'creditsUsed')::numeric END
-		)::ocean_person;
+		)::@extschema@.ocean_person;
 	END;
-COMMENT ON FUNCTION ocean_person(jsonb) IS 'an enriched person as columns; what is missing is NULL';
+COMMENT ON FUNCTION @extschema@.ocean_person(jsonb) IS 'an enriched person as columns; what is missing is NULL';
 
-CREATE FUNCTION ocean_person_experiences(
+CREATE FUNCTION @extschema@.ocean_person_experiences(
 	enriched                    jsonb,
 	OUT ordinality              integer,
 	OUT date_from               date,
@@ -284,7 +291,7 @@ CREATE FUNCTION ocean_person_experiences(
 			THEN enriched -> 'experiences' END) WITH ORDINALITY AS element
 		ORDER BY element.ordinality;
 	END;
-COMMENT ON FUNCTION ocean_person_experiences(jsonb) IS
+COMMENT ON FUNCTION @extschema@.ocean_person_experiences(jsonb) IS
 	'the experiences of an enriched person as rows, in the order of the API';
 
 -- For administrators
@@ -414,13 +421,13 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
 -- current_setting() shows.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
 	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text) TO PUBLIC;
-REVOKE ALL ON FUNCTION ocean_enrich_person(jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION ocean_try_enrich_person(jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION ocean_person_request FROM PUBLIC;
-REVOKE ALL ON FUNCTION ocean_person(jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION ocean_person_experiences(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_person_request FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_person_experiences(jsonb) FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.call_state FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.resolution FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.credits FROM PUBLIC;
-REVOKE ALL ON TYPE ocean_person FROM PUBLIC;
-REVOKE ALL ON TYPE ocean_enrich_result FROM PUBLIC;
+REVOKE ALL ON TYPE @extschema@.ocean_person FROM PUBLIC;
+REVOKE ALL ON TYPE @extschema@.ocean_enrich_result FROM PUBLIC;

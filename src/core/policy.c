@@ -388,6 +388,15 @@ oe_account_sent(OeAccount *account, const OeLimits *limits, OeTime now)
 }
 
 void
+oe_account_unsent(OeAccount *account, const OeLimits *limits, OeTime sent,
+				  OeTime now)
+{
+	if (account->sent.count > 0)
+		account->sent.count--;
+	oe_account_ended(account, sent, now, OE_FAILED, limits->credits_per_call, 0);
+}
+
+void
 oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 				 OeOutcome outcome, OeCredits reserved, OeCredits credits)
 {
@@ -395,6 +404,8 @@ oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 
 	see(account, now);
 	account->in_flight--;
+	if (account->in_flight == 0)
+		account->in_doubt = 0;
 
 	/* What was sent on another day is of no matter to this one. */
 	if (day_of(sent) != account->day)

@@ -79,6 +79,13 @@ extern bool oe_account_sent(OeAccount *account, const OeLimits *limits,
 							OeTime now);
 
 /*
+ * The last one that was counted did not go after all: as if it had never been
+ * counted.  "sent" is the time it was counted at.
+ */
+extern void oe_account_unsent(OeAccount *account, const OeLimits *limits,
+							  OeTime sent, OeTime now);
+
+/*
  * It ended.  "reserved" is the credits_per_call it was sent with; "credits" what it
  * cost if OE_ANSWERED.  OE_UNKNOWN keeps the reservation: it may have been paid.
  * OE_FAILED gives the day's request back (not the minute's).

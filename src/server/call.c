@@ -14,6 +14,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -276,6 +277,7 @@ oe_call_begin_early(Jsonb *request)
 	{
 		/* The error itself has resumed interrupts. */
 		FlushErrorState();
+		LWLockReleaseAll();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

@@ -293,6 +293,36 @@ free_slot(Slot *slot)
 	ConditionVariableSignal(&hub->slot_freed);
 }
 
+/*
+ * Shared memory, or InvalidDsaPointer when there is none.
+ *
+ * DSA_ALLOC_NO_OOM is not enough: a full /dev/shm makes dsm_create() raise an
+ * error while DSA holds its own lock.  Left alone, that lock would stop every
+ * database of the server, and an error here would cost the worker what it has
+ * on the wire.
+ */
+static dsa_pointer
+allocate(Size len)
+{
+	volatile dsa_pointer allocated = InvalidDsaPointer;
+	MemoryContext caller = CurrentMemoryContext;
+	uint32		held_interrupts = InterruptHoldoffCount;
+
+	PG_TRY();
+	{
+		allocated = dsa_allocate_extended(area, len, DSA_ALLOC_NO_OOM);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		LWLockReleaseAll();
+		InterruptHoldoffCount = held_interrupts;
+	}
+	PG_END_TRY();
+	return allocated;
+}
+
 static void
 wake(int procno)
 {
@@ -451,7 +481,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 	slot->result = InvalidDsaPointer;
 	slot->result_lost = false;
 	slot->request_len = len;
-	slot->request = dsa_allocate_extended(area, len, DSA_ALLOC_NO_OOM);
+	slot->request = allocate(len);
 	if (!DsaPointerIsValid(slot->request))
 	{
 		free_slot(slot);
@@ -824,7 +854,7 @@ oe_channel_finish(int index, const char *bytes, Size len, XLogRecPtr lsn)
 	slot->result = InvalidDsaPointer;
 	if (bytes)
 	{
-		slot->result = dsa_allocate_extended(area, len, DSA_ALLOC_NO_OOM);
+		slot->result = allocate(len);
 		slot->result_lost = !DsaPointerIsValid(slot->result);
 	}
 	if (DsaPointerIsValid(slot->result))

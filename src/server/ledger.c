@@ -23,6 +23,7 @@
 #include "pgstat.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -115,7 +116,8 @@ static Statement find_statement = {
 	" WHERE fingerprint = $1 AND account = $2"
 	" AND ((state = 'answered' AND (person IS NOT NULL OR raw IS NOT NULL)"
 	" OR state = 'refused' AND status = 404) AND answered_at >= $3"
-	" OR state = 'unknown' AND resolution IS DISTINCT FROM 'pay again')"
+	" OR state = 'unknown' AND resolution IS DISTINCT FROM 'pay again'"
+	" OR state = 'sent')"
 	" ORDER BY state, call_id DESC LIMIT 1",
 	3,
 	{BYTEAOID, TEXTOID, TIMESTAMPTZOID},
@@ -130,6 +132,17 @@ static Statement reconcile_statement = {
 	" FROM free WHERE c.call_id = free.call_id",
 	0,
 	{0},
+	NULL
+};
+
+static Statement orphan_statement = {
+	"WITH free AS (SELECT call_id FROM ocean_enrich.call"
+	" WHERE call_id = $1 AND state = 'sent' FOR NO KEY UPDATE SKIP LOCKED)"
+	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
+	" detail = 'its ending could not be recorded'"
+	" FROM free WHERE c.call_id = free.call_id",
+	1,
+	{INT8OID},
 	NULL
 };
 
@@ -160,6 +173,7 @@ static Statement sent_statement = {
 };
 
 static Oid	saved_user;
+static int	saved_guc_level;
 static int	saved_security_context;
 
 /* ----------------------------------------------------------------
@@ -229,6 +243,8 @@ oe_ledger_begin(void)
 	}
 
 	PushActiveSnapshot(GetTransactionSnapshot());
+	/* Nor may a trigger change the worker's settings for good. */
+	saved_guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&saved_user, &saved_security_context);
 	SetUserIdAndSecContext(relation_owner(relation),
 						   saved_security_context | SECURITY_RESTRICTED_OPERATION);
@@ -244,6 +260,7 @@ oe_ledger_commit(void)
 	MemoryContext caller = CurrentMemoryContext;
 
 	SPI_finish();
+	AtEOXact_GUC(false, saved_guc_level);
 	SetUserIdAndSecContext(saved_user, saved_security_context);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -451,6 +468,15 @@ oe_ledger_find(const char *account, const uint8 *fingerprint,
 	hit->detail = SPI_getvalue(tuple, desc, 4);
 	hit->person = SPI_getvalue(tuple, desc, 5);
 	return true;
+}
+
+void
+oe_ledger_give_up(int64 call_id)
+{
+	Datum		values[1];
+
+	values[0] = Int64GetDatum(call_id);
+	execute(&orphan_statement, values, NULL);
 }
 
 bool

@@ -77,7 +77,7 @@ extern bool oe_ledger_write(OeLedgerRow *row);
 typedef struct OeLedgerHit
 {
 	int64		call_id;
-	OeLedgerState state;		/* answered, refused (404) or unknown */
+	OeLedgerState state;		/* answered, refused (404), unknown or sent */
 	int			status;
 	char	   *detail;			/* palloc'd, or NULL */
 	char	   *person;			/* likewise; NULL: see "detail" */
@@ -85,10 +85,14 @@ typedef struct OeLedgerHit
 
 /*
  * What was answered 200 or 404 after "since", or else a request whose outcome
- * nobody knows and which nobody has allowed to be paid again, however old.
+ * nobody knows and which nobody has allowed to be paid again, however old.  So
+ * is one that is still "sent", if the caller does not have it on the wire.
  */
 extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
 						   TimestampTz since, OeLedgerHit *hit);
+
+/* A row still "sent" that nobody has on the wire becomes "unknown". */
+extern void oe_ledger_give_up(int64 call_id);
 
 /*
  * Rows still "sent" from an earlier life become "unknown"; adds how many to

@@ -9,6 +9,9 @@
 #include "core/answer.h"
 #include "server/verdict.h"
 
+/* More than any price list has. */
+#define CREDITS_MAX_CHARS	40
+
 /* Millionths as a decimal number without idle zeros. */
 static char *
 credits_text(OeCredits credits)
@@ -120,6 +123,14 @@ judge_person(const OeBuf *body, bool has_person, bool keep_raw,
 							  result->detail);
 }
 
+/* What the API said is kept to the letter, unless numeric might refuse it. */
+static bool
+is_plain_number(const char *credits)
+{
+	return strlen(credits) <= CREDITS_MAX_CHARS &&
+		strspn(credits, "0123456789.") == strlen(credits);
+}
+
 static void
 judge_answer(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
 			 OeVerdict *verdict)
@@ -138,7 +149,8 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
 	if (verdict->outcome == OE_ANSWERED)
 	{
 		verdict->cost = call->limits.credits_per_call;
-		if (answer.credits && oe_credits_parse(answer.credits, &verdict->cost))
+		if (answer.credits && oe_credits_parse(answer.credits, &verdict->cost) &&
+			is_plain_number(answer.credits))
 			verdict->credits = pstrdup(answer.credits);
 		else
 			verdict->credits = credits_text(verdict->cost);
@@ -188,7 +200,7 @@ oe_judge_hit(OeLedgerHit *hit, OeResult *result)
 	result->credits = "0";
 	if (hit->person)
 		result->person = hit->person;
-	else if (hit->state == OE_LEDGER_UNKNOWN)
+	else if (hit->state == OE_LEDGER_UNKNOWN || hit->state == OE_LEDGER_SENT)
 	{
 		result->code = OE_OUTCOME_UNKNOWN;
 		result->message = "an equal request was sent before, and its outcome is not known";

@@ -62,6 +62,8 @@
 /* How often to look for requests that were given up while they wait. */
 #define CANCELLED_CHECK_MS		100
 
+#define EXTENSION_DROPPED	"the extension ocean_enrich was dropped"
+
 typedef enum JobPhase
 {
 	JOB_ARRIVED,
@@ -134,6 +136,7 @@ static TimestampTz wake_at;		/* when a waiting job may go; 0: none */
 static bool room_was_made;		/* requests ended: others may go at once */
 static bool ledger_is_busy;
 static bool ledger_is_gone;
+static bool orphans_left;		/* rows "sent" from an earlier life */
 static bool row_is_busy;		/* of a job that ended */
 static volatile sig_atomic_t may_be_cancelled;
 
@@ -177,10 +180,10 @@ new_job(int slot)
 static void
 forget_result(Job *job)
 {
-	if (!job->result)
-		return;
-	pfree(job->result);
-	pfree(job->joined_result);
+	if (job->result)
+		pfree(job->result);
+	if (job->joined_result)
+		pfree(job->joined_result);
 	job->result = NULL;
 	job->joined_result = NULL;
 }
@@ -629,8 +632,8 @@ write_row(Job *job, OeLedgerRow *row)
 static void
 undo_sending(Job *job, TimestampTz now)
 {
-	oe_account_ended(job->account->account, job->sent_at, now, OE_FAILED,
-					 job->call.limits.credits_per_call, 0);
+	oe_account_unsent(job->account->account, &job->call.limits, job->sent_at,
+					  now);
 	job->tries--;
 }
 
@@ -719,6 +722,9 @@ record_arrived(Job *job, int on_wire, TimestampTz now)
 
 	if (oe_ledger_find(job->call.account, job->call.fingerprint, since, &hit))
 	{
+		/* A live job of this key would have been joined: it is an orphan. */
+		if (hit.state == OE_LEDGER_SENT)
+			oe_ledger_give_up(hit.call_id);
 		oe_judge_hit(&hit, &result);
 		settle_with(job, &result);
 		return;
@@ -914,7 +920,8 @@ record_group(List *group, TimestampTz now)
 		edata = CopyErrorData();
 		FlushErrorState();
 		oe_ledger_abort();
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 			access = OE_LEDGER_BUSY;
 		else
 			reason = edata->message ? edata->message : pstrdup("unknown error");
@@ -1039,7 +1046,7 @@ take_a_turn(void)
 			put_back(lfirst(lc));
 	}
 	if (ledger_is_gone)
-		give_up_all("the extension ocean_enrich was dropped", now);
+		give_up_all(EXTENSION_DROPPED, now);
 }
 
 /* ----------------------------------------------------------------
@@ -1060,6 +1067,9 @@ force_settings(void)
 		{"idle_in_transaction_session_timeout", "0"},
 		/* No lock that we did not foresee may hold up everybody for long. */
 		{"lock_timeout", "1s"},
+		/* An error is no reason to leave with requests on the wire. */
+		{"exit_on_error", "off"},
+		{"transaction_timeout", "0"},
 		/* The sessions flush what they were given. */
 		{"synchronous_commit", "off"},
 		/* Plans are made while the ledger is small, and used when it is large. */
@@ -1069,32 +1079,47 @@ force_settings(void)
 		{"application_name", "ocean_enrich worker"},
 	};
 
+	/* Not every version has all of them. */
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-						PGC_S_OVERRIDE);
+	{
+		if (GetConfigOption(settings[i][0], true, false))
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
 }
 
-/* False: the ledger or a row of it is locked. */
+/*
+ * Requests that an earlier life left on the wire may have been paid.  Only
+ * while we have none there ourselves.  False: the ledger is locked.
+ */
 static bool
-try_reconcile(uint64 *count)
+try_reconcile(void)
 {
 	OeLedgerAccess access = oe_ledger_begin();
-	bool		complete;
+	uint64		count = 0;
 
 	if (access != OE_LEDGER_READY)
 		return access == OE_LEDGER_GONE;
-	complete = oe_ledger_reconcile(count);
-	XLogFlush(oe_ledger_commit());
-	return complete;
+
+	/* A row that somebody has locked can wait, and so can we with it. */
+	orphans_left = !oe_ledger_reconcile(&count);
+	(void) oe_ledger_commit();
+
+	/* What an earlier worker committed may be served from now on. */
+	XLogFlush(GetXLogInsertRecPtr());
+	if (count > 0)
+		ereport(LOG,
+				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",
+					   count),
+				errdetail("They were on the wire when the server or the worker ended; "
+						  "view ocean_enrich.unknown_calls lists them."));
+	return true;
 }
 
-/* Requests that an earlier life left on the wire may have been paid. */
 static void
 reconcile(void)
 {
-	uint64		count = 0;
-
-	while (!try_reconcile(&count) && !ShutdownRequestPending)
+	while (!try_reconcile() && !ShutdownRequestPending)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -1102,12 +1127,6 @@ reconcile(void)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	if (count > 0)
-		ereport(LOG,
-				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",
-					   count),
-				errdetail("They were on the wire when the server or the worker ended; "
-						  "view ocean_enrich.unknown_calls lists them."));
 }
 
 static WaitEventSet *
@@ -1172,6 +1191,8 @@ may_leave(TimestampTz *idle_since)
 	if (now - checked_at < DATABASE_IN_USE_CHECK_MS * INT64CONST(1000))
 		return false;
 	checked_at = now;
+	if (orphans_left)
+		(void) try_reconcile();
 	return CountDBConnections(MyDatabaseId) == 0;
 }
 
@@ -1186,6 +1207,8 @@ hand_back_waiting(dlist_head *list)
 
 		if (job->begun)
 		{
+			if (!job->result)
+				settle_not_recorded(job, "the worker was stopped");
 			deliver(job, InvalidXLogRecPtr);
 			continue;
 		}
@@ -1227,6 +1250,8 @@ drain(WaitEventSet *set, uint32 wait_event)
 			group = collect_group();
 			foreach(lc, group)
 				record_alone(lfirst(lc), now);
+			if (ledger_is_gone)
+				give_up_all(EXTENSION_DROPPED, now);
 		}
 		if (hash_get_num_entries(jobs) > 0)
 			wait_for_something(set, wait_event);
@@ -1256,8 +1281,12 @@ run(void)
 		}
 		MemoryContextReset(turn_mcxt);
 		take_a_turn();
-		if (may_leave(&idle_since) && oe_channel_retire())
-			return;
+		if (may_leave(&idle_since))
+		{
+			if (oe_channel_retire())
+				return;
+			continue;			/* whoever came meanwhile woke nobody */
+		}
 		wait_for_something(set, wait_event);
 	}
 }

@@ -444,6 +444,24 @@ test_credit_limit(void)
 }
 
 static void
+test_unsent(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	limits.rate_limit = 1;
+	CHECK(oe_account_sent(account, &limits, NOON));
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	oe_account_unsent(account, &limits, NOON, NOON);
+	CHECK(may_go(account, &limits, NOON));
+	CHECK(usage(account, NOON).in_flight == 0);
+	CHECK(usage(account, NOON).last_minute == 0);
+	CHECK(usage(account, NOON).today == 0);
+	CHECK(usage(account, NOON).credits_today == 0);
+	oe_account_free(account);
+}
+
+static void
 test_credit_limit_texts(void)
 {
 	OeAccount  *account = oe_account_new();
@@ -1060,6 +1078,7 @@ static const UnitTest tests[] = {
 	{"daily_limit", test_daily_limit},
 	{"daily_limit in words", test_daily_limit_texts},
 	{"credit_limit", test_credit_limit},
+	{"a sending taken back", test_unsent},
 	{"credit_limit in words", test_credit_limit_texts},
 	{"in flight across midnight", test_in_flight_across_midnight},
 	{"pause", test_pause},
