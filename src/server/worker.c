@@ -1103,10 +1103,13 @@ try_reconcile(void)
 
 	/* A row that somebody has locked can wait, and so can we with it. */
 	orphans_left = !oe_ledger_reconcile(&count);
-	(void) oe_ledger_commit();
 
-	/* What an earlier worker committed may be served from now on. */
-	XLogFlush(GetXLogInsertRecPtr());
+	/*
+	 * What an earlier worker committed may be served from now on, so it is on
+	 * disk first.  With a transaction ID, our commit has a record behind it.
+	 */
+	(void) GetCurrentTransactionId();
+	XLogFlush(oe_ledger_commit());
 	if (count > 0)
 		ereport(LOG,
 				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",

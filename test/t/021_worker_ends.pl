@@ -126,7 +126,9 @@ $node->safe_psql(
 		END LOOP;
 		DELETE FROM go_on;
 	END \$\$});
-is((grep { ($_->finish)[2] == 0 } @queries),
+my @outcomes = map { [ $_->finish ] } @queries;
+diag("$_->[1]") foreach grep { $_->[2] != 0 } @outcomes;
+is((grep { $_->[2] == 0 } @outcomes),
 	8, "no call fails when $terminations workers are told to stop");
 all_answered('terminations', 'postgres');
 $sandbox->config(latency_ms => 0);
@@ -210,7 +212,9 @@ $log_size = -s $node->logfile;
 			END LOOP;
 		END \$\$}, database => $_)
 } @databases;
-is((grep { ($_->finish)[2] == 0 } @queries),
+my @ends = map { [ $_->finish ] } @queries;
+diag($_->[1]) foreach grep { $_->[2] != 0 } @ends;
+is((grep { $_->[2] == 0 } @ends),
 	$races, 'no call fails that meets a worker that leaves');
 cmp_ok(workers_since($log_size), '>', $races, 'idle workers left meanwhile');
 note(workers_since($log_size) . ' workers served ' . $races * $rounds . ' calls');

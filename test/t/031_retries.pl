@@ -140,7 +140,7 @@ fails(
 	SET ocean_enrich.retry_wait_max = '20s';
 	SELECT @{[ enrich('gerda\@example.com') ]}},
 	qr/57014: .*OE429: the API asks to wait\n.*\nHINT: /s,
-	'a call that may not wait so long fails at once, although an equal one just did');
+	'a call that may not wait so long fails at once, even after an equal one that might');
 is(receipt('gerda@example.com'), '; 0 requests, 0 charges', 'neither was sent');
 
 # Another account is not concerned.
