@@ -65,3 +65,18 @@ BEGIN
 	END IF;
 END
 $$;
+
+-- The private memory of this session and of its worker at four points of "calls"
+-- calls.
+CREATE FUNCTION bench.memory(query text, first bigint, calls bigint)
+	RETURNS TABLE (after_calls bigint, session_kb bigint, worker_kb bigint)
+	LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+	FOR quarter IN 0 .. 3 LOOP
+		PERFORM bench.measure(query, first + quarter * calls / 4, calls / 4);
+		RETURN QUERY SELECT (quarter + 1) * calls / 4, bench.private_kb(pg_backend_pid()),
+			bench.private_kb(bench.worker_pid());
+	END LOOP;
+END
+$$;

@@ -8,7 +8,7 @@
 #	test/bench/run.sh --long		100,000 calls, 1,000,000 rows: 15 more
 #
 # Every single run is left in test/results/bench/runs.csv, what was counted in
-# facts.csv beside it.
+# facts.csv and memory.csv beside it.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -25,8 +25,7 @@ LATENCY_MS=300
 SHORT_ROWS=1000
 
 ROUNDS=5
-EARLY_CALLS=5000
-LATE_CALLS=30000
+MEMORY_CALLS=30000
 LONG_ROWS=100000
 
 # So many that the clock's hundredths of a second are less than a hundredth.
@@ -378,21 +377,14 @@ many_in_flight()
 	configure fsync off
 }
 
-# The same session and the same worker, early and late in their lives.
+# The same session and the same worker at four points of their lives.
 memory()
 {
-	local sizes
 	end_worker bench
-	take_people "$LATE_CALLS"
-	mapfile -t sizes < <(psql_in bench --set=first="$FIRST" --set=query="$OCEAN" \
-		--set=early="$EARLY_CALLS" --set=late="$LATE_CALLS" \
-		--file="$BENCH/memory.sql")
-	record_fact "kB of session, early" "${sizes[0]}"
-	record_fact "kB of worker, early" "${sizes[1]}"
-	record_fact "kB of session, late" "${sizes[2]}"
-	record_fact "kB of worker, late" "${sizes[3]}"
-	record_fact "calls, early" "$EARLY_CALLS"
-	record_fact "calls, late" "$LATE_CALLS"
+	take_people "$MEMORY_CALLS"
+	psql_in bench --set=first="$FIRST" --set=calls="$MEMORY_CALLS" \
+		--set=query="$OCEAN" > "$RESULTS/memory.csv" \
+		<<< "SELECT * FROM bench.memory(:'query', :first, :calls)"
 }
 
 # make_ledger DATABASE ROWS: its worker has made its plans before the rows come.
@@ -469,8 +461,7 @@ parse_arguments()
 		"") ;;
 		--long)
 			ROUNDS=9
-			EARLY_CALLS=10000
-			LATE_CALLS=100000
+			MEMORY_CALLS=100000
 			LONG_ROWS=1000000
 			;;
 		*)
@@ -520,7 +511,7 @@ main()
 	count_connections "64 read ahead" 64
 	say "1000 calls in flight"
 	many_in_flight
-	say "memory over $LATE_CALLS calls"
+	say "memory over $MEMORY_CALLS calls"
 	memory
 	say "a ledger of $LONG_ROWS rows"
 	ledger_length
