@@ -510,8 +510,12 @@ oe_channel_is_done(OeTicket ticket)
 void
 oe_channel_cancel(OeTicket ticket)
 {
-	Slot	   *slot = &hub->slots[ticket];
+	Slot	   *slot;
 
+	/* The end of the process comes before that of its transaction. */
+	if (!my_tickets[ticket])
+		return;
+	slot = &hub->slots[ticket];
 	disown_ticket(ticket);
 	if (change_state(slot, OE_SLOT_SUBMITTED, OE_SLOT_CANCELLED) ||
 		change_state(slot, OE_SLOT_RUNNING, OE_SLOT_ABANDONED))

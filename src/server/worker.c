@@ -1105,8 +1105,10 @@ try_reconcile(void)
 	orphans_left = !oe_ledger_reconcile(&count);
 
 	/*
-	 * What an earlier worker committed may be served from now on, so it is on
-	 * disk first.  With a transaction ID, our commit has a record behind it.
+	 * What an earlier worker committed may be served from now on, so it has to
+	 * be on disk.  A transaction id gives us a commit record behind all of that.
+	 * (The insert position will not do: at the end of a page it is one that
+	 * XLogFlush() cannot reach.)
 	 */
 	(void) GetCurrentTransactionId();
 	XLogFlush(oe_ledger_commit());
