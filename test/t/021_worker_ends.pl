@@ -189,6 +189,37 @@ is($sandbox->books(identity => 'carla@example.com')->{people}{'carla@example.com
 	1, 'fast shutdown: it was sent once');
 books_agree($node, $sandbox, 'fast shutdown');
 
+# A worker that starts when the log ends with a page: many small messages bring it
+# there.
+
+wait_until(
+	$node, q{
+	SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+		WHERE backend_type = 'ocean_enrich worker')});
+is( $node->safe_psql(
+		'postgres', q{
+		CREATE FUNCTION place_in_page() RETURNS int LANGUAGE sql
+			RETURN (pg_current_wal_insert_lsn() - '0/0') % current_setting('wal_block_size')::int;
+		DO $$
+		DECLARE
+			room int;
+		BEGIN
+			FOR try IN 1..10000 LOOP
+				-- behind the header of a page of which nothing else is written
+				EXIT WHEN place_in_page() = 24;
+				room := current_setting('wal_block_size')::int - place_in_page();
+				PERFORM pg_logical_emit_message(false, '', repeat('x',
+					CASE WHEN room > 1000 THEN room - 600
+						WHEN room > 120 THEN room - 50 - try % 20
+						ELSE 200 END));
+			END LOOP;
+		END $$;
+		SELECT place_in_page()}),
+	24,
+	'the log ends with a page');
+like($node->safe_psql('postgres', 'SELECT ' . enrich('page@example.com')),
+	qr/^\{/, 'a worker starts there');
+
 # Calls that come just when an idle worker leaves, in several databases to save
 # time
 

@@ -138,45 +138,60 @@ foreach my $lock ('SELECT call_id FROM ocean_enrich.call FOR UPDATE',
 	books_agree($node, $sandbox, $lock);
 }
 
-# The same lock when the worker ends: the next one cannot settle what the last one
-# left, but serves everybody else meanwhile.  The call that was left is not sent
-# again, whatever its row says.
+# The same lock when the worker ends: the next one does not wait for it either, and
+# still sends nothing that was on the wire.
 
 my $left = start_call('left@example.com');
 my $locker = $node->background_psql('postgres');
 $locker->query_safe('BEGIN; SELECT call_id FROM ocean_enrich.call FOR UPDATE');
-my $worker = worker_pid($node);
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+$node->safe_psql('postgres',
+	'SELECT pg_terminate_backend(' . worker_pid($node) . ')');
 like(($left->finish)[1], qr/OE504/, 'left: the call outlives its worker');
 release();
-gives_person(
-	OceanTest::Query->start($node, 'SELECT ' . enrich('next@example.com')),
-	'left: the next worker serves others');
 fails(
 	$node,
 	'SELECT ' . enrich('left@example.com'),
 	qr/OE504: an equal request was sent before/,
-	'left: it does not send the call again');
+	'left: the same call again is refused');
+like($node->safe_psql('postgres', 'SELECT ' . enrich('next@example.com')),
+	qr/^\{/, 'left: another call succeeds');
 $locker->query_safe('COMMIT');
-$locker->quit;
 wait_until(
 	$node, q{
-	SELECT string_agg(request #>> '{person,email}', ', ') = 'left@example.com'
+	SELECT string_agg(request #>> '{person,email}', ' ') = 'left@example.com'
 	FROM ocean_enrich.unknown_calls JOIN ocean_enrich.call USING (call_id)});
-pass('left: after that the call is listed as unknown');
+pass('left: it is listed as unknown as soon as its row can be written');
+$locker->quit;
 books_agree($node, $sandbox, 'left');
 
-# A lock that cannot be tried first: the new call waits, and is sent later.
+# A lock that the worker cannot ask for without waiting: it waits only for a while,
+# and so is not deaf.
 
 $locker = $node->background_psql('postgres');
 $locker->query_safe('BEGIN; ALTER SEQUENCE ocean_enrich.call_call_id_seq CACHE 1');
 my $blocked =
   OceanTest::Query->start($node, 'SELECT ' . enrich('sequence@example.com'));
+wait_until(
+	$node, q{
+	SELECT wait_event_type = 'Lock' FROM pg_stat_activity
+	WHERE backend_type = 'ocean_enrich worker'});
+my $worker = worker_pid($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 wait_until($node,
-	q{SELECT string_agg(state, ', ') LIKE '%w%' FROM ocean_enrich.in_flight()});
+	"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $worker)");
+pass('sequence: a worker that waits for a lock can be told to stop');
+like(($blocked->finish)[1],
+	qr/55000: could not record .*\nDETAIL:  Nothing was sent/,
+	'sequence: the call fails');
+my $waiting =
+  OceanTest::Query->start($node, 'SELECT ' . enrich('sequence@example.com'));
+wait_until(
+	$node, q{
+	SELECT wait_event_type = 'Lock' FROM pg_stat_activity
+	WHERE backend_type = 'ocean_enrich worker'});
 $locker->query_safe('ROLLBACK');
 $locker->quit;
-gives_person($blocked, 'sequence: after that it has its person');
+gives_person($waiting, 'sequence: a call that can wait succeeds');
 books_agree($node, $sandbox, 'sequence');
 
 # The extension is dropped and made again while calls are under way, in one

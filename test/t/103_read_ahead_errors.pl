@@ -95,7 +95,7 @@ my $after_two = q{
 $sandbox->config(latency_ms => 20);
 foreach (
 	[ 'no access', 'sb-status-403', 'OE403', 2 ],
-	[ 'a failure of the API', 'sb-status-500', 'OE504', 2 ],
+	[ 'a failure of the API', 'sb-status-500', 'OE500', 2 ],
 	[ 'an unknown person', 'sb-unknown', 'OE404', 16 ])
 {
 	my ($name, $fault, $code, $at_once) = @$_;
@@ -119,7 +119,7 @@ new_crowd(21 => q{'{"persons": {}}'});
 fails_early('a bad request behind an error', $divide, qr/22012: /, 15, 15 + 14);
 new_crowd(10 => q{'{"persons": {}}'});
 fails_early('a bad request before an error',
-	$divide, qr/OE422: .*persons/, 9, 9 + 15);
+	$divide, qr/22023: .*persons/, 9, 9 + 15);
 
 # The people after the one that fails are not lost.
 
@@ -129,7 +129,7 @@ $test->sql("UPDATE crowd SET req = request($crowds * 100) WHERE id = 21");
 succeeds_then('an unknown person');
 
 new_crowd(21 => q{'{}'});
-fails_early('a bad request', $update, qr/OE422: /, 20, 20 + 15);
+fails_early('a bad request', $update, qr/22023: /, 20, 20 + 15);
 $test->sql("UPDATE crowd SET req = request($crowds * 100) WHERE id = 21");
 succeeds_then('a bad request');
 
@@ -256,7 +256,6 @@ $test->sql('SELECT pg_cancel_backend(pid) FROM ocean_enrich.in_flight() LIMIT 1'
 like(($query->finish)[1], qr/57014: /, 'cancel, with warnings: the session is told');
 $sandbox->config(hold => JSON::PP::false);
 wait_until($node, $no_requests);
-succeeds_then('cancel, with warnings') if 0;
 books_agree($node, $sandbox, 'cancel, with warnings');
 
 done_testing();
