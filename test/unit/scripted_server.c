@@ -286,9 +286,13 @@ static const Step *
 next_connection(Connection *conn)
 {
 	Server	   *server = conn->server;
-	int			fd = accept(server->listen_fd, NULL, NULL);
+	int			fd;
 	int			number;
 
+	/* A test may take the descriptors away from the whole process. */
+	do
+		fd = accept(server->listen_fd, NULL, NULL);
+	while (fd < 0 && errno == EMFILE);
 	if (fd < 0)
 		return NULL;
 	lock(server);
