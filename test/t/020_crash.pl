@@ -63,12 +63,22 @@ sub kill_postmaster
 	return;
 }
 
-# Without it, nothing is flushed that nobody waits for.
+# Without it, nothing is flushed that nobody waits for.  It has to be asleep when
+# it is stopped: with the lock for writing WAL in its hands, it would stop us all.
 sub stop_wal_writer
 {
-	my $pid = $node->safe_psql('postgres',
-		q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
-	kill 'STOP', $pid;
+	my $of_it = q{FROM pg_stat_activity WHERE backend_type = 'walwriter'};
+	my $pid = $node->safe_psql('postgres', "SELECT pid $of_it");
+	wait_for(
+		'the sleep of the WAL writer',
+		sub {
+			kill 'STOP', $pid;
+			return 1
+			  if $node->safe_psql('postgres', "SELECT wait_event $of_it") eq
+			  'WalWriterMain';
+			kill 'CONT', $pid;
+			return 0;
+		});
 	return $pid;
 }
 

@@ -166,7 +166,7 @@ $test->sql(q{
 				failures := failures + 1;
 			END;
 			SELECT count(*) INTO kept FROM ocean_enrich.in_flight()
-			WHERE pid = pg_backend_pid() AND state <> 'abandoned';
+			WHERE pid = pg_backend_pid() AND state NOT IN ('abandoned', 'cancelled');
 			ASSERT kept = 0, format('%s calls are kept', kept);
 		END LOOP;
 		RETURN failures;
