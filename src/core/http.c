@@ -62,9 +62,8 @@ typedef struct Transfer
 	CURL	   *easy;
 	Reply	   *reply;			/* until it is queued */
 	char	   *body;
-	size_t		body_len;
-	size_t		body_handed;	/* bytes that libcurl has taken */
-	bool		unusable;		/* the kept connection; see prereq_callback() */
+	bool		handed;			/* libcurl may send it; see prereq_callback() */
+	bool		unusable;		/* the kept connection; likewise */
 	bool		restarted;		/* on a new one */
 	bool		headers_whole;	/* the last status line's headers came to
 								 * their end */
@@ -159,33 +158,52 @@ is_socket_of_port(int fd, int port)
 }
 
 /*
- * A connection is about to be used.  A kept one of HTTP/1 with something to
- * read was closed by the server, or holds an answer that nobody asked for and
- * that would be taken for ours.  libcurl does not always look: 7.88 sees the
- * end but no answer, and 8.22 neither in the first second.  Nothing was sent
- * yet, so the transfer can start anew; see restart_transfer().
+ * Is a kept connection of HTTP/1 not what it should be: idle, with nothing to
+ * read?  Else it was closed by the server, or holds an answer that nobody asked
+ * for and that would be taken for ours.  libcurl does not always look: 7.88 sees
+ * the end but no answer, and 8.22 neither in the first second.
  *
  * In HTTP/2 the server may write at any time, and an answer has the number of
  * its request.
+ */
+static bool
+is_unusable(const Transfer *transfer, int local_port)
+{
+	int			fd = transfer->http->http1_socket[local_port & UINT16_MAX];
+	char		byte;
+
+	if (fd == 0 || transfer->restarted || !is_socket_of_port(fd, local_port))
+		return false;
+	return !(recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+			 (errno == EAGAIN || errno == EWOULDBLOCK));
+}
+
+/*
+ * A connection is about to be used: libcurl comes here before each sending, and
+ * nothing was sent yet.  When a kept connection dies under a request, libcurl
+ * would silently send it again, so the second time is refused.  On a connection
+ * that is unusable from the start the transfer begins anew: see
+ * restart_transfer().
+ *
+ * That libcurl has the body from the start, rather than by a read callback which
+ * gives each byte once, lets head and body leave in one packet.
  */
 static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port,
 				int local_port)
 {
 	Transfer   *transfer = arg;
-	int			fd = transfer->http->http1_socket[local_port & UINT16_MAX];
-	char		byte;
 
 	(void) remote_ip;
 	(void) local_ip;
 	(void) remote_port;
-	if (fd == 0 || transfer->restarted || !is_socket_of_port(fd, local_port))
-		return CURL_PREREQFUNC_OK;
-	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-		(errno == EAGAIN || errno == EWOULDBLOCK))
-		return CURL_PREREQFUNC_OK;
-	transfer->unusable = true;
-	return CURL_PREREQFUNC_ABORT;
+	if (transfer->handed)
+		return CURL_PREREQFUNC_ABORT;
+	transfer->unusable = is_unusable(transfer, local_port);
+	if (transfer->unusable)
+		return CURL_PREREQFUNC_ABORT;
+	transfer->handed = true;
+	return CURL_PREREQFUNC_OK;
 }
 
 /* Remember the connection for prereq_callback(). */
@@ -214,41 +232,6 @@ final_status(CURL *easy)
 		status < 200)
 		return 0;
 	return (int) status;
-}
-
-/*
- * Hand the body over, each byte once.  libcurl asks for exactly body_len
- * bytes, so being asked for more means that it began anew on another
- * connection, which would be the second sending.
- *
- * An answer that is there before the first byte has left is not ours; see
- * prereq_callback(), which it came too late for.  If the body went now, each
- * request on that connection would be given the answer to the one before it.
- */
-static size_t
-read_callback(char *to, size_t size, size_t count, void *arg)
-{
-	Transfer   *transfer = arg;
-	size_t		left = transfer->body_len - transfer->body_handed;
-	size_t		len = size * count < left ? size * count : left;
-
-	if (left == 0)
-		return CURL_READFUNC_ABORT;
-	if (transfer->body_handed == 0 && final_status(transfer->easy) != 0)
-		return CURL_READFUNC_ABORT;
-	memcpy(to, transfer->body + transfer->body_handed, len);
-	transfer->body_handed += len;
-	return len;
-}
-
-/* libcurl wants to send the body again; see read_callback(). */
-static int
-seek_callback(void *arg, curl_off_t offset, int origin)
-{
-	(void) arg;
-	(void) offset;
-	(void) origin;
-	return CURL_SEEKFUNC_FAIL;
 }
 
 /*
@@ -394,10 +377,6 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_POST, 1L);
 	SET_OPTION(CURLOPT_PREREQFUNCTION, prereq_callback);
 	SET_OPTION(CURLOPT_PREREQDATA, transfer);
-	SET_OPTION(CURLOPT_READFUNCTION, read_callback);
-	SET_OPTION(CURLOPT_READDATA, transfer);
-	SET_OPTION(CURLOPT_SEEKFUNCTION, seek_callback);
-	SET_OPTION(CURLOPT_SEEKDATA, transfer);
 	SET_OPTION(CURLOPT_HEADERFUNCTION, header_callback);
 	SET_OPTION(CURLOPT_HEADERDATA, transfer);
 	SET_OPTION(CURLOPT_WRITEFUNCTION, write_callback);
@@ -551,6 +530,7 @@ set_request_options(const OeHttp *http, Transfer *transfer,
 	SET_OPTION(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
 	SET_OPTION(CURLOPT_TIMEOUT_MS, (long) request->request_timeout_ms);
 	SET_OPTION(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	SET_OPTION(CURLOPT_POSTFIELDS, transfer->body);
 	return code;
 }
 
@@ -608,8 +588,7 @@ fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
 	transfer->reply->public.tag = request->tag;
 	oe_buf_init(&transfer->reply->public.body, http->max_body_bytes);
 	memcpy(transfer->body, request->body, request->body_len);
-	transfer->body_len = request->body_len;
-	transfer->body_handed = 0;
+	transfer->handed = false;
 	transfer->unusable = false;
 	transfer->restarted = false;
 	transfer->headers_whole = false;
@@ -716,18 +695,18 @@ answer_is_whole(CURL *easy, const OeBuf *body)
 }
 
 /*
- * Nothing is "not sent" once a byte of the body was handed to libcurl.  That
- * may be before libcurl knows that a kept connection is dead; then a request
- * which never arrived counts as lost.  So be it: the other mistake costs money.
+ * Nothing is "not sent" once libcurl was allowed to send.  That may be before
+ * libcurl knows that a kept connection is dead; then a request which never
+ * arrived counts as lost.  So be it: the other mistake costs money.
  *
- * And without such a byte nothing is an answer; see read_callback().
+ * And without that nothing is an answer to it.
  */
 static OeHttpResult
 judge(const Transfer *transfer, CURLcode code)
 {
 	const OeHttpReply *reply = &transfer->reply->public;
 
-	if (transfer->body_handed == 0)
+	if (!transfer->handed)
 		return OE_HTTP_NOT_SENT;
 	if (reply->status != 0 && transfer->headers_whole &&
 		(code == CURLE_OK || reply->body.truncated ||
@@ -1015,7 +994,7 @@ check_token(const char *token, OeError *error)
 	return false;
 }
 
-/* A body of no bytes could be sent twice without read_callback() noticing. */
+/* Every request of the API has a body; libcurl would read one from stdin. */
 static bool
 check_request(const OeHttpRequest *request, OeError *error)
 {
@@ -1053,16 +1032,10 @@ oe_http_submit(OeHttp *http, const OeHttpRequest *request, OeError *error)
 	return false;
 }
 
+/* libcurl takes it calmly if one event made it close the socket of a later one. */
 static void
-run_sockets(OeHttp *http)
+run_sockets(OeHttp *http, const struct epoll_event *events, int count)
 {
-	struct epoll_event events[EVENTS_AT_ONCE];
-	int			count = epoll_wait(http->epoll_fd, events, EVENTS_AT_ONCE, 0);
-
-	/*
-	 * What does not fit is still readable at the next call.  libcurl takes it
-	 * calmly if one event made it close the socket of a later one.
-	 */
 	for (int i = 0; i < count && http->multi; i++)
 	{
 		int			what = 0;
@@ -1077,10 +1050,17 @@ run_sockets(OeHttp *http)
 	}
 }
 
+static bool
+timer_is_due(const OeHttp *http)
+{
+	return http->multi && http->deadline_us != NO_DEADLINE &&
+		http->deadline_us <= now_us();
+}
+
 static void
 run_timer(OeHttp *http)
 {
-	if (!http->multi || http->deadline_us > now_us())
+	if (!timer_is_due(http))
 		return;
 	/* Cleared first: libcurl sets the next one before it returns. */
 	http->deadline_us = NO_DEADLINE;
@@ -1090,10 +1070,16 @@ run_timer(OeHttp *http)
 void
 oe_http_run(OeHttp *http)
 {
+	struct epoll_event events[EVENTS_AT_ONCE];
 	sigset_t	saved;
+	int			count;
 
+	/* What does not fit is still readable at the next call. */
+	count = epoll_wait(http->epoll_fd, events, EVENTS_AT_ONCE, 0);
+	if (count <= 0 && !timer_is_due(http))
+		return;
 	block_signals(&saved);
-	run_sockets(http);
+	run_sockets(http, events, count);
 	run_timer(http);
 	if (http->multi)
 		finish_transfers(http);

@@ -7,8 +7,8 @@
  * oe_http_timeout_ms() has passed, run, take the replies.  All signals are
  * blocked while libcurl runs, so that its resolver threads inherit that.
  *
- * A body is handed to libcurl at most once: libcurl would silently send a POST
- * again when a kept connection dies under it, and each sending may be paid.
+ * A request is sent at most once: libcurl would silently send a POST again when a
+ * kept connection dies under it, and each sending may be paid.
  *
  * The process has to ignore SIGPIPE, as PostgreSQL's do.
  */
@@ -42,8 +42,8 @@ typedef struct OeHttpRequest
 typedef enum OeHttpResult
 {
 	OE_HTTP_COMPLETE,			/* status and body (perhaps cut) are there */
-	OE_HTTP_NOT_SENT,			/* no byte of the body was handed to libcurl;
-								 * what came all the same is not its answer */
+	OE_HTTP_NOT_SENT,			/* libcurl was not allowed to send yet; what came
+								 * all the same is not its answer */
 	OE_HTTP_LOST,				/* the body may have left, no whole answer came */
 } OeHttpResult;
 
