@@ -15,12 +15,16 @@
 #include "commands/explain_state.h"
 #endif
 
+#include "catalog/dependency.h"
 #include "executor/executor.h"
+#include "nodes/makefuncs.h"
 #include "optimizer/planner.h"
+#include "parser/parse_relation.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/dsa.h"
+#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -93,5 +97,55 @@
 	ParamListInfo params
 #define OE_PLANNER_ARGUMENTS	parse, query_string, cursor_options, params
 #endif
+
+/* 17 takes the relation rather than its number. */
+#if PG_VERSION_NUM >= 170000
+#define oe_identity_sequence(rel, attnum) \
+	getIdentitySequence((rel), (attnum), false)
+#else
+#define oe_identity_sequence(rel, attnum) \
+	getIdentitySequence(RelationGetRelid(rel), (attnum), false)
+#endif
+
+/*
+ * The range table of an executor state that writes one relation.  16 keeps the
+ * permissions beside it, 18 the set of those entries that are not pruned.
+ */
+static inline void
+oe_init_range_table(EState *estate, Relation relation)
+{
+	RangeTblEntry *entry = makeNode(RangeTblEntry);
+
+	entry->rtekind = RTE_RELATION;
+	entry->relid = RelationGetRelid(relation);
+	entry->relkind = relation->rd_rel->relkind;
+	entry->rellockmode = RowExclusiveLock;
+#if PG_VERSION_NUM >= 160000
+	{
+		List	   *permissions = NIL;
+
+		addRTEPermissionInfo(&permissions, entry);
+#if PG_VERSION_NUM >= 180000
+		ExecInitRangeTable(estate, list_make1(entry), permissions,
+						   bms_make_singleton(1));
+#else
+		ExecInitRangeTable(estate, list_make1(entry), permissions);
+#endif
+	}
+#else
+	ExecInitRangeTable(estate, list_make1(entry));
+#endif
+}
+
+/* 16 wants to know the result relations of a plan; there is no plan here. */
+static inline void
+oe_init_epq(EPQState *epq, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1);
+#endif
+}
 
 #endif							/* OE_COMPAT_H */

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -32,10 +33,11 @@ PG_FUNCTION_INFO_V1(ocean_enrich_setting);
  * One call
  * ---------------------------------------------------------------- */
 
+/* In memory of its own: a result is not part of something else. */
 static Datum
 person_datum(const OeResult *result)
 {
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(result->person));
+	return datumCopy(JsonbPGetDatum(result->person), false, -1);
 }
 
 Datum

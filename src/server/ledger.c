@@ -1,6 +1,11 @@
 /*
  * ledger.c
- *		The table ocean_enrich.call, by SPI with saved plans.
+ *		The table ocean_enrich.call.
+ *
+ * A row is found by an index and written through the executor's functions for
+ * single rows, as logical replication applies its changes: triggers, constraints
+ * and indexes count as for any other INSERT or UPDATE, and nothing is planned.
+ * What is asked seldom is asked by SPI.
  *
  * The worker is the bootstrap superuser, the table is somebody's.  So that a
  * trigger or a default which its owner made never runs as superuser, every
@@ -11,27 +16,66 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "server/compat.h"
 #include "server/ledger.h"
 
+/* The columns in the order of the table. */
+enum
+{
+	C_CALL_ID = 1,
+	C_STATE,
+	C_ROLE,
+	C_ACCOUNT,
+	C_FINGERPRINT,
+	C_REQUEST,
+	C_STATUS,
+	C_DETAIL,
+	C_PERSON,
+	C_RAW,
+	C_RAW_TRUNCATED,
+	C_CREDITS,
+	C_ATTEMPTS,
+	C_REQUESTED_AT,
+	C_SENT_AT,
+	C_ANSWERED_AT,
+	C_NEXT_ATTEMPT_AT,
+	C_RESOLUTION,
+	C_LAST = C_RESOLUTION,		/* of those that this file knows */
+};
+
+/* The labels of type ocean_enrich.call_state that this file knows. */
 static const char *const state_names[] = {
 	[OE_LEDGER_SENT] = "sent",
 	[OE_LEDGER_ANSWERED] = "answered",
@@ -40,95 +84,28 @@ static const char *const state_names[] = {
 	[OE_LEDGER_UNKNOWN] = "unknown",
 };
 
-/* The order of the parameters of the two writing statements. */
-enum
-{
-	P_STATE,
-	P_STATUS,
-	P_DETAIL,
-	P_PERSON,
-	P_RAW,
-	P_RAW_TRUNCATED,
-	P_CREDITS,
-	P_ATTEMPTS,
-	P_SENT_AT,
-	P_ANSWERED_AT,
-	P_NEXT_ATTEMPT_AT,
-	/* $12: the last one that both know */
-	P_CALL_ID,
-	P_ROLE = P_CALL_ID,
-	P_ACCOUNT,
-	P_FINGERPRINT,
-	P_REQUEST,
-	P_REQUESTED_AT,
-	P_COUNT
-};
+/* What holds as long as the table is the same one. */
+static Oid	known_relation;
+static Oid	state_oids[lengthof(state_names)];
+static Oid	pay_again_oid;
+static Oid	call_id_sequence;
+
+/* The table in the transaction that is open. */
+static Relation ledger;
+static EState *estate;
+static ResultRelInfo *target;
+static EPQState epq_state;
+static TupleTableSlot *old_slot;
+static TupleTableSlot *new_slot;
+static bool spi_connected;
 
 typedef struct Statement
 {
 	const char *sql;
 	int			nargs;
-	Oid			types[P_COUNT];
+	Oid			types[2];
 	SPIPlanPtr	plan;
 } Statement;
-
-#define OUTCOME_TYPES \
-	TEXTOID, INT4OID, TEXTOID, JSONBOID, BYTEAOID, BOOLOID, NUMERICOID, \
-	INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID
-
-static Statement insert_statement = {
-	"INSERT INTO ocean_enrich.call (state, status, detail, person, raw,"
-	" raw_truncated, credits, attempts, sent_at, answered_at, next_attempt_at,"
-	" role, account, fingerprint, request, requested_at)"
-	" VALUES ($1::ocean_enrich.call_state, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
-	" $12, $13, $14, $15, $16) RETURNING call_id",
-	P_COUNT,
-	{OUTCOME_TYPES, NAMEOID, TEXTOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID},
-	NULL
-};
-
-/*
- * A row that somebody has locked is skipped, not waited for: that may be a
- * transaction that sits idle.
- */
-static Statement update_statement = {
-	"UPDATE ocean_enrich.call AS c SET state = $1::ocean_enrich.call_state,"
-	" status = $2, detail = $3,"
-	" person = $4, raw = $5, raw_truncated = $6, credits = $7, attempts = $8,"
-	" sent_at = $9, answered_at = $10, next_attempt_at = $11"
-	" FROM (SELECT call_id FROM ocean_enrich.call"
-	" WHERE call_id = $12 FOR NO KEY UPDATE SKIP LOCKED) AS free"
-	" WHERE c.call_id = free.call_id",
-	P_CALL_ID + 1,
-	{OUTCOME_TYPES, INT8OID},
-	NULL
-};
-
-static Statement exists_statement = {
-	"SELECT FROM ocean_enrich.call WHERE call_id = $1",
-	1,
-	{INT8OID},
-	NULL
-};
-
-/*
- * The sub-select sees to it that the index on the fingerprint is used, and none
- * on what else is asked for: without statistics, that on the state looked better
- * and read the whole ledger.
- */
-static Statement find_statement = {
-	"SELECT call_id, state, status, detail, person"
-	" FROM (SELECT * FROM ocean_enrich.call"
-	" WHERE fingerprint = $1 AND account = $2 OFFSET 0) AS equal"
-	" WHERE ((state = 'answered' AND (person IS NOT NULL OR raw IS NOT NULL)"
-	" OR state = 'refused' AND status = 404) AND answered_at >= $3"
-	" OR state = 'unknown' AND resolution IS DISTINCT FROM 'pay again'"
-	" OR state = 'sent')"
-	" ORDER BY state, call_id DESC LIMIT 1",
-	3,
-	{BYTEAOID, TEXTOID, TIMESTAMPTZOID},
-	NULL
-};
 
 static Statement reconcile_statement = {
 	"WITH free AS (SELECT call_id FROM ocean_enrich.call WHERE state = 'sent'"
@@ -190,33 +167,81 @@ static int	saved_security_context;
 static Oid
 ledger_relation(void)
 {
-	static Oid	checked_relation = InvalidOid;
 	Oid			schema = get_namespace_oid("ocean_enrich", true);
 	Oid			relation;
 
 	if (!OidIsValid(schema))
 		return InvalidOid;
 	relation = get_relname_relid("call", schema);
-	if (!OidIsValid(relation) || relation == checked_relation)
+	if (!OidIsValid(relation) || relation == known_relation)
 		return relation;
 	if (getExtensionOfObject(RelationRelationId, relation) !=
 		get_extension_oid("ocean_enrich", true))
 		return InvalidOid;
-	checked_relation = relation;
 	return relation;
 }
 
 static Oid
-relation_owner(Oid relation)
+enum_label_oid(Oid type, const char *label)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner;
+	Oid			oid = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+									  ObjectIdGetDatum(type),
+									  CStringGetDatum(label));
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relation);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
+	if (!OidIsValid(oid))
+		elog(ERROR, "a type of the ledger has no label \"%s\"", label);
+	return oid;
+}
+
+static Oid
+column_type(int column)
+{
+	return TupleDescAttr(RelationGetDescr(ledger), column - 1)->atttypid;
+}
+
+static void
+get_to_know_relation(void)
+{
+	Oid			relation = RelationGetRelid(ledger);
+
+	if (relation == known_relation)
+		return;
+	if (RelationGetNumberOfAttributes(ledger) < C_LAST)
+		elog(ERROR, "the ledger has too few columns");
+	for (int i = 0; i < (int) lengthof(state_names); i++)
+		state_oids[i] = enum_label_oid(column_type(C_STATE), state_names[i]);
+	pay_again_oid = enum_label_oid(column_type(C_RESOLUTION), "pay again");
+	call_id_sequence = oe_identity_sequence(ledger, C_CALL_ID);
+	known_relation = relation;
+}
+
+static void
+open_ledger(Oid relation)
+{
+	ledger = table_open(relation, NoLock);
+	get_to_know_relation();
+	estate = CreateExecutorState();
+	oe_init_range_table(estate, ledger);
+	target = makeNode(ResultRelInfo);
+	InitResultRelInfo(target, ledger, 1, NULL, 0);
+	ExecOpenIndices(target, false);
+	oe_init_epq(&epq_state, estate);
+	old_slot = table_slot_create(ledger, NULL);
+	new_slot = MakeSingleTupleTableSlot(RelationGetDescr(ledger), &TTSOpsVirtual);
+	AfterTriggerBeginQuery();
+}
+
+static void
+close_ledger(void)
+{
+	AfterTriggerEndQuery(estate);
+	ExecDropSingleTupleTableSlot(new_slot);
+	ExecDropSingleTupleTableSlot(old_slot);
+	EvalPlanQualEnd(&epq_state);
+	ExecCloseIndices(target);
+	ExecCloseResultRelations(estate);
+	FreeExecutorState(estate);
+	table_close(ledger, NoLock);
 }
 
 OeLedgerAccess
@@ -224,6 +249,7 @@ oe_ledger_begin(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			relation;
+	Oid			owner;
 
 	/* Without this, now() would stand still. */
 	SetCurrentStatementStartTimestamp();
@@ -252,10 +278,11 @@ oe_ledger_begin(void)
 	/* Nor may a trigger change the worker's settings for good. */
 	saved_guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&saved_user, &saved_security_context);
-	SetUserIdAndSecContext(relation_owner(relation),
-						   saved_security_context | SECURITY_RESTRICTED_OPERATION);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
+	spi_connected = false;
+	open_ledger(relation);
+	owner = ledger->rd_rel->relowner;
+	SetUserIdAndSecContext(owner, saved_security_context |
+						   SECURITY_RESTRICTED_OPERATION);
 	MemoryContextSwitchTo(caller);
 	return OE_LEDGER_READY;
 }
@@ -265,7 +292,9 @@ oe_ledger_commit(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	SPI_finish();
+	if (spi_connected)
+		SPI_finish();
+	close_ledger();
 	AtEOXact_GUC(false, saved_guc_level);
 	SetUserIdAndSecContext(saved_user, saved_security_context);
 	PopActiveSnapshot();
@@ -280,10 +309,411 @@ oe_ledger_abort(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	/* Gives the user back, too. */
+	/* Gives the user back, too, and everything that was opened. */
 	AbortCurrentTransaction();
 	pgstat_report_stat(false);
 	MemoryContextSwitchTo(caller);
+}
+
+/* ----------------------------------------------------------------
+ * Rows
+ * ---------------------------------------------------------------- */
+
+/* An index that looks rows up by this column alone. */
+static Oid
+index_on(int column)
+{
+	for (int i = 0; i < target->ri_NumIndices; i++)
+	{
+		Form_pg_index index = target->ri_IndexRelationDescs[i]->rd_index;
+
+		if (index->indnkeyatts == 1 && index->indkey.values[0] == column &&
+			index->indisvalid &&
+			target->ri_IndexRelationDescs[i]->rd_rel->relam == BTREE_AM_OID &&
+			target->ri_IndexRelationInfo[i]->ii_Predicate == NIL)
+			return RelationGetRelid(target->ri_IndexRelationDescs[i]);
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("table ocean_enrich.call lacks an index that the extension made"),
+			errdetail("Its column \"%s\" has none.",
+					  NameStr(TupleDescAttr(RelationGetDescr(ledger), column - 1)->attname)));
+}
+
+static SysScanDesc
+begin_scan(int column, RegProcedure equal, Datum value)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, equal, value);
+	return systable_beginscan(ledger, index_on(column), true,
+							  GetActiveSnapshot(), 1, &key);
+}
+
+typedef enum RowFate
+{
+	ROW_OURS,					/* to update: it is in old_slot */
+	ROW_BUSY,					/* somebody else holds a lock on it */
+	ROW_GONE,
+} RowFate;
+
+static RowFate
+lock_tuple(HeapTuple tuple)
+{
+	TM_FailureData failure;
+
+	switch (table_tuple_lock(ledger, &tuple->t_self, GetActiveSnapshot(), old_slot,
+							 GetCurrentCommandId(false),
+							 LockTupleNoKeyExclusive, LockWaitSkip,
+							 TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure))
+	{
+		case TM_Ok:
+			return ROW_OURS;
+		case TM_WouldBlock:
+			return ROW_BUSY;
+		case TM_Deleted:
+			return ROW_GONE;
+		case TM_Invisible:
+		case TM_SelfModified:
+		case TM_Updated:
+		case TM_BeingModified:
+			break;
+	}
+	elog(ERROR, "unexpected state of a ledger row's tuple");
+}
+
+/*
+ * A row that somebody has locked is not waited for: that may be a transaction
+ * that sits idle.  One that nobody has touched since we wrote it, nearly every
+ * one, is not locked first: that would cost a WAL record more.
+ * Should somebody lock it in between, lock_timeout ends the wait.
+ */
+static RowFate
+reach_row(int64 call_id)
+{
+	SysScanDesc scan = begin_scan(C_CALL_ID, F_INT8EQ, Int64GetDatum(call_id));
+	HeapTuple	tuple = systable_getnext(scan);
+	RowFate		fate = ROW_GONE;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		if (tuple->t_data->t_infomask & HEAP_XMAX_INVALID)
+		{
+			ExecForceStoreHeapTuple(heap_copytuple(tuple), old_slot, true);
+			fate = ROW_OURS;
+		}
+		else
+			fate = lock_tuple(tuple);
+	}
+	systable_endscan(scan);
+	return fate;
+}
+
+static void
+set(int column, Datum value)
+{
+	new_slot->tts_values[column - 1] = value;
+	new_slot->tts_isnull[column - 1] = false;
+}
+
+static void
+set_null(int column)
+{
+	new_slot->tts_values[column - 1] = (Datum) 0;
+	new_slot->tts_isnull[column - 1] = true;
+}
+
+static void
+set_text(int column, const char *text)
+{
+	if (text)
+		set(column, CStringGetTextDatum(text));
+	else
+		set_null(column);
+}
+
+static void
+set_int(int column, int number)
+{
+	if (number)
+		set(column, Int32GetDatum(number));
+	else
+		set_null(column);
+}
+
+static void
+set_time(int column, TimestampTz time)
+{
+	if (time)
+		set(column, TimestampTzGetDatum(time));
+	else
+		set_null(column);
+}
+
+static bytea *
+to_bytea(const void *bytes, Size len)
+{
+	bytea	   *value = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(value, VARHDRSZ + len);
+	memcpy(VARDATA(value), bytes, len);
+	return value;
+}
+
+static void
+set_bytes(int column, const void *bytes, Size len)
+{
+	if (bytes)
+		set(column, PointerGetDatum(to_bytea(bytes, len)));
+	else
+		set_null(column);
+}
+
+static void
+set_numeric(int column, const char *number)
+{
+	if (number)
+		set(column, DirectFunctionCall3(numeric_in, CStringGetDatum(number),
+										ObjectIdGetDatum(InvalidOid),
+										Int32GetDatum(-1)));
+	else
+		set_null(column);
+}
+
+/* What an attempt and its end say of a call. */
+static void
+set_outcome(const OeLedgerRow *row)
+{
+	set(C_STATE, ObjectIdGetDatum(state_oids[row->state]));
+	set_int(C_STATUS, row->status);
+	set_text(C_DETAIL, row->detail);
+	if (row->person)
+		set(C_PERSON, JsonbPGetDatum(row->person));
+	else
+		set_null(C_PERSON);
+	set_bytes(C_RAW, row->raw, row->raw_len);
+	set(C_RAW_TRUNCATED, BoolGetDatum(row->raw_truncated));
+	set_numeric(C_CREDITS, row->credits);
+	set(C_ATTEMPTS, Int32GetDatum(row->attempts));
+	set_time(C_SENT_AT, row->sent_at);
+	set_time(C_ANSWERED_AT, row->answered_at);
+	set_time(C_NEXT_ATTEMPT_AT, row->next_attempt_at);
+}
+
+/* Columns that we do not write, such as those that the owner has added. */
+static void
+set_default(int column)
+{
+	Expr	   *expr = (Expr *) build_column_default(ledger, column);
+	ExprState  *state;
+
+	if (!expr)
+	{
+		set_null(column);
+		return;
+	}
+	state = ExecPrepareExpr(expr, estate);
+	new_slot->tts_values[column - 1] =
+		ExecEvalExprSwitchContext(state, GetPerTupleExprContext(estate),
+								  &new_slot->tts_isnull[column - 1]);
+}
+
+static void
+insert_row(OeLedgerRow *row)
+{
+	NameData	role;
+
+	ExecClearTuple(new_slot);
+	row->call_id = nextval_internal(call_id_sequence, false);
+	namestrcpy(&role, row->role);
+	set(C_CALL_ID, Int64GetDatum(row->call_id));
+	set(C_ROLE, NameGetDatum(&role));
+	set_text(C_ACCOUNT, row->account);
+	set_bytes(C_FINGERPRINT, row->fingerprint, OE_FINGERPRINT_BYTES);
+	set(C_REQUEST, DirectFunctionCall1(jsonb_in, CStringGetDatum(row->request)));
+	set_time(C_REQUESTED_AT, row->requested_at);
+	set_outcome(row);
+	for (int column = C_RESOLUTION; column <= new_slot->tts_tupleDescriptor->natts; column++)
+		set_default(column);
+	ExecStoreVirtualTuple(new_slot);
+	ExecSimpleRelationInsert(target, estate, new_slot);
+	ResetPerTupleExprContext(estate);
+}
+
+/* The row in old_slot, with another outcome. */
+static void
+update_row(const OeLedgerRow *row)
+{
+	int			count = new_slot->tts_tupleDescriptor->natts;
+
+	slot_getallattrs(old_slot);
+	ExecClearTuple(new_slot);
+	memcpy(new_slot->tts_values, old_slot->tts_values, sizeof(Datum) * count);
+	memcpy(new_slot->tts_isnull, old_slot->tts_isnull, sizeof(bool) * count);
+	set_outcome(row);
+	ExecStoreVirtualTuple(new_slot);
+	ExecSimpleRelationUpdate(target, estate, &epq_state, old_slot, new_slot);
+	ResetPerTupleExprContext(estate);
+}
+
+bool
+oe_ledger_write(OeLedgerRow *row)
+{
+	switch (row->call_id == 0 ? ROW_GONE : reach_row(row->call_id))
+	{
+		case ROW_BUSY:
+			return false;
+		case ROW_OURS:
+			update_row(row);
+			break;
+		case ROW_GONE:
+			insert_row(row);
+			break;
+	}
+	return true;
+}
+
+static Datum
+column_of(HeapTuple tuple, int column, bool *isnull)
+{
+	return heap_getattr(tuple, column, RelationGetDescr(ledger), isnull);
+}
+
+/* False: the row was never sent. */
+static bool
+state_of(HeapTuple tuple, OeLedgerState *state)
+{
+	bool		isnull;
+	Oid			oid = DatumGetObjectId(column_of(tuple, C_STATE, &isnull));
+
+	for (int i = 0; i < (int) lengthof(state_oids); i++)
+	{
+		if (state_oids[i] == oid)
+		{
+			*state = (OeLedgerState) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+is_of_account(HeapTuple tuple, const char *account)
+{
+	bool		isnull;
+	Datum		value = column_of(tuple, C_ACCOUNT, &isnull);
+
+	return !isnull && strcmp(TextDatumGetCString(value), account) == 0;
+}
+
+static bool
+is_null(HeapTuple tuple, int column)
+{
+	bool		isnull;
+
+	(void) column_of(tuple, column, &isnull);
+	return isnull;
+}
+
+static bool
+is_answered_since(HeapTuple tuple, TimestampTz since)
+{
+	bool		isnull;
+	Datum		value = column_of(tuple, C_ANSWERED_AT, &isnull);
+
+	return !isnull && DatumGetTimestampTz(value) >= since;
+}
+
+static bool
+has_status(HeapTuple tuple, int status)
+{
+	bool		isnull;
+	Datum		value = column_of(tuple, C_STATUS, &isnull);
+
+	return !isnull && DatumGetInt32(value) == status;
+}
+
+static bool
+may_be_paid_again(HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		value = column_of(tuple, C_RESOLUTION, &isnull);
+
+	return !isnull && DatumGetObjectId(value) == pay_again_oid;
+}
+
+/* Does an equal request with this row need no asking, or forbid it? */
+static bool
+answers(HeapTuple tuple, OeLedgerState state, TimestampTz since)
+{
+	switch (state)
+	{
+		case OE_LEDGER_SENT:
+			return true;
+		case OE_LEDGER_ANSWERED:
+			return is_answered_since(tuple, since) &&
+				!(is_null(tuple, C_PERSON) && is_null(tuple, C_RAW));
+		case OE_LEDGER_REFUSED:
+			return is_answered_since(tuple, since) && has_status(tuple, 404);
+		case OE_LEDGER_FAILED:
+			return false;
+		case OE_LEDGER_UNKNOWN:
+			return !may_be_paid_again(tuple);
+	}
+	pg_unreachable();
+}
+
+static int64
+call_id_of(HeapTuple tuple)
+{
+	bool		isnull;
+
+	return DatumGetInt64(column_of(tuple, C_CALL_ID, &isnull));
+}
+
+static void
+fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
+{
+	bool		isnull;
+	Datum		value;
+
+	hit->call_id = call_id_of(tuple);
+	hit->state = state;
+	hit->status = DatumGetInt32(column_of(tuple, C_STATUS, &isnull));
+	value = column_of(tuple, C_DETAIL, &isnull);
+	hit->detail = isnull ? NULL : TextDatumGetCString(value);
+	value = column_of(tuple, C_PERSON, &isnull);
+	hit->person = isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+/* The first by state, of those the newest. */
+bool
+oe_ledger_find(const char *account, const uint8 *fingerprint,
+			   TimestampTz since, OeLedgerHit *hit)
+{
+	SysScanDesc scan = begin_scan(C_FINGERPRINT, F_BYTEAEQ,
+								  PointerGetDatum(to_bytea(fingerprint,
+														   OE_FINGERPRINT_BYTES)));
+	HeapTuple	tuple;
+	HeapTuple	best = NULL;
+	OeLedgerState best_state = OE_LEDGER_SENT;
+	OeLedgerState state;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (!is_of_account(tuple, account) || !state_of(tuple, &state) ||
+			!answers(tuple, state, since))
+			continue;
+		if (best && (state > best_state ||
+					 (state == best_state && call_id_of(tuple) < call_id_of(best))))
+			continue;
+		best = heap_copytuple(tuple);
+		best_state = state;
+	}
+	if (best)
+		fill_hit(best, best_state, hit);
+	systable_endscan(scan);
+	return best != NULL;
 }
 
 /* ----------------------------------------------------------------
@@ -297,6 +727,9 @@ execute(Statement *statement, Datum *values, const char *nulls)
 	MemoryContext caller = CurrentMemoryContext;
 	int			rc;
 
+	if (!spi_connected && SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	spi_connected = true;
 	if (!statement->plan)
 	{
 		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs,
@@ -319,161 +752,6 @@ result_column(int row, int column, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
 						 column, isnull);
-}
-
-static void
-set_text(Datum *values, char *nulls, int param, const char *text)
-{
-	nulls[param] = text ? ' ' : 'n';
-	if (text)
-		values[param] = CStringGetTextDatum(text);
-}
-
-static void
-set_int(Datum *values, char *nulls, int param, int number)
-{
-	nulls[param] = number ? ' ' : 'n';
-	values[param] = Int32GetDatum(number);
-}
-
-static void
-set_time(Datum *values, char *nulls, int param, TimestampTz time)
-{
-	nulls[param] = time ? ' ' : 'n';
-	values[param] = TimestampTzGetDatum(time);
-}
-
-static void
-set_bytes(Datum *values, char *nulls, int param, const void *bytes, Size len)
-{
-	bytea	   *value;
-
-	nulls[param] = bytes ? ' ' : 'n';
-	if (!bytes)
-		return;
-	value = palloc(VARHDRSZ + len);
-	SET_VARSIZE(value, VARHDRSZ + len);
-	memcpy(VARDATA(value), bytes, len);
-	values[param] = PointerGetDatum(value);
-}
-
-/* By jsonb's own input function, which also keeps every number exact. */
-static void
-set_jsonb(Datum *values, char *nulls, int param, const char *json)
-{
-	nulls[param] = json ? ' ' : 'n';
-	if (json)
-		values[param] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-}
-
-static void
-set_numeric(Datum *values, char *nulls, int param, const char *number)
-{
-	nulls[param] = number ? ' ' : 'n';
-	if (number)
-		values[param] = DirectFunctionCall3(numeric_in,
-											CStringGetDatum(number),
-											ObjectIdGetDatum(InvalidOid),
-											Int32GetDatum(-1));
-}
-
-static void
-insert_row(OeLedgerRow *row, Datum *values, char *nulls)
-{
-	NameData	role;
-	bool		isnull;
-
-	namestrcpy(&role, row->role);
-	nulls[P_ROLE] = ' ';
-	values[P_ROLE] = NameGetDatum(&role);
-	set_text(values, nulls, P_ACCOUNT, row->account);
-	set_bytes(values, nulls, P_FINGERPRINT, row->fingerprint, 32);
-	set_jsonb(values, nulls, P_REQUEST, row->request);
-	set_time(values, nulls, P_REQUESTED_AT, row->requested_at);
-	execute(&insert_statement, values, nulls);
-	row->call_id = DatumGetInt64(result_column(0, 1, &isnull));
-}
-
-static bool
-row_exists(int64 call_id)
-{
-	Datum		value = Int64GetDatum(call_id);
-
-	execute(&exists_statement, &value, " ");
-	return SPI_processed > 0;
-}
-
-bool
-oe_ledger_write(OeLedgerRow *row)
-{
-	Datum		values[P_COUNT] = {0};
-	char		nulls[P_COUNT + 1] = {0};
-
-	set_text(values, nulls, P_STATE, state_names[row->state]);
-	set_int(values, nulls, P_STATUS, row->status);
-	set_text(values, nulls, P_DETAIL, row->detail);
-	set_jsonb(values, nulls, P_PERSON, row->person);
-	set_bytes(values, nulls, P_RAW, row->raw, row->raw_len);
-	nulls[P_RAW_TRUNCATED] = ' ';
-	values[P_RAW_TRUNCATED] = BoolGetDatum(row->raw_truncated);
-	set_numeric(values, nulls, P_CREDITS, row->credits);
-	nulls[P_ATTEMPTS] = ' ';
-	values[P_ATTEMPTS] = Int32GetDatum(row->attempts);
-	set_time(values, nulls, P_SENT_AT, row->sent_at);
-	set_time(values, nulls, P_ANSWERED_AT, row->answered_at);
-	set_time(values, nulls, P_NEXT_ATTEMPT_AT, row->next_attempt_at);
-
-	if (row->call_id != 0)
-	{
-		nulls[P_CALL_ID] = ' ';
-		values[P_CALL_ID] = Int64GetDatum(row->call_id);
-		execute(&update_statement, values, nulls);
-		if (SPI_processed > 0)
-			return true;
-		if (row_exists(row->call_id))
-			return false;
-	}
-	insert_row(row, values, nulls);
-	return true;
-}
-
-static OeLedgerState
-state_from_name(const char *name)
-{
-	for (int i = 0; i < (int) lengthof(state_names); i++)
-	{
-		if (strcmp(state_names[i], name) == 0)
-			return (OeLedgerState) i;
-	}
-	elog(ERROR, "unexpected state of a ledger row");
-}
-
-bool
-oe_ledger_find(const char *account, const uint8 *fingerprint,
-			   TimestampTz since, OeLedgerHit *hit)
-{
-	Datum		values[3] = {0};
-	char		nulls[4] = {0};
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	bool		isnull;
-
-	set_bytes(values, nulls, 0, fingerprint, 32);
-	set_text(values, nulls, 1, account);
-	nulls[2] = ' ';
-	values[2] = TimestampTzGetDatum(since);
-	execute(&find_statement, values, nulls);
-	if (SPI_processed == 0)
-		return false;
-
-	tuple = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
-	hit->call_id = DatumGetInt64(result_column(0, 1, &isnull));
-	hit->state = state_from_name(SPI_getvalue(tuple, desc, 2));
-	hit->status = DatumGetInt32(result_column(0, 3, &isnull));
-	hit->detail = SPI_getvalue(tuple, desc, 4);
-	hit->person = SPI_getvalue(tuple, desc, 5);
-	return true;
 }
 
 void

@@ -13,8 +13,10 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "utils/jsonb.h"
 
 #include "core/policy.h"
+#include "server/message.h"
 
 typedef enum OeLedgerAccess
 {
@@ -54,7 +56,7 @@ typedef struct OeLedgerRow
 	const char *request;		/* JSON text */
 	int			status;
 	const char *detail;
-	const char *person;			/* JSON text; an error if it is no jsonb */
+	Jsonb	   *person;
 	const char *raw;			/* the body, if it is no jsonb */
 	Size		raw_len;
 	bool		raw_truncated;
@@ -80,7 +82,7 @@ typedef struct OeLedgerHit
 	OeLedgerState state;		/* answered, refused (404), unknown or sent */
 	int			status;
 	char	   *detail;			/* palloc'd, or NULL */
-	char	   *person;			/* likewise; NULL: see "detail" */
+	Jsonb	   *person;			/* likewise; NULL: see "detail" */
 } OeLedgerHit;
 
 /*

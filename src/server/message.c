@@ -3,8 +3,9 @@
  *		Requests and results as bytes that fit into shared memory.
  *
  * The fixed part goes as the struct itself, since both sides are the same
- * library; the strings follow it in the order in which unpacking reads them,
- * each as a byte that says whether there is one, and its NUL-terminated text.
+ * library.  A person follows it, aligned as a varlena has to be, and then the
+ * strings in the order in which unpacking reads them, each as a byte that says
+ * whether there is one, and its NUL-terminated text.
  */
 #include "postgres.h"
 
@@ -69,10 +70,14 @@ oe_result_pack(const OeResult *result, Size *len)
 {
 	StringInfoData buf;
 
+	StaticAssertStmt(sizeof(OeResult) == MAXALIGN(sizeof(OeResult)),
+					 "what follows an OeResult is not aligned");
 	initStringInfo(&buf);
 	appendBinaryStringInfo(&buf, (const char *) result, sizeof(*result));
+	if (result->person)
+		appendBinaryStringInfo(&buf, (const char *) result->person,
+							   VARSIZE(result->person));
 	pack_string(&buf, result->credits);
-	pack_string(&buf, result->person);
 	pack_string(&buf, result->message);
 	pack_string(&buf, result->detail);
 	pack_string(&buf, result->hint);
@@ -85,8 +90,12 @@ oe_result_unpack(const char *bytes, OeResult *result)
 {
 	memcpy(result, bytes, sizeof(*result));
 	bytes += sizeof(*result);
+	if (result->person)
+	{
+		result->person = (const Jsonb *) bytes;
+		bytes += VARSIZE(result->person);
+	}
 	result->credits = unpack_string(&bytes);
-	result->person = unpack_string(&bytes);
 	result->message = unpack_string(&bytes);
 	result->detail = unpack_string(&bytes);
 	result->hint = unpack_string(&bytes);

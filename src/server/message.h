@@ -9,6 +9,8 @@
 #ifndef OE_MESSAGE_H
 #define OE_MESSAGE_H
 
+#include "utils/jsonb.h"
+
 #include "core/error.h"
 #include "core/policy.h"
 
@@ -33,7 +35,10 @@ typedef struct OeCall
 	const char *body;			/* the normalised request */
 } OeCall;
 
-/* What became of it.  Strings are in the server's encoding, or NULL. */
+/*
+ * What became of it.  Strings are in the server's encoding, or NULL.  The person
+ * is jsonb already, so that only one of the two sides has to read the answer.
+ */
 typedef struct OeResult
 {
 	OeCode		code;			/* OE_OK: there is a person */
@@ -42,7 +47,7 @@ typedef struct OeResult
 								 * flight: this call cost nothing */
 	int64		call_id;		/* row of the ledger; 0: none was written */
 	const char *credits;		/* decimal text; NULL: not known */
-	const char *person;			/* JSON text */
+	const Jsonb *person;		/* or NULL */
 	const char *message;
 	const char *detail;
 	const char *hint;

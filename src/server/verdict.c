@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "utils/builtins.h"
 
 #include "core/answer.h"
 #include "server/verdict.h"
@@ -97,20 +98,111 @@ keep_body(const OeBuf *body, OeVerdict *verdict)
 	verdict->raw_truncated = body->truncated;
 }
 
-/* The body of a 200: a person, or raw bytes where PostgreSQL takes it for none. */
+/*
+ * The person as jsonb's own input function reads it, which keeps every number
+ * exact; NULL when it takes it for none.  That function only allocates, so an
+ * error of it may be caught without the end of a subtransaction.
+ */
+static Jsonb *
+person_from_text(char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *volatile person = NULL;
+
+	PG_TRY();
+	{
+		person = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return person;
+}
+
+/* What the API said is kept to the letter, unless numeric might refuse it. */
+static bool
+is_plain_number(const char *credits)
+{
+	return strlen(credits) <= CREDITS_MAX_CHARS &&
+		strspn(credits, "0123456789.") == strlen(credits);
+}
+
 static void
-judge_person(const OeBuf *body, bool has_person, bool keep_raw,
-			 OeVerdict *verdict)
+set_credits(const OeCall *call, const char *used, OeVerdict *verdict)
+{
+	verdict->cost = call->limits.credits_per_call;
+	if (used && oe_credits_parse(used, &verdict->cost) && is_plain_number(used))
+		verdict->credits = pstrdup(used);
+	else
+		verdict->credits = credits_text(verdict->cost);
+}
+
+/* A person has an "id", which is a string. */
+static bool
+has_id(Jsonb *person)
+{
+	JsonbValue	id;
+
+	return JB_ROOT_IS_OBJECT(person) &&
+		getKeyJsonValueFromContainer(&person->root, "id", 2, &id) &&
+		id.type == jbvString;
+}
+
+/* "creditsUsed" as text, or NULL. */
+static char *
+credits_used(Jsonb *person)
+{
+	static const char key[] = "creditsUsed";
+	JsonbValue	used;
+
+	if (!getKeyJsonValueFromContainer(&person->root, key, strlen(key), &used) ||
+		used.type != jbvNumeric)
+		return NULL;
+	return DatumGetCString(DirectFunctionCall1(numeric_out,
+											   NumericGetDatum(used.val.numeric)));
+}
+
+/*
+ * The usual case: a 200 whose body is a person.  What jsonb holds need not be
+ * read a second time by the core.  False: it is something else.
+ */
+static bool
+judge_person(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
+{
+	char	   *text;
+	Jsonb	   *person;
+
+	if (body->len == 0 || body->truncated)
+		return false;
+	text = oe_utf8_to_server(body->data, body->len);
+	person = text ? person_from_text(text) : NULL;
+	if (!person || !has_id(person))
+		return false;
+	set_credits(call, credits_used(person), verdict);
+	verdict->person = person;
+	verdict->result.person = person;
+	return true;
+}
+
+/*
+ * A 200 that is no person for us: "error" says why, unless it is one for the
+ * core.  It was paid for, so its bytes are kept.
+ */
+static void
+judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
+			   OeVerdict *verdict)
 {
 	OeResult   *result = &verdict->result;
 
-	if (has_person && !keep_raw)
-		verdict->person = oe_utf8_to_server(body->data, body->len);
-	result->person = verdict->person;
-	if (verdict->person)
-		return;
+	set_credits(call, answer->credits, verdict);
 	keep_body(body, verdict);
-	if (has_person)
+	if (answer->has_person)
 	{
 		result->code = OE_BAD_ANSWER;
 		result->message = "the person cannot be stored as jsonb in this database";
@@ -123,23 +215,16 @@ judge_person(const OeBuf *body, bool has_person, bool keep_raw,
 							  result->detail);
 }
 
-/* What the API said is kept to the letter, unless numeric might refuse it. */
-static bool
-is_plain_number(const char *credits)
-{
-	return strlen(credits) <= CREDITS_MAX_CHARS &&
-		strspn(credits, "0123456789.") == strlen(credits);
-}
-
 static void
-judge_answer(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
-			 OeVerdict *verdict)
+judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
 {
 	OeAnswer	answer = {0};
 	OeError		error = {0};
 	const OeBuf *body = &reply->body;
 	const char *bytes = body->data ? body->data : "";
 
+	if (verdict->outcome == OE_ANSWERED && judge_person(call, body, verdict))
+		return;
 	(void) oe_answer_decode(reply->status, bytes, body->len,
 							pg_verify_mbstr(PG_UTF8, bytes, body->len, true),
 							body->truncated, &answer, &error);
@@ -147,22 +232,14 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
 		oe_result_from_error(&error, &verdict->result);
 	verdict->detail = message_or_null(answer.detail);
 	if (verdict->outcome == OE_ANSWERED)
-	{
-		verdict->cost = call->limits.credits_per_call;
-		if (answer.credits && oe_credits_parse(answer.credits, &verdict->cost) &&
-			is_plain_number(answer.credits))
-			verdict->credits = pstrdup(answer.credits);
-		else
-			verdict->credits = credits_text(verdict->cost);
-		judge_person(body, answer.has_person, keep_raw, verdict);
-	}
+		judge_unusable(call, body, &answer, verdict);
 	else if (verdict->outcome == OE_UNKNOWN)
 		keep_body(body, verdict);
 	oe_answer_free(&answer);
 }
 
 void
-oe_judge_reply(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
+oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 			   OeVerdict *verdict)
 {
 	OeError		error = {0};
@@ -173,7 +250,7 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply, bool keep_raw,
 	verdict->state = ledger_state(verdict->outcome);
 	verdict->status = reply ? reply->status : 0;
 	if (reply && reply->result == OE_HTTP_COMPLETE)
-		judge_answer(call, reply, keep_raw, verdict);
+		judge_answer(call, reply, verdict);
 	else
 	{
 		describe_lost(reply, verdict->outcome, &error);

@@ -20,7 +20,7 @@ typedef struct OeVerdict
 	OeLedgerState state;
 	int			status;
 	const char *detail;
-	const char *person;			/* in the server's encoding */
+	Jsonb	   *person;
 	const char *raw;
 	Size		raw_len;
 	bool		raw_truncated;
@@ -31,13 +31,12 @@ typedef struct OeVerdict
 
 /*
  * Judge what came for "call".  "reply" is NULL when it could not even be begun.
- * With "keep_raw" a person is not taken for jsonb: PostgreSQL has refused it.
  *
  * The verdict's strings live in the current memory context, or as long as
  * "reply".  Needs an open transaction, for conversions.
  */
 extern void oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
-						   bool keep_raw, OeVerdict *verdict);
+						   OeVerdict *verdict);
 
 /* The result that an earlier equal request gives. */
 extern void oe_judge_hit(OeLedgerHit *hit, OeResult *result);

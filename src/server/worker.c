@@ -13,7 +13,7 @@
  *	SETTLED		the result is there, for whoever asked
  *
  * All that one turn of the loop has to write goes into one transaction.  If
- * that fails, each job is tried alone, so that one bad answer harms no other.
+ * that fails, each job is tried alone, so that one bad row harms no other.
  * No transaction is open while the loop waits for the network.
  *
  * Memory: jobs and accounts live in worker_mcxt, all else in turn_mcxt, which
@@ -106,13 +106,10 @@ typedef struct Job
 	int			tries;
 	int64		call_id;
 	OeHttpReply *reply;
-	bool		keep_raw;		/* jsonb refused the person */
 	OeOutcome	outcome;
 	OeCredits	cost;
-	char	   *result;			/* packed, for the one who pays ... */
+	char	   *result;			/* packed, for the one who pays */
 	Size		result_len;
-	char	   *joined_result;	/* ... and for those who joined */
-	Size		joined_len;
 } Job;
 
 typedef struct JobEntry
@@ -182,10 +179,7 @@ forget_result(Job *job)
 {
 	if (job->result)
 		pfree(job->result);
-	if (job->joined_result)
-		pfree(job->joined_result);
 	job->result = NULL;
-	job->joined_result = NULL;
 }
 
 static void
@@ -242,6 +236,22 @@ is_wanted(Job *job)
 	return false;
 }
 
+/* From here on the result is for those who joined, and cost them nothing. */
+static void
+share_result(Job *job)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker_mcxt);
+	char	   *packed = job->result;
+	OeResult	result;
+
+	oe_result_unpack(packed, &result);
+	result.reused = true;
+	result.credits = "0";
+	job->result = oe_result_pack(&result, &job->result_len);
+	pfree(packed);
+	MemoryContextSwitchTo(old);
+}
+
 /* Hand the result, if any, to everybody who asked, and forget the job. */
 static void
 deliver(Job *job, XLogRecPtr lsn)
@@ -250,11 +260,9 @@ deliver(Job *job, XLogRecPtr lsn)
 
 	foreach(lc, job->slots)
 	{
-		if (foreach_current_index(lc) == 0)
-			oe_channel_finish(lfirst_int(lc), job->result, job->result_len, lsn);
-		else
-			oe_channel_finish(lfirst_int(lc), job->joined_result,
-							  job->joined_len, lsn);
+		if (foreach_current_index(lc) == 1 && job->result)
+			share_result(job);
+		oe_channel_finish(lfirst_int(lc), job->result, job->result_len, lsn);
 	}
 	free_job(job);
 }
@@ -354,9 +362,6 @@ settle_with(Job *job, OeResult *result)
 	forget_result(job);
 	result->call_id = result->call_id ? result->call_id : job->call_id;
 	job->result = oe_result_pack(result, &job->result_len);
-	result->reused = true;
-	result->credits = "0";
-	job->joined_result = oe_result_pack(result, &job->joined_len);
 	job->phase = JOB_SETTLED;
 	MemoryContextSwitchTo(old);
 }
@@ -657,7 +662,7 @@ record_sending(Job *job, TimestampTz now)
 static void
 judge(Job *job, OeVerdict *verdict)
 {
-	oe_judge_reply(&job->call, job->reply, job->keep_raw, verdict);
+	oe_judge_reply(&job->call, job->reply, verdict);
 	job->outcome = verdict->outcome;
 	job->cost = verdict->cost;
 }
@@ -966,18 +971,6 @@ record_alone(Job *job, TimestampTz now)
 {
 	char	   *reason = record_group(list_make1(job), now);
 
-	if (reason && job->phase == JOB_ENDED && !job->keep_raw)
-	{
-		char	   *first_reason = reason;
-
-		/* Most likely jsonb refused the person.  It was paid all the same. */
-		job->keep_raw = true;
-		reason = record_group(list_make1(job), now);
-
-		/* The same reason again: the person is not to blame. */
-		if (reason && strcmp(reason, first_reason) == 0)
-			job->keep_raw = false;
-	}
 	if (reason)
 		give_up_recording(job, reason, now);
 	else if (ledger_is_busy || ledger_is_gone)
