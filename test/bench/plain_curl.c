@@ -3,23 +3,31 @@
  *		The same call as a plain C program makes it: libcurl's easy interface,
  *		one kept connection, the answer in memory.  Nothing is recorded.
  *
- *	plain_curl URL TOKEN FIRST CALLS [CA-FILE]
+ *	plain_curl URL TOKEN FIRST CALLS CA-FILE [FILE]
  *
  * Asks for the persons FIRST to FIRST + CALLS - 1 and prints the microseconds
  * of time and of CPU that they took.  One call before them, for the person
  * FIRST - 1, opens the connection.
+ *
+ * With FILE, a page of it is written and synced before each request is sent and
+ * after each answer has come: what the disk alone costs somebody who keeps a
+ * ledger.
  */
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ANSWER_MAX_BYTES	(64 * 1024)
 #define BODY_MAX_BYTES		128
 #define HEADER_MAX_BYTES	256
+#define PAGE_BYTES			8192
+#define PAGES				1024
 
 typedef struct Answer
 {
@@ -122,9 +130,44 @@ make_handle(const char *url, const struct curl_slist *headers,
 		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, keep_answer) != CURLE_OK ||
 		curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer) != CURLE_OK)
 		die("libcurl", "could not be set up");
-	if (ca_file && curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file) != CURLE_OK)
+	if (curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file) != CURLE_OK)
 		die(ca_file, "could not be used");
 	return curl;
+}
+
+static void
+write_page(int fd, int64_t page)
+{
+	static char bytes[PAGE_BYTES];
+
+	if (pwrite(fd, bytes, sizeof(bytes),
+			   page % PAGES * PAGE_BYTES) != sizeof(bytes))
+		die("the file", "could not be written");
+}
+
+/* The file has all its pages from the start, as the write-ahead log has. */
+static int
+open_file(const char *name)
+{
+	int			fd = open(name, O_RDWR | O_CREAT, 0600);
+
+	if (fd < 0)
+		die(name, "could not be opened");
+	for (int64_t page = 0; page < PAGES; page++)
+		write_page(fd, page);
+	if (fsync(fd) != 0)
+		die(name, "could not be synced");
+	return fd;
+}
+
+static void
+record(int fd, int64_t page)
+{
+	if (fd < 0)
+		return;
+	write_page(fd, page);
+	if (fdatasync(fd) != 0)
+		die("the file", "could not be synced");
 }
 
 static void
@@ -160,21 +203,27 @@ main(int argc, char **argv)
 	int64_t		calls;
 	int64_t		time_before;
 	int64_t		cpu_before;
+	int			fd;
 
-	if (argc != 5 && argc != 6)
-		die("usage", "plain_curl URL TOKEN FIRST CALLS [CA-FILE]");
+	if (argc != 6 && argc != 7)
+		die("usage", "plain_curl URL TOKEN FIRST CALLS CA-FILE [FILE]");
 	first = number(argv[3]);
 	calls = number(argv[4]);
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		die("libcurl", "could not be set up");
+	fd = argc == 7 ? open_file(argv[6]) : -1;
 	headers = make_headers(argv[2]);
-	curl = make_handle(argv[1], headers, argc == 6 ? argv[5] : NULL, &answer);
+	curl = make_handle(argv[1], headers, argv[5], &answer);
 
 	call(curl, &answer, first - 1);
 	time_before = time_us();
 	cpu_before = cpu_us();
 	for (int64_t i = 0; i < calls; i++)
+	{
+		record(fd, 2 * i);
 		call(curl, &answer, first + i);
+		record(fd, 2 * i + 1);
+	}
 	(void) printf("%lld,%lld\n", (long long) (time_us() - time_before),
 				  (long long) (cpu_us() - cpu_before));
 

@@ -117,6 +117,12 @@ FROM (
 	FROM line AS ocean, pg_temp.line('http', 'plain libcurl') AS plain
 	WHERE ocean.part = 'http' AND ocean.subject IN ('ocean_enrich', 'ocean_enrich, fsync off')
 	UNION ALL
+	SELECT 1, 'CPU us a call more than plain libcurl with two fsyncs, ocean_enrich', '<= 150',
+		pg_temp.tenth(ocean.cpu - plain.cpu), pg_temp.tenth(ocean.least_cpu - plain.least_cpu),
+		ocean.cpu - plain.cpu <= 150
+	FROM pg_temp.line('http', 'ocean_enrich') AS ocean,
+		pg_temp.line('http', 'plain libcurl, two fsyncs a call') AS plain
+	UNION ALL
 	SELECT 2, 'us a call, ' || ocean.subject || ', of those of PL/Python', '< 1',
 		pg_temp.hundredth(ocean.us / python.us), pg_temp.hundredth(ocean.least_us / python.least_us),
 		ocean.us < python.us

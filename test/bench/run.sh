@@ -249,14 +249,14 @@ measure()
 		<<< "SELECT * FROM bench.measure(:'query', :first, :calls)"
 }
 
-# curl_run PART URL
+# curl_run PART SUBJECT CALLS URL [FILE]
 curl_run()
 {
 	local figures
-	take_people "$CALLS"
-	figures=$("$BENCH/build/plain_curl" "$2/v2/enrich/person" "$TOKEN" "$FIRST" \
-		"$CALLS" "$FOLDER/stage/server.crt")
-	record_run "$1" "plain libcurl" "$CALLS" "$figures,0"
+	take_people "$3"
+	figures=$("$BENCH/build/plain_curl" "$4/v2/enrich/person" "$TOKEN" "$FIRST" \
+		"$3" "$FOLDER/stage/server.crt" "${@:5}")
+	record_run "$1" "$2" "$3" "$figures,0"
 }
 
 # What the write-ahead log does at a commit: a page of an existing file, synced.
@@ -314,7 +314,9 @@ worker_cpu_us()
 one_round()
 {
 	fsync_run
-	curl_run http "$HTTP_URL"
+	curl_run http "plain libcurl" "$CALLS" "$HTTP_URL"
+	curl_run http "plain libcurl, two fsyncs a call" "$DURABLE_CALLS" "$HTTP_URL" \
+		"$FOLDER/pages"
 	configure fsync on
 	sql_run http "ocean_enrich" bench "$DURABLE_CALLS" "$OCEAN"
 	many_run "64 sessions" 64 "$SESSION_CALLS"
@@ -329,7 +331,7 @@ one_round()
 	with_settings "-c ocean_enrich.concurrency=64" \
 		sql_run http "ocean_enrich, fsync off, 64 read ahead" bench "$CALLS" "$OCEAN"
 	[[ -z $PYTHON ]] || sql_run http "PL/Python" bench "$CALLS" "$PYTHON"
-	curl_run https "$HTTPS_URL"
+	curl_run https "plain libcurl" "$CALLS" "$HTTPS_URL"
 	with_settings "$OVER_HTTPS" \
 		sql_run https "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
 }
