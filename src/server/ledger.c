@@ -400,6 +400,8 @@ reach_row(int64 call_id)
 		if (tuple->t_data->t_infomask & HEAP_XMAX_INVALID)
 		{
 			ExecForceStoreHeapTuple(heap_copytuple(tuple), old_slot, true);
+			/* Not every release of PostgreSQL sets it there. */
+			old_slot->tts_tid = tuple->t_self;
 			fate = ROW_OURS;
 		}
 		else
