@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "replication/syncrep.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -672,6 +673,19 @@ copy_result(Slot *slot)
 	return bytes;
 }
 
+/*
+ * The worker committed without waiting, so that one session's fsync or standby
+ * holds up nobody else.  What we return is as safe as a commit of our own.
+ */
+static void
+make_durable(XLogRecPtr lsn)
+{
+	XLogFlush(lsn);
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(lsn, true);
+	RESUME_INTERRUPTS();
+}
+
 char *
 oe_channel_wait(OeTicket ticket)
 {
@@ -694,13 +708,9 @@ oe_channel_wait(OeTicket ticket)
 		wait_with_new_worker(slot);
 	}
 
-	/*
-	 * The worker committed without waiting for the disk, so that one session's
-	 * fsync holds up nobody else.  What we return is on disk.
-	 */
 	pg_read_barrier();
 	if (!XLogRecPtrIsInvalid(slot->result_lsn))
-		XLogFlush(slot->result_lsn);
+		make_durable(slot->result_lsn);
 	if (slot->result_lost)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),

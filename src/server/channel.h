@@ -41,7 +41,7 @@ extern OeTicket oe_channel_submit(const char *bytes, Size len, bool refusable);
 
 /*
  * Wait for the result, starting a worker when there is none.  The commit that
- * recorded it is on disk when this returns.  Gives palloc'd bytes and releases
+ * recorded it is on disk then, and where the session's synchronous_commit says.  Gives palloc'd bytes and releases
  * the ticket; NULL when the worker died: the outcome is not known.  An error
  * or a cancel leaves the ticket to the caller.
  *
