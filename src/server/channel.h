@@ -41,9 +41,9 @@ extern OeTicket oe_channel_submit(const char *bytes, Size len, bool refusable);
 
 /*
  * Wait for the result, starting a worker when there is none.  The commit that
- * recorded it is on disk then, and where the session's synchronous_commit says.  Gives palloc'd bytes and releases
- * the ticket; NULL when the worker died: the outcome is not known.  An error
- * or a cancel leaves the ticket to the caller.
+ * recorded it is on disk then, and where the session's synchronous_commit says.
+ * Gives palloc'd bytes and releases the ticket; NULL when the worker died: the
+ * outcome is not known.  An error or a cancel leaves the ticket to the caller.
  *
  * Errors: 53000 when no worker could be started, 57014 and the like.
  */
