@@ -30,9 +30,12 @@ OBJS = \
 	src/server/functions.o \
 	src/server/ledger.o \
 	src/server/message.o \
+	src/server/queue.o \
 	src/server/read_ahead.o \
 	src/server/read_ahead_plan.o \
 	src/server/settings.o \
+	src/server/statement.o \
+	src/server/submit.o \
 	src/server/verdict.o \
 	src/server/worker.o
 

@@ -34,7 +34,7 @@ CREATE TABLE ocean_enrich.call (
 	call_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	state           ocean_enrich.call_state NOT NULL,
 	role            name NOT NULL,
-	account         text NOT NULL,
+	account         text,
 	fingerprint     bytea NOT NULL,
 	request         jsonb,
 	status          integer,
@@ -50,26 +50,30 @@ CREATE TABLE ocean_enrich.call (
 	next_attempt_at timestamptz,
 	resolution      ocean_enrich.resolution,
 	resolved_by     name,
-	resolved_at     timestamptz
+	resolved_at     timestamptz,
+	priority        integer NOT NULL DEFAULT 0,
+	background      boolean NOT NULL DEFAULT false,
+	postponed       integer NOT NULL DEFAULT 0,
+	reused_from     bigint
 );
 
 -- Equal requests, whatever became of them.
 CREATE INDEX call_fingerprint_idx ON ocean_enrich.call (fingerprint);
--- What is not settled is a handful of rows, however long the ledger is.  Not a
--- partial index, for the reason above.
-CREATE INDEX call_state_idx ON ocean_enrich.call (state);
+-- The queue in the order of sending, and what else is not settled.  Not a partial
+-- index: its predicate would be prepared anew for each row, for the reason above.
+CREATE INDEX call_state_idx ON ocean_enrich.call (state, priority, next_attempt_at, call_id);
 -- Requests are sent in the order of the rows, so days lie together.
 CREATE INDEX call_sent_at_idx ON ocean_enrich.call
 	USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
 
 COMMENT ON TABLE ocean_enrich.call IS
-	'one row for every request that was sent to the API, written by the worker alone';
+	'one row for every request that was queued or sent to the API';
 COMMENT ON SEQUENCE ocean_enrich.call_call_id_seq IS 'numbers of the rows of ocean_enrich.call';
 COMMENT ON COLUMN ocean_enrich.call.call_id IS 'number of the call';
 COMMENT ON COLUMN ocean_enrich.call.state IS
-	'sent: on the wire; answered: 200, paid; refused: the API said no; failed: surely not paid; unknown: may have been paid';
+	'queued: waits to be sent; sent: on the wire; answered: 200, paid; refused: the API said no; failed: surely not paid; unknown: may have been paid; cancelled: taken out of the queue';
 COMMENT ON COLUMN ocean_enrich.call.role IS 'role that asked';
-COMMENT ON COLUMN ocean_enrich.call.account IS 'digest of API URL and token: who is charged';
+COMMENT ON COLUMN ocean_enrich.call.account IS 'digest of API URL and token: who is charged; NULL before it is sent the first time';
 COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the normalised request';
 COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
 COMMENT ON COLUMN ocean_enrich.call.status IS 'HTTP status of the answer';
@@ -82,15 +86,51 @@ COMMENT ON COLUMN ocean_enrich.call.attempts IS 'how often it was sent';
 COMMENT ON COLUMN ocean_enrich.call.requested_at IS 'when a session asked for it';
 COMMENT ON COLUMN ocean_enrich.call.sent_at IS 'when it was sent, the last time';
 COMMENT ON COLUMN ocean_enrich.call.answered_at IS 'when the answer came, or the end without one';
-COMMENT ON COLUMN ocean_enrich.call.next_attempt_at IS 'when the API allows the next request after a refusal';
+COMMENT ON COLUMN ocean_enrich.call.next_attempt_at IS
+	'queued: when it is due, infinity: after a decision; else: when the API allows the next request after a refusal';
 COMMENT ON COLUMN ocean_enrich.call.resolution IS 'what was decided about a request whose outcome is unknown';
 COMMENT ON COLUMN ocean_enrich.call.resolved_by IS 'role that decided';
 COMMENT ON COLUMN ocean_enrich.call.resolved_at IS 'when that was decided';
+COMMENT ON COLUMN ocean_enrich.call.priority IS 'what is queued goes by this, the highest first';
+COMMENT ON COLUMN ocean_enrich.call.background IS 'came by ocean_enrich.submit()';
+COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often it went back to the queue';
+COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'the earlier equal call that answered this one, which cost nothing';
 
 -- A dump carries the receipts.  What is queued is not sent twice, by the
 -- server it comes from and by the one it is restored on.
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call', 'WHERE state <> ''queued''');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call_call_id_seq', '');
+
+/*
+ * How long the queue is, without counting it: whoever puts rows in or takes them
+ * out adds a row here in the same transaction, and the worker keeps one row for
+ * each day, into which it folds the others.
+ */
+CREATE TABLE ocean_enrich.queue_tally (
+	day       date NOT NULL,
+	folded    boolean NOT NULL DEFAULT false,
+	waiting   bigint NOT NULL DEFAULT 0,
+	answered  bigint NOT NULL DEFAULT 0,
+	reused    bigint NOT NULL DEFAULT 0,
+	refused   bigint NOT NULL DEFAULT 0,
+	failed    bigint NOT NULL DEFAULT 0,
+	unknown   bigint NOT NULL DEFAULT 0,
+	cancelled bigint NOT NULL DEFAULT 0,
+	credits   numeric NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE ocean_enrich.queue_tally IS
+	'what ocean_enrich.queue_status adds up; kept by the worker';
+COMMENT ON COLUMN ocean_enrich.queue_tally.day IS 'the day, UTC';
+COMMENT ON COLUMN ocean_enrich.queue_tally.folded IS 'the worker''s row of the day';
+COMMENT ON COLUMN ocean_enrich.queue_tally.waiting IS
+	'how many calls more the queue holds; the sum over all rows is its length';
+COMMENT ON COLUMN ocean_enrich.queue_tally.answered IS 'calls that got an answer, and paid for it';
+COMMENT ON COLUMN ocean_enrich.queue_tally.reused IS 'calls that an earlier equal call answered';
+COMMENT ON COLUMN ocean_enrich.queue_tally.refused IS 'calls that the API refused';
+COMMENT ON COLUMN ocean_enrich.queue_tally.failed IS 'calls that surely were not processed';
+COMMENT ON COLUMN ocean_enrich.queue_tally.unknown IS 'calls that ended without a known outcome';
+COMMENT ON COLUMN ocean_enrich.queue_tally.cancelled IS 'calls that were taken out of the queue';
+COMMENT ON COLUMN ocean_enrich.queue_tally.credits IS 'what the answers cost';
 
 -- One call
 
@@ -411,6 +451,30 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 	END;
 COMMENT ON FUNCTION ocean_enrich.resolve(bigint, text, numeric) IS
 	'decides about a call whose outcome is unknown: ''pay again'' or ''give up''; with the credits it did cost, if that is known';
+
+-- The queue
+
+CREATE FUNCTION ocean_enrich.submit(
+	request    jsonb,
+	priority   integer DEFAULT 0,
+	not_before timestamptz DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ocean_enrich_submit'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION ocean_enrich.submit(jsonb, integer, timestamptz) IS
+	'queues a request, to be sent after the transaction commits; returns its call_id';
+
+CREATE FUNCTION ocean_enrich.cancel(call_id bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ocean_enrich_cancel'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.cancel(bigint) IS
+	'takes a call out of the queue; false if it was sent already, or is not there';
+
+CREATE FUNCTION ocean_enrich.retry(call_id bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ocean_enrich_retry'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.retry(bigint) IS
+	'puts a call that was refused, failed or cancelled into the queue again';
 
 -- It spends money and holds personal data, so nobody has it who was not given it.
 REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;

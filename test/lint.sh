@@ -13,10 +13,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LAYERS='
 	ocean_enrich /
 	functions read_ahead worker /
-	read_ahead_plan /
-	call verdict /
+	read_ahead_plan submit /
+	call verdict queue /
 	settings channel ledger /
-	message errors /
+	message errors statement /
 	compat'
 
 PASSED=0

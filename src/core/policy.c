@@ -477,8 +477,8 @@ may_be_tried_again(OeHttpResult result, int status)
 }
 
 /* 500 ms doubled with each try, and of that something in the upper half. */
-static int
-backoff_ms(int tries, int max_ms, double random)
+int
+oe_policy_backoff_ms(int tries, int max_ms, double random)
 {
 	int64_t		wait_ms = FIRST_RETRY_WAIT_MS;
 
@@ -499,8 +499,51 @@ oe_policy_retry(const OeLimits *limits, OeHttpResult result, int status,
 	if (retry_after_ms >= 0)
 		*wait_ms = retry_after_ms;
 	else
-		*wait_ms = backoff_ms(tries, limits->retry_wait_max_ms, random);
+		*wait_ms = oe_policy_backoff_ms(tries, limits->retry_wait_max_ms, random);
 	return true;
+}
+
+/* Doubled with each 201, up to a day. */
+static int64_t
+gathering_wait_ms(const OePatience *patience, int postponed)
+{
+	int64_t		wait_ms = patience->gathering_wait_ms;
+
+	for (int i = 0; i < postponed && wait_ms < DAY / 1000; i++)
+		wait_ms *= 2;
+	return wait_ms < DAY / 1000 ? wait_ms : DAY / 1000;
+}
+
+OeQueueEnding
+oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
+				int retry_after_ms, int postponed, double random,
+				int64_t *wait_ms)
+{
+	*wait_ms = retry_after_ms >= 0 ? retry_after_ms :
+		oe_policy_backoff_ms(postponed + 1, patience->retry_wait_max_ms, random);
+	if (result == OE_HTTP_NOT_SENT)
+		return OE_QUEUE_UNREACHABLE;
+	if (result == OE_HTTP_LOST)
+		return OE_QUEUE_SETTLED;
+	switch (status)
+	{
+		case 201:
+			*wait_ms = gathering_wait_ms(patience, postponed);
+			return postponed < patience->gathering_retries ? OE_QUEUE_LATER
+				: OE_QUEUE_SETTLED;
+		case 401:
+		case 402:
+		case 403:
+			return OE_QUEUE_BLOCKED;
+		case 429:
+			return OE_QUEUE_THROTTLED;
+		case 502:
+		case 503:
+			return postponed < patience->retries ? OE_QUEUE_LATER
+				: OE_QUEUE_SETTLED;
+		default:
+			return OE_QUEUE_SETTLED;
+	}
 }
 
 /* The parts of a decimal number: "whole.fraction", times ten to "exponent". */

@@ -123,6 +123,36 @@ extern bool oe_policy_retry(const OeLimits *limits, OeHttpResult result,
 							int status, int retry_after_ms, int tries,
 							double random, int *wait_ms);
 
+/* How long the queue waits for what a session would be told at once. */
+typedef struct OePatience
+{
+	int			gathering_wait_ms;	/* after the first 201; doubled after each */
+	int			gathering_retries;
+	int			retries;		/* after 502 and 503 */
+	int			retry_wait_max_ms;
+} OePatience;
+
+typedef enum OeQueueEnding
+{
+	OE_QUEUE_SETTLED,			/* that is its end */
+	OE_QUEUE_LATER,				/* it is tried again after *wait_ms */
+	OE_QUEUE_THROTTLED,			/* 429: so is the whole account */
+	OE_QUEUE_UNREACHABLE,		/* nothing was sent: no fault of the request */
+	OE_QUEUE_BLOCKED,			/* 401, 402, 403: the account may do nothing */
+} OeQueueEnding;
+
+/*
+ * What the end of one transfer means for a queued request that was put back
+ * "postponed" times.  *wait_ms is set unless it is settled or blocked.
+ */
+extern OeQueueEnding oe_policy_queue(const OePatience *patience,
+									 OeHttpResult result, int status,
+									 int retry_after_ms, int postponed,
+									 double random, int64_t *wait_ms);
+
+/* The wait after "tries" failures in a row: as in oe_policy_retry(). */
+extern int	oe_policy_backoff_ms(int tries, int max_ms, double random);
+
 /*
  * Decimal text to millionths, rounded up, never below what it says.  False when it is no plain
  * non-negative decimal number (an exponent is allowed) up to OE_CREDITS_MAX.

@@ -76,12 +76,8 @@ convert_error(OeError *error)
 	*error = converted;
 }
 
-/*
- * The body to send, checked and normalised, palloc'd; raises what is wrong.
- * Warnings are for the call itself, not for its early beginning.
- */
-static char *
-request_body(Jsonb *jsonb, bool early)
+char *
+oe_call_body(Jsonb *jsonb, bool early)
 {
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
@@ -122,7 +118,7 @@ pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
 	char	   *packed;
 
 	memset(call, 0, sizeof(*call));
-	call->body = request_body(jsonb, early);
+	call->body = oe_call_body(jsonb, early);
 	oe_sha256(call->body, strlen(call->body), call->fingerprint);
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));

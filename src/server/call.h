@@ -11,6 +11,12 @@
 #include "server/message.h"
 
 /*
+ * The body to send, checked and normalised, palloc'd; raises what is wrong.
+ * Warnings are for the call itself, not for its early beginning.
+ */
+extern char *oe_call_body(Jsonb *request, bool early);
+
+/*
  * Check "request", have the worker answer it, and wait.  The result's strings
  * are palloc'd.  Raises what is wrong with the request, a missing token, and a
  * cancel; what the API, the network or a limit says is in "result".

@@ -52,6 +52,9 @@
 /* How many workers one wait may see end at once before it gives up. */
 #define WORKER_STARTS_MAX	3
 
+/* How soon a worker is started again that was started and did not come up. */
+#define SUMMON_AGAIN_MS		1000
+
 #define NO_SLOT		PG_UINT32_MAX
 
 typedef enum WorkerState
@@ -89,6 +92,9 @@ typedef struct Hub
 	pg_atomic_uint32 submitted; /* newest submitted slot */
 	pg_atomic_uint32 used;		/* slots that are not free */
 	ConditionVariable slot_freed;
+	TimestampTz summoned_at;	/* a worker, by oe_channel_announce() */
+	bool		has_news;
+	OeQueueNews news;			/* under the control lock */
 	Slot		slots[OE_CHANNEL_SLOTS];
 } Hub;
 
@@ -190,6 +196,8 @@ reset_hub(Hub *reset, Oid database)
 	pg_atomic_init_u32(&reset->submitted, NO_SLOT);
 	pg_atomic_init_u32(&reset->used, 0);
 	ConditionVariableInit(&reset->slot_freed);
+	reset->summoned_at = 0;
+	reset->has_news = false;
 	for (int i = 0; i < OE_CHANNEL_SLOTS; i++)
 	{
 		free_request(&reset->slots[i]);
@@ -582,24 +590,32 @@ claim_starting(void)
 	return claimed;
 }
 
-static BackgroundWorkerHandle *
-register_worker(void)
+/* False: all slots for background workers are taken. */
+static bool
+register_worker(BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
-	BackgroundWorkerHandle *handle;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION | BGWORKER_INTERRUPTIBLE;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-	worker.bgw_notify_pid = MyProcPid;
+	worker.bgw_notify_pid = handle ? MyProcPid : 0;
 	strlcpy(worker.bgw_library_name, "ocean_enrich", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "oe_worker_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "ocean_enrich worker", BGW_MAXLEN);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "ocean_enrich worker for database %u",
 			 MyDatabaseId);
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+static BackgroundWorkerHandle *
+start_worker(void)
+{
+	BackgroundWorkerHandle *handle;
+
+	if (!register_worker(&handle))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("no background worker slot is free for ocean_enrich"),
@@ -652,7 +668,7 @@ wait_with_new_worker(Slot *slot)
 	}
 	PG_TRY();
 	{
-		wait_for_worker(slot, register_worker());
+		wait_for_worker(slot, start_worker());
 	}
 	PG_FINALLY();
 	{
@@ -723,6 +739,42 @@ oe_channel_wait(OeTicket ticket)
 	return bytes;
 }
 
+void
+oe_channel_attach(void)
+{
+	attach();
+}
+
+/*
+ * A worker that is not waited for is started without a claim on its state: two
+ * at once do no harm, since only one can serve.
+ */
+void
+oe_channel_announce(const OeQueueNews *news)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		running;
+	bool		summon = false;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (!hub->has_news)
+		memset(&hub->news, 0, sizeof(hub->news));
+	oe_news_merge(&hub->news, news);
+	hub->has_news = true;
+	running = pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING;
+	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_NONE &&
+		now - hub->summoned_at > SUMMON_AGAIN_MS * INT64CONST(1000))
+	{
+		hub->summoned_at = now;
+		summon = true;
+	}
+	LWLockRelease(&control->lock);
+	if (running)
+		wake(hub->worker_procno);
+	else if (summon)
+		(void) register_worker(NULL);
+}
+
 int
 oe_channel_inspect(OeSlotInfo *infos, int max)
 {
@@ -788,9 +840,12 @@ stop_serving(bool anyway)
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	pg_atomic_write_u32(&hub->worker_state, WORKER_NONE);
 	pg_memory_barrier();
-	go_on = !anyway && pg_atomic_read_u32(&hub->submitted) != NO_SLOT;
+	go_on = !anyway && (pg_atomic_read_u32(&hub->submitted) != NO_SLOT ||
+						hub->has_news);
 	if (go_on)
 		pg_atomic_write_u32(&hub->worker_state, WORKER_RUNNING);
+	else
+		hub->summoned_at = 0;
 	LWLockRelease(&control->lock);
 	if (!go_on)
 		wake_submitters();
@@ -811,6 +866,22 @@ oe_channel_take(int *slots)
 	for (int i = 0; i < count; i++)
 		hub->slots[slots[i]].taken = true;
 	return count;
+}
+
+bool
+oe_channel_take_news(OeQueueNews *news)
+{
+	bool		any;
+
+	/* Looked at at each turn: whoever announces wakes us after that. */
+	if (!hub->has_news)
+		return false;
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	any = hub->has_news;
+	*news = hub->news;
+	hub->has_news = false;
+	LWLockRelease(&control->lock);
+	return any;
 }
 
 const char *

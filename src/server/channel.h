@@ -12,6 +12,8 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 
+#include "server/message.h"
+
 /* Requests of one database that are waiting or running at once. */
 #define OE_CHANNEL_SLOTS		2048
 
@@ -58,6 +60,14 @@ extern bool oe_channel_is_done(OeTicket ticket);
  */
 extern void oe_channel_cancel(OeTicket ticket);
 
+/*
+ * The queue has changed: wakes the worker, or starts one.  Cannot fail, so it
+ * may be called when a transaction is committed; oe_channel_attach() has to come
+ * before, and may fail.
+ */
+extern void oe_channel_attach(void);
+extern void oe_channel_announce(const OeQueueNews *news);
+
 /* What is under way in this database, for a view. */
 typedef enum OeSlotState
 {
@@ -90,7 +100,7 @@ extern int	oe_channel_inspect(OeSlotInfo *infos, int max);
  */
 extern bool oe_channel_serve(void);
 
-/* Stop serving, unless something was submitted meanwhile; false: go on. */
+/* Stop serving, unless something was submitted or announced meanwhile; false: go on. */
 extern bool oe_channel_retire(void);
 
 /*
@@ -98,6 +108,9 @@ extern bool oe_channel_retire(void);
  * OE_CHANNEL_SLOTS.
  */
 extern int	oe_channel_take(int *slots);
+
+/* What was announced since the last time; false: nothing. */
+extern bool oe_channel_take_news(OeQueueNews *news);
 
 /* Was a taken one given up meanwhile?  Then it is freed and forgotten. */
 extern bool oe_channel_drop_if_cancelled(int slot);

@@ -20,6 +20,7 @@
 #include "server/functions.h"
 #include "server/message.h"
 #include "server/settings.h"
+#include "server/submit.h"
 
 PG_FUNCTION_INFO_V1(ocean_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_try_enrich_person);
@@ -28,6 +29,9 @@ PG_FUNCTION_INFO_V1(ocean_enrich_support);
 PG_FUNCTION_INFO_V1(ocean_enrich_in_flight);
 PG_FUNCTION_INFO_V1(ocean_enrich_account);
 PG_FUNCTION_INFO_V1(ocean_enrich_setting);
+PG_FUNCTION_INFO_V1(ocean_enrich_submit);
+PG_FUNCTION_INFO_V1(ocean_enrich_cancel);
+PG_FUNCTION_INFO_V1(ocean_enrich_retry);
 
 /* ----------------------------------------------------------------
  * One call
@@ -266,6 +270,33 @@ ocean_person_request(PG_FUNCTION_ARGS)
 	(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	request = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(request));
+}
+
+/* ----------------------------------------------------------------
+ * The queue
+ * ---------------------------------------------------------------- */
+
+/* Not strict: without a priority it is the usual one, without a time now. */
+Datum
+ocean_enrich_submit(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(oe_submit(PG_GETARG_JSONB_P(0),
+							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
+							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2)));
+}
+
+Datum
+ocean_enrich_cancel(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(oe_cancel(PG_GETARG_INT64(0)));
+}
+
+Datum
+ocean_enrich_retry(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(oe_retry(PG_GETARG_INT64(0)));
 }
 
 /* ----------------------------------------------------------------

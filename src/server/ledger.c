@@ -50,6 +50,7 @@
 
 #include "server/compat.h"
 #include "server/ledger.h"
+#include "server/statement.h"
 
 /* The columns in the order of the table. */
 enum
@@ -72,7 +73,13 @@ enum
 	C_ANSWERED_AT,
 	C_NEXT_ATTEMPT_AT,
 	C_RESOLUTION,
-	C_LAST = C_RESOLUTION,		/* of those that this file knows */
+	C_RESOLVED_BY,
+	C_RESOLVED_AT,
+	C_PRIORITY,
+	C_BACKGROUND,
+	C_POSTPONED,
+	C_REUSED_FROM,
+	C_LAST = C_REUSED_FROM,		/* of those that this file knows */
 };
 
 /* The labels of type ocean_enrich.call_state that this file knows. */
@@ -99,15 +106,7 @@ static TupleTableSlot *old_slot;
 static TupleTableSlot *new_slot;
 static bool spi_connected;
 
-typedef struct Statement
-{
-	const char *sql;
-	int			nargs;
-	Oid			types[2];
-	SPIPlanPtr	plan;
-} Statement;
-
-static Statement reconcile_statement = {
+static OeStatement reconcile_statement = {
 	"WITH free AS (SELECT call_id FROM ocean_enrich.call WHERE state = 'sent'"
 	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
@@ -118,7 +117,7 @@ static Statement reconcile_statement = {
 	NULL
 };
 
-static Statement orphan_statement = {
+static OeStatement orphan_statement = {
 	"WITH free AS (SELECT call_id FROM ocean_enrich.call"
 	" WHERE call_id = $1 AND state = 'sent' FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
@@ -129,14 +128,14 @@ static Statement orphan_statement = {
 	NULL
 };
 
-static Statement sent_left_statement = {
+static OeStatement sent_left_statement = {
 	"SELECT FROM ocean_enrich.call WHERE state = 'sent' LIMIT 1",
 	0,
 	{0},
 	NULL
 };
 
-static Statement usage_statement = {
+static OeStatement usage_statement = {
 	"SELECT count(*) FILTER (WHERE state <> 'failed'),"
 	" coalesce(sum(credits), 0)::text,"
 	" count(*) FILTER (WHERE state = 'unknown' AND credits IS NULL),"
@@ -147,7 +146,7 @@ static Statement usage_statement = {
 	NULL
 };
 
-static Statement sent_statement = {
+static OeStatement sent_statement = {
 	"SELECT sent_at FROM ocean_enrich.call"
 	" WHERE sent_at >= $1 AND account = $2 ORDER BY sent_at",
 	2,
@@ -244,6 +243,12 @@ close_ledger(void)
 	table_close(ledger, NoLock);
 }
 
+Oid
+oe_ledger_relation(void)
+{
+	return ledger_relation();
+}
+
 OeLedgerAccess
 oe_ledger_begin(void)
 {
@@ -302,6 +307,13 @@ oe_ledger_commit(void)
 	pgstat_report_stat(false);
 	MemoryContextSwitchTo(caller);
 	return XactLastCommitEnd;
+}
+
+void
+oe_ledger_look_anew(void)
+{
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 void
@@ -486,6 +498,7 @@ set_numeric(int column, const char *number)
 static void
 set_outcome(const OeLedgerRow *row)
 {
+	set_text(C_ACCOUNT, row->account);
 	set(C_STATE, ObjectIdGetDatum(state_oids[row->state]));
 	set_int(C_STATUS, row->status);
 	set_text(C_DETAIL, row->detail);
@@ -502,7 +515,7 @@ set_outcome(const OeLedgerRow *row)
 	set_time(C_NEXT_ATTEMPT_AT, row->next_attempt_at);
 }
 
-/* Columns that we do not write, such as those that the owner has added. */
+/* Columns that the owner has added. */
 static void
 set_default(int column)
 {
@@ -530,12 +543,16 @@ insert_row(OeLedgerRow *row)
 	namestrcpy(&role, row->role);
 	set(C_CALL_ID, Int64GetDatum(row->call_id));
 	set(C_ROLE, NameGetDatum(&role));
-	set_text(C_ACCOUNT, row->account);
 	set_bytes(C_FINGERPRINT, row->fingerprint, OE_FINGERPRINT_BYTES);
 	set(C_REQUEST, DirectFunctionCall1(jsonb_in, CStringGetDatum(row->request)));
 	set_time(C_REQUESTED_AT, row->requested_at);
 	set_outcome(row);
-	for (int column = C_RESOLUTION; column <= new_slot->tts_tupleDescriptor->natts; column++)
+	for (int column = C_RESOLUTION; column <= C_LAST; column++)
+		set_null(column);
+	set(C_PRIORITY, Int32GetDatum(0));
+	set(C_BACKGROUND, BoolGetDatum(false));
+	set(C_POSTPONED, Int32GetDatum(0));
+	for (int column = C_LAST + 1; column <= new_slot->tts_tupleDescriptor->natts; column++)
 		set_default(column);
 	ExecStoreVirtualTuple(new_slot);
 	ExecSimpleRelationInsert(target, estate, new_slot);
@@ -648,6 +665,9 @@ may_be_paid_again(HeapTuple tuple)
 static bool
 answers(HeapTuple tuple, OeLedgerState state, TimestampTz since)
 {
+	/* The answer is the other one's, and may be older than it looks here. */
+	if (!is_null(tuple, C_REUSED_FROM))
+		return false;
 	switch (state)
 	{
 		case OE_LEDGER_SENT:
@@ -722,38 +742,22 @@ oe_ledger_find(const char *account, const uint8 *fingerprint,
  * Statements
  * ---------------------------------------------------------------- */
 
-/* SPI leaves its own memory context behind; the caller's stays current. */
-static void
-execute(Statement *statement, Datum *values, const char *nulls)
+void
+oe_ledger_use_spi(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			rc;
 
 	if (!spi_connected && SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	spi_connected = true;
-	if (!statement->plan)
-	{
-		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs,
-									   statement->types);
-
-		if (!plan || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare a statement of the ledger: %s",
-				 SPI_result_code_string(SPI_result));
-		statement->plan = plan;
-	}
-	rc = SPI_execute_plan(statement->plan, values, nulls, false, 0);
-	if (rc < 0)
-		elog(ERROR, "could not execute a statement of the ledger: %s",
-			 SPI_result_code_string(rc));
 	MemoryContextSwitchTo(caller);
 }
 
-static Datum
-result_column(int row, int column, bool *isnull)
+static uint64
+execute(OeStatement *statement, Datum *values)
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
+	oe_ledger_use_spi();
+	return oe_statement_run(statement, values, NULL);
 }
 
 void
@@ -762,16 +766,14 @@ oe_ledger_give_up(int64 call_id)
 	Datum		values[1];
 
 	values[0] = Int64GetDatum(call_id);
-	execute(&orphan_statement, values, NULL);
+	(void) execute(&orphan_statement, values);
 }
 
 bool
 oe_ledger_reconcile(uint64 *count)
 {
-	execute(&reconcile_statement, NULL, NULL);
-	*count += SPI_processed;
-	execute(&sent_left_statement, NULL, NULL);
-	return SPI_processed == 0;
+	*count += execute(&reconcile_statement, NULL);
+	return execute(&sent_left_statement, NULL) == 0;
 }
 
 void
@@ -779,26 +781,24 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 				TimestampTz minute_start, OeLedgerUsage *usage)
 {
 	Datum		values[2];
-	char		nulls[3] = "  ";
 	bool		isnull;
 	TimestampTz paused_until;
 	char	   *credits;
 
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
-	execute(&usage_statement, values, nulls);
-	usage->requests_today = DatumGetInt64(result_column(0, 1, &isnull));
-	credits = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	(void) execute(&usage_statement, values);
+	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	credits = oe_statement_text(0, 2);
 	if (!oe_credits_parse(credits, &usage->credits_today))
 		usage->credits_today = OE_CREDITS_MAX;
-	usage->unknown_today = DatumGetInt64(result_column(0, 3, &isnull));
-	paused_until = DatumGetTimestampTz(result_column(0, 4, &isnull));
+	usage->unknown_today = DatumGetInt64(oe_statement_value(0, 3, &isnull));
+	paused_until = DatumGetTimestampTz(oe_statement_value(0, 4, &isnull));
 	usage->paused_until = isnull ? 0 : paused_until;
 
 	values[0] = TimestampTzGetDatum(minute_start);
-	execute(&sent_statement, values, nulls);
-	usage->sent_count = (int) SPI_processed;
+	usage->sent_count = (int) execute(&sent_statement, values);
 	usage->sent = palloc(sizeof(TimestampTz) * Max(usage->sent_count, 1));
 	for (int i = 0; i < usage->sent_count; i++)
-		usage->sent[i] = DatumGetTimestampTz(result_column(i, 1, &isnull));
+		usage->sent[i] = DatumGetTimestampTz(oe_statement_value(i, 1, &isnull));
 }

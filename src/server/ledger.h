@@ -28,6 +28,16 @@ typedef enum OeLedgerAccess
 extern OeLedgerAccess oe_ledger_begin(void);
 
 /*
+ * For other statements on the ledger in the same transaction: SPI is connected,
+ * and functions here see what those have seen.
+ */
+extern void oe_ledger_use_spi(void);
+extern void oe_ledger_look_anew(void);
+
+/* The table; InvalidOid: there is none of ours. */
+extern Oid	oe_ledger_relation(void);
+
+/*
  * Commits without waiting for the disk.  Returns the end of our last commit
  * record: after a transaction that only read, of the one before it, so that what
  * was read is on disk, too, once that is.

@@ -15,6 +15,38 @@
 
 #include "server/message.h"
 
+static bool
+is_before(const OeQueuePosition *a, const OeQueuePosition *b)
+{
+	return a->due < b->due || (a->due == b->due && a->call_id < b->call_id);
+}
+
+void
+oe_news_add(OeQueueNews *news, const OeQueuePosition *position)
+{
+	for (int i = 0; i < news->count; i++)
+	{
+		if (news->first[i].priority != position->priority)
+			continue;
+		if (is_before(position, &news->first[i]))
+			news->first[i] = *position;
+		return;
+	}
+	if (news->count < OE_QUEUE_NEWS_MAX)
+		news->first[news->count++] = *position;
+	else
+		news->everything = true;
+}
+
+void
+oe_news_merge(OeQueueNews *news, const OeQueueNews *more)
+{
+	news->everything |= more->everything;
+	news->decided |= more->decided;
+	for (int i = 0; i < more->count; i++)
+		oe_news_add(news, &more->first[i]);
+}
+
 static void
 pack_string(StringInfo buf, const char *string)
 {

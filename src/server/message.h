@@ -9,6 +9,7 @@
 #ifndef OE_MESSAGE_H
 #define OE_MESSAGE_H
 
+#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
 #include "core/error.h"
@@ -52,6 +53,28 @@ typedef struct OeResult
 	const char *detail;
 	const char *hint;
 } OeResult;
+
+/* A place in the queue: highest priority first, then earliest, then oldest. */
+typedef struct OeQueuePosition
+{
+	int32		priority;
+	TimestampTz due;
+	int64		call_id;
+} OeQueuePosition;
+
+#define OE_QUEUE_NEWS_MAX	16
+
+/* What has changed in the queue: the first place of each priority that has. */
+typedef struct OeQueueNews
+{
+	int			count;
+	bool		everything;		/* more priorities than there is room for */
+	bool		decided;		/* what to do about a call that was unknown */
+	OeQueuePosition first[OE_QUEUE_NEWS_MAX];
+} OeQueueNews;
+
+extern void oe_news_add(OeQueueNews *news, const OeQueuePosition *position);
+extern void oe_news_merge(OeQueueNews *news, const OeQueueNews *more);
 
 /* Both allocate in the current memory context. */
 extern char *oe_call_pack(const OeCall *call, Size *len);

@@ -55,6 +55,8 @@ int			oe_concurrency = 16;
 int			oe_reuse_for_s = 24 * 60 * 60;
 bool		oe_record_before_send = true;
 int			oe_worker_idle_timeout_s = 60;
+bool		oe_queue_enabled = true;
+int			oe_balance_interval_s = 60;
 
 static char *api_token;
 static char *api_token_file;
@@ -71,6 +73,9 @@ static int	rate_limit;
 static int	daily_limit;
 static char *credit_limit;
 static char *credits_per_call;
+static int	gathering_wait_ms;
+static int	gathering_retries;
+static int	queue_retries;
 
 static bool
 has_control_character(const char *text)
@@ -288,12 +293,51 @@ define_worker_settings(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
+static void
+define_queue_settings(void)
+{
+	DefineCustomBoolVariable("ocean_enrich.queue_enabled",
+							 "Sends what is queued.",
+							 "off: requests are queued and wait; what is on the wire ends.",
+							 &oe_queue_enabled, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.gathering_wait",
+							"How long a queued request waits after the first answer 201.",
+							"Doubled after each further one.",
+							&gathering_wait_ms, 2 * 60 * 1000, 1, 24 * 60 * 60 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.gathering_retries",
+							"How often a queued request is sent again after an answer 201.",
+							"0: never; it is refused then.",
+							&gathering_retries, 8, 0, 100,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.queue_retries",
+							"How often a queued request is sent again after an answer 502 or 503.",
+							"It waits as long as the queue when the API cannot be reached.",
+							&queue_retries, 20, 0, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.balance_interval",
+							"How often the balance is asked for while the queue waits for credits or access.",
+							NULL, &oe_balance_interval_s, 60, 1, 24 * 60 * 60,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+void
+oe_settings_patience(OePatience *patience)
+{
+	patience->gathering_wait_ms = gathering_wait_ms;
+	patience->gathering_retries = gathering_retries;
+	patience->retries = queue_retries;
+	patience->retry_wait_max_ms = retry_wait_max_ms;
+}
+
 void
 oe_settings_define(void)
 {
 	define_account_settings();
 	define_limit_settings();
 	define_call_settings();
+	define_queue_settings();
 	define_worker_settings();
 	MarkGUCPrefixReserved("ocean_enrich");
 }

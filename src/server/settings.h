@@ -35,6 +35,11 @@ extern int	oe_reuse_for_s;
 /* Read by the worker. */
 extern bool oe_record_before_send;
 extern int	oe_worker_idle_timeout_s;
+extern bool oe_queue_enabled;
+extern int	oe_balance_interval_s;
+
+/* How patient the queue is, by the current settings. */
+extern void oe_settings_patience(OePatience *patience);
 
 /* Define them all; once, from _PG_init. */
 extern void oe_settings_define(void);

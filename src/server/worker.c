@@ -11,6 +11,11 @@
  *	ON_WIRE		with libcurl
  *	ENDED		answer or failure is here; its row is being written
  *	SETTLED		the result is there, for whoever asked
+ *	PUT_BACK	its row is in the queue again
+ *
+ * A call from the queue becomes a job when it is about to be sent: nobody waits
+ * for it but its row, and it leaves memory as soon as it is settled or put back.
+ * Requests of sessions go first, and may join it.
  *
  * All that one turn of the loop has to write goes into one transaction.  If
  * that fails, each job is tried alone, so that one bad row harms no other.
@@ -23,6 +28,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/async.h"
 #include "common/pg_prng.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -33,7 +39,9 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/procarray.h"
+#include "catalog/pg_database.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
@@ -42,10 +50,12 @@
 
 #include "core/http.h"
 #include "core/policy.h"
+#include "server/call.h"
 #include "server/channel.h"
 #include "server/compat.h"
 #include "server/ledger.h"
 #include "server/message.h"
+#include "server/queue.h"
 #include "server/settings.h"
 #include "server/verdict.h"
 #include "server/worker.h"
@@ -62,6 +72,27 @@
 /* How often to look for requests that were given up while they wait. */
 #define CANCELLED_CHECK_MS		100
 
+/* Queued calls that one transaction takes, likewise. */
+#define CLAIM_MAX				256
+
+/* How often to look through the whole queue while it is served. */
+#define QUEUE_SWEEP_S			10
+
+/* How often to read the settings that the queue is sent with. */
+#define QUEUE_SETTINGS_MS		1000
+
+/* How often to fold what others have added to the tally. */
+#define TALLY_FOLD_MS			1000
+
+/* How long to leave alone what cannot be recorded. */
+#define UNRECORDABLE_WAIT_S		10
+
+/* How many failures in a row say that the API is away. */
+#define TROUBLE_STREAK			8
+
+/* The channel of LISTEN. */
+#define NOTIFY_CHANNEL			"ocean_enrich"
+
 #define EXTENSION_DROPPED	"the extension ocean_enrich was dropped"
 
 typedef enum JobPhase
@@ -72,6 +103,7 @@ typedef enum JobPhase
 	JOB_ON_WIRE,
 	JOB_ENDED,
 	JOB_SETTLED,
+	JOB_PUT_BACK,
 } JobPhase;
 
 /* Two requests are equal if the same account is charged for the same body. */
@@ -87,6 +119,11 @@ typedef struct AccountEntry
 	OeAccount  *account;
 	uint64		full_in_turn;	/* admits no more in this turn ... */
 	OeLimits	full_limits;	/* ... under these limits */
+
+	/* Of the queue alone: sessions are told what the API says. */
+	int			blocked_by;		/* status that stopped it; 0: none */
+	int			streak;			/* failures without an answer between them */
+	TimestampTz paused_until;
 } AccountEntry;
 
 typedef struct Job
@@ -96,6 +133,11 @@ typedef struct Job
 	JobPhase	phase_before;	/* this turn's transaction */
 	List	   *slots;			/* whoever asked; the first one pays */
 	bool		begun;			/* its slots are running, not submitted */
+	bool		background;		/* from the queue */
+	OeQueuePosition position;	/* of it there */
+	int			postponed;
+	bool		passed_by;		/* equal ones in the queue, from there on */
+	OeQueuePosition passed;
 	AccountEntry *account;
 	char	   *bytes;			/* what "call" points into */
 	Size		bytes_len;
@@ -137,6 +179,21 @@ static bool orphans_left;		/* rows "sent" from an earlier life */
 static bool row_is_busy;		/* of a job that ended */
 static volatile sig_atomic_t may_be_cancelled;
 
+/* The queue. */
+static MemoryContext queue_mcxt;	/* what "queue_call" points to */
+static OeCall queue_call;			/* the settings that it is sent with */
+static TimestampTz queue_settings_read_at;
+static bool queue_has_token;
+static TimestampTz queue_wake_at;	/* when it may go on; DT_NOEND: when told */
+static TimestampTz queue_swept_at;
+static bool queue_touched;			/* since then */
+static int	claim_max = CLAIM_MAX;	/* 1: to find the row that does harm */
+static int64 claiming;				/* the call that is being looked at */
+static TimestampTz tally_folded_at;
+static bool tally_unfolded;
+static OeTally tally;				/* of this transaction */
+static List *settled_calls;			/* likewise; int64 pointers */
+
 /* ----------------------------------------------------------------
  * Jobs
  * ---------------------------------------------------------------- */
@@ -160,17 +217,18 @@ create_table(const char *name, Size keysize, Size entrysize)
 }
 
 static Job *
-new_job(int slot)
+new_job(const char *bytes, Size len)
 {
-	Size		len;
-	const char *bytes = oe_channel_request(slot, &len);
 	Job		   *job = MemoryContextAllocZero(worker_mcxt, sizeof(Job));
+	JobKey		key;
 
 	job->bytes = MemoryContextAlloc(worker_mcxt, len);
 	memcpy(job->bytes, bytes, len);
 	job->bytes_len = len;
 	oe_call_unpack(job->bytes, &job->call);
 	job->requested_at = GetCurrentTimestamp();
+	fill_key(&key, &job->call);
+	((JobEntry *) hash_search(jobs, &key, HASH_ENTER, NULL))->job = job;
 	return job;
 }
 
@@ -187,6 +245,8 @@ free_job(Job *job)
 {
 	JobKey		key;
 
+	if (job->passed_by)
+		oe_queue_look_from(&job->passed);
 	fill_key(&key, &job->call);
 	(void) hash_search(jobs, &key, HASH_REMOVE, NULL);
 	oe_http_reply_free(job->reply);
@@ -211,6 +271,7 @@ list_of_phase(JobPhase phase)
 		case JOB_SENDING:
 		case JOB_ON_WIRE:
 		case JOB_SETTLED:
+		case JOB_PUT_BACK:
 			break;
 	}
 	elog(ERROR, "unexpected phase of a job: %d", (int) phase);
@@ -260,7 +321,8 @@ deliver(Job *job, XLogRecPtr lsn)
 
 	foreach(lc, job->slots)
 	{
-		if (foreach_current_index(lc) == 1 && job->result)
+		/* The one who pays is the first, or the row in the queue. */
+		if (job->result && foreach_current_index(lc) == (job->background ? 0 : 1))
 			share_result(job);
 		oe_channel_finish(lfirst_int(lc), job->result, job->result_len, lsn);
 	}
@@ -311,8 +373,9 @@ accept_request(int slot)
 	job = find_job(&key);
 	if (!job)
 	{
-		job = new_job(slot);
-		((JobEntry *) hash_search(jobs, &key, HASH_ENTER, NULL))->job = job;
+		const char *bytes = oe_channel_request(slot, &len);
+
+		job = new_job(bytes, len);
 		move_job(job, JOB_ARRIVED);
 	}
 
@@ -455,8 +518,9 @@ find_account(const OeCall *call, TimestampTz now)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	memset((char *) entry + OE_ACCOUNT_CHARS, 0,
+		   sizeof(AccountEntry) - OE_ACCOUNT_CHARS);
 	entry->account = account;
-	entry->full_in_turn = 0;
 	return entry;
 }
 
@@ -648,7 +712,8 @@ record_sending(Job *job, TimestampTz now)
 {
 	OeLedgerRow row = {0};
 
-	if (!oe_record_before_send)
+	/* What is queued would be sent again after a crash, and not be missed. */
+	if (!oe_record_before_send && !job->background)
 		return;
 	fill_row(job, &row);
 	row.state = OE_LEDGER_SENT;
@@ -682,6 +747,74 @@ next_try(const Job *job, TimestampTz now)
 	return now + wait_ms * INT64CONST(1000);
 }
 
+/* One call of the queue has come to its end in this transaction. */
+static void
+tally_settled(int64 call_id, OeLedgerState state, OeCredits cost)
+{
+	int64	   *settled = palloc(sizeof(int64));
+
+	switch (state)
+	{
+		case OE_LEDGER_ANSWERED:
+			tally.answered++;
+			tally.credits += cost;
+			break;
+		case OE_LEDGER_REFUSED:
+			tally.refused++;
+			break;
+		case OE_LEDGER_FAILED:
+			tally.failed++;
+			break;
+		case OE_LEDGER_UNKNOWN:
+			tally.unknown++;
+			break;
+		case OE_LEDGER_SENT:
+			break;
+	}
+	*settled = call_id;
+	settled_calls = lappend(settled_calls, settled);
+}
+
+/*
+ * Back into the queue, if that is what the ending means.  A job whose row
+ * cannot be written stays ENDED.  False: the job is to be settled.
+ */
+static bool
+put_back(Job *job, const OeVerdict *verdict, TimestampTz now)
+{
+	OePatience	patience;
+	OeHttpResult result = job->reply ? job->reply->result : OE_HTTP_NOT_SENT;
+	TimestampTz due = job->position.due;
+	int			times = 0;
+	int64		wait_ms;
+
+	oe_settings_patience(&patience);
+	switch (oe_policy_queue(&patience, result, verdict->status,
+							job->reply ? job->reply->retry_after_ms : -1,
+							job->postponed,
+							pg_prng_double(&pg_global_prng_state), &wait_ms))
+	{
+		case OE_QUEUE_SETTLED:
+			return false;
+		case OE_QUEUE_LATER:
+			due = now + wait_ms * INT64CONST(1000);
+			times = 1;
+			break;
+		case OE_QUEUE_UNREACHABLE:
+		case OE_QUEUE_THROTTLED:
+		case OE_QUEUE_BLOCKED:
+			/* It keeps its place: the whole queue waits. */
+			break;
+	}
+	if (!oe_queue_put_back(job->call_id, due, times, job->tries,
+						   verdict->status, verdict->detail))
+		return true;
+	job->position.due = due;
+	job->phase = JOB_PUT_BACK;
+	tally.waiting++;
+	return true;
+}
+
 /*
  * A job that is tried again is WAITING, with the last result at hand.  One whose
  * row cannot be written stays ENDED.
@@ -691,9 +824,11 @@ record_ended(Job *job, TimestampTz now)
 {
 	OeLedgerRow row = {0};
 	OeVerdict	verdict;
-	TimestampTz again = next_try(job, now);
+	TimestampTz again = job->background ? 0 : next_try(job, now);
 
 	judge(job, &verdict);
+	if (job->background && put_back(job, &verdict, now))
+		return;
 	fill_row(job, &row);
 	row.state = verdict.state;
 	row.status = verdict.status;
@@ -710,7 +845,9 @@ record_ended(Job *job, TimestampTz now)
 	if (!write_row(job, &row))
 		return;
 	settle_with(job, &verdict.result);
-	if (again)
+	if (job->background)
+		tally_settled(job->call_id, verdict.state, job->cost);
+	else if (again)
 	{
 		job->not_before = again;
 		job->phase = JOB_WAITING;
@@ -759,6 +896,37 @@ record(Job *job, int *on_wire, TimestampTz now)
  * After the transaction
  * ---------------------------------------------------------------- */
 
+/* The queue pauses when the next call would meet the same end. */
+static void
+learn_from_ending(Job *job, TimestampTz now)
+{
+	AccountEntry *entry = job->account;
+	int			status = job->reply ? job->reply->status : 0;
+	bool		reached = job->reply && job->reply->result == OE_HTTP_COMPLETE;
+	OePatience	patience;
+	int			wait_ms;
+
+	if (status == 401 || status == 402 || status == 403)
+		entry->blocked_by = status;
+	if (reached && status != 429 && status != 502 && status != 503)
+	{
+		entry->streak = 0;
+		return;
+	}
+
+	/* One that fails now and then is no reason, 429 is. */
+	entry->streak++;
+	if (entry->streak < TROUBLE_STREAK && status != 429)
+		return;
+	oe_settings_patience(&patience);
+	wait_ms = oe_policy_backoff_ms(status == 429 ? entry->streak
+								   : entry->streak - TROUBLE_STREAK + 1,
+								   patience.retry_wait_max_ms,
+								   pg_prng_double(&pg_global_prng_state));
+	entry->paused_until = Max(entry->paused_until,
+							  now + wait_ms * INT64CONST(1000));
+}
+
 /* The limits learn how it ended, once that is recorded. */
 static void
 count_ending(Job *job, TimestampTz now)
@@ -770,9 +938,34 @@ count_ending(Job *job, TimestampTz now)
 	if (job->reply && job->reply->retry_after_ms > 0)
 		oe_account_pause(account,
 						 now + job->reply->retry_after_ms * INT64CONST(1000));
+	if (job->background)
+		learn_from_ending(job, now);
 	oe_http_reply_free(job->reply);
 	job->reply = NULL;
 	room_was_made = true;
+}
+
+/*
+ * Sessions that had joined a queued call which goes back: for them it is asked
+ * at once, by their own settings.
+ */
+static void
+begin_anew(Job *job)
+{
+	Size		len;
+	const char *bytes;
+	List	   *slots = job->slots;
+	Job		   *anew;
+
+	job->slots = NIL;
+	free_job(job);
+	if (slots == NIL)
+		return;
+	bytes = oe_channel_request(linitial_int(slots), &len);
+	anew = new_job(bytes, len);
+	anew->slots = slots;
+	anew->begun = true;
+	move_job(anew, JOB_ARRIVED);
 }
 
 static void
@@ -813,6 +1006,10 @@ act(Job *job, XLogRecPtr lsn, TimestampTz now)
 			break;
 		case JOB_SENDING:
 			send_job(job);
+			break;
+		case JOB_PUT_BACK:
+			oe_queue_look_from(&job->position);
+			begin_anew(job);
 			break;
 		case JOB_WAITING:
 			if (job->slots == NIL)
@@ -860,6 +1057,7 @@ give_up_recording(Job *job, const char *reason, TimestampTz now)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(turn_mcxt);
 	count_ending(job, now);
+	orphans_left |= job->background;
 	deliver(job, InvalidXLogRecPtr);
 }
 
@@ -888,31 +1086,42 @@ collect_group(void)
 	return group;
 }
 
-/*
- * Record the group.  NULL: done, or the ledger is busy or gone.  Else the
- * reason why it failed; every job is as it was before.
- */
-static char *
-record_group(List *group, TimestampTz now)
+/* What the transaction did to the queue, for whoever looks at it or listens. */
+static void
+record_tally(TimestampTz now)
 {
-	volatile OeLedgerAccess access = OE_LEDGER_READY;
-	volatile XLogRecPtr lsn = InvalidXLogRecPtr;
-	char	   *volatile reason = NULL;
-	int			on_wire = oe_http_in_flight(http);
-	bool		sending = false;
+	static const OeTally nothing = {0};
 	ListCell   *lc;
 
-	foreach(lc, group)
-		((Job *) lfirst(lc))->phase_before = ((Job *) lfirst(lc))->phase;
+	foreach(lc, settled_calls)
+		Async_Notify(NOTIFY_CHANNEL,
+					 psprintf(INT64_FORMAT, *(int64 *) lfirst(lc)));
+	if (memcmp(&tally, &nothing, sizeof(tally)) != 0)
+		oe_tally_write(&tally, now);
+}
+
+/*
+ * "work" in a transaction of the ledger.  NULL: committed up to *lsn, or the
+ * ledger is busy or gone.  Else the reason why it failed.
+ */
+static char *
+in_ledger(void (*work) (void *arg, TimestampTz now), void *arg,
+		  TimestampTz now, XLogRecPtr *lsn)
+{
+	volatile OeLedgerAccess access = OE_LEDGER_READY;
+	char	   *volatile reason = NULL;
+
+	memset(&tally, 0, sizeof(tally));
+	settled_calls = NIL;
 	may_be_cancelled = true;
 	PG_TRY();
 	{
 		access = oe_ledger_begin();
 		if (access == OE_LEDGER_READY)
 		{
-			foreach(lc, group)
-				record(lfirst(lc), &on_wire, now);
-			lsn = oe_ledger_commit();
+			work(arg, now);
+			record_tally(now);
+			*lsn = oe_ledger_commit();
 		}
 	}
 	PG_CATCH();
@@ -937,7 +1146,35 @@ record_group(List *group, TimestampTz now)
 
 	ledger_is_busy = access == OE_LEDGER_BUSY;
 	ledger_is_gone = access == OE_LEDGER_GONE;
-	if (reason || access != OE_LEDGER_READY)
+	return reason;
+}
+
+static void
+record_jobs(void *arg, TimestampTz now)
+{
+	int			on_wire = oe_http_in_flight(http);
+	ListCell   *lc;
+
+	foreach(lc, (List *) arg)
+		record(lfirst(lc), &on_wire, now);
+}
+
+/*
+ * Record the group.  NULL: done, or the ledger is busy or gone.  Else the
+ * reason why it failed; every job is as it was before.
+ */
+static char *
+record_group(List *group, TimestampTz now)
+{
+	XLogRecPtr	lsn;
+	char	   *reason;
+	bool		sending = false;
+	ListCell   *lc;
+
+	foreach(lc, group)
+		((Job *) lfirst(lc))->phase_before = ((Job *) lfirst(lc))->phase;
+	reason = in_ledger(record_jobs, group, now, &lsn);
+	if (reason || ledger_is_busy || ledger_is_gone)
 	{
 		foreach(lc, group)
 			undo(lfirst(lc), now);
@@ -960,7 +1197,7 @@ record_group(List *group, TimestampTz now)
 }
 
 static void
-put_back(Job *job)
+put_off(Job *job)
 {
 	move_job(job, job->phase);
 }
@@ -974,7 +1211,7 @@ record_alone(Job *job, TimestampTz now)
 	if (reason)
 		give_up_recording(job, reason, now);
 	else if (ledger_is_busy || ledger_is_gone)
-		put_back(job);
+		put_off(job);
 }
 
 static bool
@@ -1002,27 +1239,401 @@ give_up_all(const char *reason, TimestampTz now)
 	}
 }
 
+/* ----------------------------------------------------------------
+ * The queue
+ * ---------------------------------------------------------------- */
+
+/*
+ * The settings that the queue is sent with: the worker's own.  The token may
+ * stand in a file, which does not tell when it changes.  Without a usable
+ * token nothing goes.
+ */
 static void
-take_a_turn(void)
+read_queue_settings(TimestampTz now)
 {
-	TimestampTz now;
-	List	   *group;
+	MemoryContext old;
+
+	if (now - queue_settings_read_at < QUEUE_SETTINGS_MS * INT64CONST(1000) &&
+		queue_settings_read_at != 0)
+		return;
+	queue_settings_read_at = now;
+	if (queue_has_token)
+		explicit_bzero(unconstify(char *, queue_call.token),
+					   strlen(queue_call.token));
+	queue_has_token = false;
+	MemoryContextReset(queue_mcxt);
+	memset(&queue_call, 0, sizeof(queue_call));
+	old = MemoryContextSwitchTo(queue_mcxt);
+	StartTransactionCommand();
+	MemoryContextSwitchTo(queue_mcxt);
+	PG_TRY();
+	{
+		oe_settings_fill(&queue_call);
+		queue_has_token = true;
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(turn_mcxt);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+}
+
+/* A call of the queue as a job, not in any list. */
+static Job *
+queued_job(const OeQueuedCall *queued)
+{
+	OeCall		call = queue_call;
+	Job		   *job;
+	char	   *bytes;
+	Size		len;
+
+	strlcpy(call.role, queued->role, sizeof(call.role));
+	memcpy(call.fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
+	call.body = oe_call_body(queued->request, true);
+	bytes = oe_call_pack(&call, &len);
+	job = new_job(bytes, len);
+	explicit_bzero(bytes, len);
+	pfree(bytes);
+	job->background = true;
+	job->begun = true;
+	job->position = queued->position;
+	job->postponed = queued->postponed;
+	job->call_id = queued->position.call_id;
+	job->requested_at = queued->requested_at;
+	job->tries = queued->attempts;
+	return job;
+}
+
+/* It was never sent, and never will be. */
+static void
+fail_queued(const OeQueuedCall *queued, const char *detail, TimestampTz now)
+{
+	OeLedgerRow row = {0};
+
+	row.call_id = queued->position.call_id;
+	row.state = OE_LEDGER_FAILED;
+	row.account = queue_call.account;
+	row.detail = detail;
+	row.attempts = queued->attempts;
+	row.answered_at = now;
+	(void) oe_ledger_write(&row);
+	tally_settled(row.call_id, row.state, 0);
+	tally.waiting--;
+}
+
+/* An earlier equal request settles it, or has to be decided about first. */
+static void
+settle_by_hit(const OeQueuedCall *queued, OeLedgerHit *hit, TimestampTz now)
+{
+	int64		call_id = queued->position.call_id;
+
+	if (hit->state == OE_LEDGER_SENT)
+		oe_ledger_give_up(hit->call_id);
+	if (hit->state == OE_LEDGER_ANSWERED || hit->state == OE_LEDGER_REFUSED)
+	{
+		oe_queue_settle_reused(call_id, hit->call_id, now);
+		tally_settled(call_id, OE_LEDGER_SENT, 0);
+		tally.reused++;
+		tally.waiting--;
+	}
+	else if (oe_queue_is_given_up(hit->call_id))
+		fail_queued(queued,
+					psprintf("an equal request, call " INT64_FORMAT
+							 ", was given up", hit->call_id), now);
+	else
+		(void) oe_queue_put_back(call_id, DT_NOEND, 0, queued->attempts, 0,
+								 psprintf("waits for a decision about call "
+										  INT64_FORMAT, hit->call_id));
+}
+
+/* The equal request that is under way will answer it. */
+static void
+pass_by(Job *job, const OeQueuePosition *position)
+{
+	if (!job->passed_by || position->priority > job->passed.priority ||
+		(position->priority == job->passed.priority &&
+		 position->due < job->passed.due))
+		job->passed = *position;
+	job->passed_by = true;
+}
+
+typedef struct Claim
+{
+	AccountEntry *account;
+	List	   *jobs;			/* about to be sent */
+	bool		cut_short;		/* by a limit: there is more */
+} Claim;
+
+/* Send one queued call, or settle it.  False: no limit lets it go now. */
+static bool
+take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
+			TimestampTz now)
+{
+	TimestampTz since = queue_call.reuse_for_us > 0
+		? now - queue_call.reuse_for_us : DT_NOEND;
+	OeLedgerHit hit;
+	OeError		error = {0};
+	OeTime		when;
+	JobKey		key;
+	JobEntry   *entry;
+	Job		   *job;
+
+	memcpy(key.account, queue_call.account, OE_ACCOUNT_CHARS);
+	memcpy(key.fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
+	entry = hash_search(jobs, &key, HASH_FIND, NULL);
+	if (entry)
+		pass_by(entry->job, &queued->position);
+	else if (!queued->request)
+		fail_queued(queued, "its request was erased", now);
+	else if (oe_ledger_find(queue_call.account, queued->fingerprint, since, &hit))
+		settle_by_hit(queued, &hit, now);
+	else
+	{
+		if (oe_account_admit(claim->account->account, &queue_call.limits, now,
+							 &when, &error) != OE_ADMIT_NOW)
+		{
+			oe_error_free(&error);
+			return false;
+		}
+		if (!reserve_fd(on_wire))
+			return false;
+		job = queued_job(queued);
+		job->account = claim->account;
+		if (!oe_account_sent(job->account->account, &job->call.limits, now))
+			out_of_memory();
+		job->sent_at = now;
+		job->tries++;
+		job->phase = JOB_SENDING;
+		claim->jobs = lappend(claim->jobs, job);
+		record_sending(job, now);
+		tally.waiting--;
+	}
+	oe_queue_pass(&queued->position);
+	return true;
+}
+
+static void
+claim_calls(void *arg, TimestampTz now)
+{
+	Claim	   *claim = arg;
+	int			on_wire = oe_http_in_flight(http);
+	OeQueuedCall *calls;
+	int			count;
+
+	claim->account = find_account(&queue_call, now);
+	calls = oe_queue_claim(claim_max, now, &count);
+	for (int i = 0; i < count && !claim->cut_short; i++)
+	{
+		claiming = calls[i].position.call_id;
+		claim->cut_short = !take_queued(claim, &calls[i],
+										on_wire + list_length(claim->jobs), now);
+	}
+	queue_touched |= count > 0;
+}
+
+/* One call of the queue cannot be recorded: the others shall not wait for it. */
+static void
+put_aside(void *arg, TimestampTz now)
+{
+	(void) oe_queue_put_back(claiming, now + USECS_PER_HOUR, 1, 0, 0, arg);
+}
+
+/*
+ * The transaction failed.  Next time each call is tried alone, and one that
+ * does harm alone is put aside; if that cannot be recorded either, nothing can.
+ */
+static void
+undo_claim(Claim *claim, char *reason, TimestampTz now)
+{
+	XLogRecPtr	lsn;
+	ListCell   *lc;
+
+	oe_queue_undo();
+	foreach(lc, claim->jobs)
+	{
+		undo_sending(lfirst(lc), now);
+		free_job(lfirst(lc));
+	}
+	if (!reason)
+		return;
+	if (claim_max > 1 || claiming == 0)
+		claim_max = 1;
+	else if (in_ledger(put_aside, psprintf("could not be sent: %s", reason),
+					   now, &lsn) == NULL)
+		return;
+	else
+		queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
+	ereport(LOG,
+			errmsg("could not send what is queued: %s", reason));
+}
+
+static void
+claim_some(TimestampTz now)
+{
+	Claim		claim = {0};
+	XLogRecPtr	lsn;
 	ListCell   *lc;
 	char	   *reason;
 
-	turn_number++;
-	wake_at = 0;
-	room_was_made = false;
-	ledger_is_busy = false;
-	row_is_busy = false;
-	collect_replies();
-	accept_requests();
-
-	/* Only now, or a request would be sent before it was asked for. */
-	now = GetCurrentTimestamp();
-	drop_unwanted(now);
-	if (!has_something_to_record(now))
+	claiming = 0;
+	reason = in_ledger(claim_calls, &claim, now, &lsn);
+	if (reason || ledger_is_busy || ledger_is_gone)
+	{
+		undo_claim(&claim, reason, now);
 		return;
+	}
+	if (claim_max < CLAIM_MAX)
+		claim_max *= 2;
+	if (claim.jobs == NIL)
+		return;
+	XLogFlush(lsn);
+	foreach(lc, claim.jobs)
+		act(lfirst(lc), lsn, now);
+	oe_http_run(http);
+}
+
+/* Does a session wait for the limits that the queue would use up? */
+static bool
+sessions_wait(TimestampTz now)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &waiting)
+	{
+		if (dlist_container(Job, node, iter.cur)->not_before <= now)
+			return true;
+	}
+	return !dlist_is_empty(&arrived);
+}
+
+static TimestampTz
+next_utc_day(TimestampTz now)
+{
+	return utc_day_start(now) + USECS_PER_DAY;
+}
+
+/* When the limits let the queue go on; "now": at once, DT_NOEND: when one ends. */
+static TimestampTz
+limits_allow_at(AccountEntry *entry, TimestampTz now)
+{
+	OeError		error = {0};
+	OeTime		when = now;
+	OeUsage		usage;
+
+	switch (oe_account_admit(entry->account, &queue_call.limits, now, &when,
+							 &error))
+	{
+		case OE_ADMIT_NOW:
+			return now;
+		case OE_ADMIT_LATER:
+			return when;
+		case OE_ADMIT_WHEN_ONE_ENDS:
+			return DT_NOEND;
+		case OE_ADMIT_NEVER:
+			break;
+	}
+	if (error.code == OE_API_RATE_LIMIT)
+	{
+		oe_account_usage(entry->account, now, &usage);
+		when = usage.paused_until;
+	}
+	else
+		when = next_utc_day(now);
+	oe_error_free(&error);
+	return when;
+}
+
+/* When the queue may go on; "now": at once, DT_NOEND: not before something ends. */
+static TimestampTz
+queue_allowed_at(TimestampTz now)
+{
+	AccountEntry *entry;
+
+	if (!oe_queue_enabled || !queue_has_token)
+		return now + QUEUE_SETTINGS_MS * INT64CONST(1000);
+	entry = hash_search(accounts, queue_call.account, HASH_FIND, NULL);
+	if (!entry)
+		return now;
+	if (entry->paused_until > now)
+		return entry->paused_until;
+	if (sessions_wait(now))
+		return DT_NOEND;
+	return limits_allow_at(entry, now);
+}
+
+/* Look through the whole queue now and then: a row may have been locked. */
+static void
+sweep_queue(TimestampTz now)
+{
+	if (now - queue_swept_at < QUEUE_SWEEP_S * USECS_PER_SEC)
+		return;
+	queue_swept_at = now;
+	if (!queue_touched && oe_queue_next_due() == DT_NOEND)
+		return;
+	queue_touched = false;
+	oe_queue_look_everywhere();
+}
+
+static void
+fold_tally(void *arg, TimestampTz now)
+{
+	oe_tally_fold(&tally);
+}
+
+/* Not after each commit of others: the sum is right with each of them. */
+static void
+keep_tally(TimestampTz now)
+{
+	XLogRecPtr	lsn;
+
+	if (!tally_unfolded ||
+		now - tally_folded_at < TALLY_FOLD_MS * INT64CONST(1000))
+		return;
+	tally_folded_at = now;
+	tally_unfolded = in_ledger(fold_tally, NULL, now, &lsn) != NULL ||
+		ledger_is_busy;
+}
+
+static void
+hear_news(void)
+{
+	OeQueueNews news;
+
+	if (!oe_channel_take_news(&news))
+		return;
+	oe_queue_learn(&news);
+	queue_touched = true;
+	tally_unfolded = true;
+}
+
+static void
+serve_queue(TimestampTz now)
+{
+	hear_news();
+	sweep_queue(now);
+	keep_tally(now);
+	queue_wake_at = oe_queue_next_due();
+	if (queue_wake_at > now)
+		return;
+	read_queue_settings(now);
+	queue_wake_at = queue_allowed_at(now);
+	if (queue_wake_at > now)
+		return;
+	claim_some(now);
+	if (queue_wake_at <= now)
+		queue_wake_at = Max(oe_queue_next_due(), now);
+}
+
+static void
+record_all(TimestampTz now)
+{
+	List	   *group;
+	ListCell   *lc;
+	char	   *reason;
 
 	/* What has_something_to_record() asked, the group asks again. */
 	turn_number++;
@@ -1036,8 +1647,30 @@ take_a_turn(void)
 	else if (ledger_is_busy || ledger_is_gone)
 	{
 		foreach(lc, group)
-			put_back(lfirst(lc));
+			put_off(lfirst(lc));
 	}
+}
+
+static void
+take_a_turn(void)
+{
+	TimestampTz now;
+
+	turn_number++;
+	wake_at = 0;
+	room_was_made = false;
+	ledger_is_busy = false;
+	row_is_busy = false;
+	collect_replies();
+	accept_requests();
+
+	/* Only now, or a request would be sent before it was asked for. */
+	now = GetCurrentTimestamp();
+	drop_unwanted(now);
+	if (has_something_to_record(now))
+		record_all(now);
+	if (!ledger_is_busy && !ledger_is_gone)
+		serve_queue(now);
 	if (ledger_is_gone)
 		give_up_all(EXTENSION_DROPPED, now);
 }
@@ -1068,6 +1701,8 @@ force_settings(void)
 		/* Plans are made while the ledger is small, and used when it is large. */
 		{"enable_seqscan", "off"},
 		{"jit", "off"},
+		/* What is queued was checked when it was submitted. */
+		{"ocean_enrich.unknown_keys", "pass"},
 		{"row_security", "on"},
 		{"application_name", "ocean_enrich worker"},
 	};
@@ -1096,6 +1731,12 @@ try_reconcile(void)
 
 	/* A row that somebody has locked can wait, and so can we with it. */
 	orphans_left = !oe_ledger_reconcile(&count);
+
+	/* What was added or deleted by hand is counted, too. */
+	memset(&tally, 0, sizeof(tally));
+	(void) oe_tally_recount(&tally);
+	if (tally.waiting != 0)
+		oe_tally_write(&tally, GetCurrentTimestamp());
 
 	/*
 	 * What an earlier worker committed may be served from now on, so it has to
@@ -1157,12 +1798,34 @@ wait_for_something(WaitEventSet *set, uint32 wait_event)
 		timeout_ms = 0;
 	if (!dlist_is_empty(&waiting))
 		shorten(&timeout_ms, room_was_made ? 0 : CANCELLED_CHECK_MS);
+	if (queue_wake_at != DT_NOEND)
+		shorten(&timeout_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+															 queue_wake_at));
 	if (wake_at != 0)
 		shorten(&timeout_ms,
 				TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at));
 	if (hash_get_num_entries(jobs) == 0)
 		shorten(&timeout_ms, DATABASE_IN_USE_CHECK_MS);
 	(void) WaitEventSetWait(set, timeout_ms, &event, 1, wait_event);
+}
+
+/*
+ * Does somebody wait to drop our database, or to copy it?  Then he holds, or
+ * wants, a lock that each process takes when it connects.
+ */
+static bool
+database_is_wanted(void)
+{
+	LOCKTAG		tag;
+	bool		wanted;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	wanted = LockAcquire(&tag, RowExclusiveLock, false, true) ==
+		LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(turn_mcxt);
+	return wanted;
 }
 
 /*
@@ -1182,6 +1845,14 @@ may_leave(TimestampTz *idle_since)
 	}
 	if (ledger_is_gone)
 		return true;
+	if (oe_queue_next_due() != DT_NOEND || queue_touched)
+	{
+		*idle_since = 0;
+		if (now - checked_at < DATABASE_IN_USE_CHECK_MS * INT64CONST(1000))
+			return false;
+		checked_at = now;
+		return CountDBConnections(MyDatabaseId) == 0 && database_is_wanted();
+	}
 	if (*idle_since == 0)
 		*idle_since = now;
 	if (now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
@@ -1315,6 +1986,8 @@ oe_worker_main(Datum database)
 										ALLOCSET_DEFAULT_SIZES);
 	turn_mcxt = AllocSetContextCreate(worker_mcxt, "ocean_enrich turn",
 									  ALLOCSET_DEFAULT_SIZES);
+	queue_mcxt = AllocSetContextCreate(worker_mcxt, "ocean_enrich queue",
+									   ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(turn_mcxt);
 	jobs = create_table("ocean_enrich jobs", sizeof(JobKey), sizeof(JobEntry));
 	accounts = create_table("ocean_enrich accounts", OE_ACCOUNT_CHARS,

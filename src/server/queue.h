@@ -1,0 +1,88 @@
+/*
+ * queue.h
+ *		The part of ocean_enrich.call that waits to be sent, as the worker sees
+ *		it: what is due, in the order of sending, and how long the queue is.
+ *
+ * Everything here but the news runs in a transaction that oe_ledger_begin()
+ * has opened, and may raise an error.
+ */
+#ifndef OE_QUEUE_H
+#define OE_QUEUE_H
+
+#include "utils/jsonb.h"
+
+#include "server/ledger.h"
+#include "server/message.h"
+
+typedef struct OeQueuedCall
+{
+	OeQueuePosition position;
+	char	   *role;
+	const uint8 *fingerprint;
+	Jsonb	   *request;		/* NULL: somebody erased it */
+	int			attempts;
+	int			postponed;
+	TimestampTz requested_at;
+} OeQueuedCall;
+
+/* The queue has changed from there on; nothing is read yet. */
+extern void oe_queue_learn(const OeQueueNews *news);
+extern void oe_queue_look_from(const OeQueuePosition *position);
+
+/* Everything may have changed: the next claim looks at the whole queue. */
+extern void oe_queue_look_everywhere(void);
+
+/*
+ * When a claim may find something: now or earlier, later, or DT_NOEND when
+ * the queue is empty or waits for news.
+ */
+extern TimestampTz oe_queue_next_due(void);
+
+/*
+ * At most "max" calls that are due, in the order of sending, locked until the
+ * end of the transaction; what others have locked is left out.  palloc'd.
+ */
+extern OeQueuedCall *oe_queue_claim(int max, TimestampTz now, int *count);
+
+/*
+ * Claimed calls up to this one are done with: the next claim begins behind it.
+ * oe_queue_undo() after a failed transaction: begins where this one began.
+ */
+extern void oe_queue_pass(const OeQueuePosition *position);
+extern void oe_queue_undo(void);
+
+/* An earlier equal call answers it. */
+extern void oe_queue_settle_reused(int64 call_id, int64 from, TimestampTz now);
+
+/*
+ * It stays in the queue, or goes back to it, and is due then; "times" is added
+ * to how often.  False: somebody holds a lock on the row, try again.
+ */
+extern bool oe_queue_put_back(int64 call_id, TimestampTz due, int times,
+							  int attempts, int status, const char *detail);
+
+/* Was it decided that this unknown call is to be given up? */
+extern bool oe_queue_is_given_up(int64 call_id);
+
+/* What the transaction has done to the queue; added up until it is written. */
+typedef struct OeTally
+{
+	int64		waiting;
+	int64		answered;
+	int64		reused;
+	int64		refused;
+	int64		failed;
+	int64		unknown;
+	int64		cancelled;
+	OeCredits	credits;
+} OeTally;
+
+extern void oe_tally_write(const OeTally *tally, TimestampTz now);
+
+/* What others have added meanwhile, to be written as ours. */
+extern void oe_tally_fold(OeTally *tally);
+
+/* Counts the queue, and corrects the tally by what it is wrong; how long it is. */
+extern int64 oe_tally_recount(OeTally *tally);
+
+#endif							/* OE_QUEUE_H */

@@ -1,0 +1,73 @@
+/*
+ * statement.c
+ *		SQL of ours with a saved plan, and running it as a table's owner.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "server/statement.h"
+
+/* SPI leaves its own memory context behind; the caller's stays current. */
+uint64
+oe_statement_run(OeStatement *statement, Datum *values, const char *nulls)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			rc;
+
+	if (!statement->plan)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs,
+									   statement->types);
+
+		if (!plan || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare a statement of ocean_enrich: %s",
+				 SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+	}
+	rc = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	if (rc < 0)
+		elog(ERROR, "could not execute a statement of ocean_enrich: %s",
+			 SPI_result_code_string(rc));
+	MemoryContextSwitchTo(caller);
+	return SPI_processed;
+}
+
+Datum
+oe_statement_value(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+char *
+oe_statement_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+void
+oe_owner_begin(OeOwnerScope *scope, Oid owner)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	SetUserIdAndSecContext(owner, scope->security_context |
+						   SECURITY_RESTRICTED_OPERATION);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(caller);
+}
+
+void
+oe_owner_end(OeOwnerScope *scope)
+{
+	SPI_finish();
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}

@@ -1,0 +1,49 @@
+/*
+ * statement.h
+ *		SQL of ours with a saved plan, and running it as a table's owner.
+ */
+#ifndef OE_STATEMENT_H
+#define OE_STATEMENT_H
+
+#include "executor/spi.h"
+
+#define OE_STATEMENT_ARGS_MAX	16
+
+/* Parameters beyond "nargs" do not count. */
+typedef struct OeStatement
+{
+	const char *sql;
+	int			nargs;
+	Oid			types[OE_STATEMENT_ARGS_MAX];
+	SPIPlanPtr	plan;
+} OeStatement;
+
+/*
+ * Run it, prepared when it is run for the first time; returns how many rows it
+ * gave or changed.  "nulls" may be NULL.  SPI has to be connected; the caller's
+ * memory context stays current.
+ */
+extern uint64 oe_statement_run(OeStatement *statement, Datum *values,
+							   const char *nulls);
+
+/* A column, from 1 on, of a row, from 0 on, that the last one gave. */
+extern Datum oe_statement_value(uint64 row, int column, bool *isnull);
+extern char *oe_statement_text(uint64 row, int column);
+
+/*
+ * From "begin" to "end" everything runs with the rights of the owner of a table
+ * and no others, in a security-restricted operation with a fixed search_path and
+ * with SPI connected: nothing that the caller has planted is run by the owner,
+ * and nothing of the owner's by the caller.  An error undoes it all.
+ */
+typedef struct OeOwnerScope
+{
+	Oid			user;
+	int			security_context;
+	int			guc_level;
+} OeOwnerScope;
+
+extern void oe_owner_begin(OeOwnerScope *scope, Oid owner);
+extern void oe_owner_end(OeOwnerScope *scope);
+
+#endif							/* OE_STATEMENT_H */

@@ -1,0 +1,571 @@
+/*
+ * submit.c
+ *		The session's side of the queue.
+ *
+ * A row is put into ocean_enrich.call by the rights of the table's owner; who
+ * may call submit() may queue.  It is inserted without SPI, which is what makes
+ * a million of them bearable, unless the owner has added something to the table
+ * that would have to run: then by SPI, as the owner.
+ *
+ * What a transaction has added is counted for each of its subtransactions.  At
+ * the end it goes into ocean_enrich.queue_tally, in the same transaction, and to
+ * the worker, once the transaction is committed.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "server/call.h"
+#include "server/channel.h"
+#include "server/compat.h"
+#include "server/ledger.h"
+#include "server/message.h"
+#include "server/settings.h"
+#include "server/statement.h"
+#include "server/submit.h"
+
+/* The columns that a queued row has; all others are NULL. */
+enum
+{
+	C_CALL_ID,
+	C_STATE,
+	C_ROLE,
+	C_FINGERPRINT,
+	C_REQUEST,
+	C_RAW_TRUNCATED,
+	C_ATTEMPTS,
+	C_REQUESTED_AT,
+	C_NEXT_ATTEMPT_AT,
+	C_PRIORITY,
+	C_BACKGROUND,
+	C_POSTPONED,
+	C_COUNT
+};
+
+static const char *const call_columns[C_COUNT] = {
+	[C_CALL_ID] = "call_id",
+	[C_STATE] = "state",
+	[C_ROLE] = "role",
+	[C_FINGERPRINT] = "fingerprint",
+	[C_REQUEST] = "request",
+	[C_RAW_TRUNCATED] = "raw_truncated",
+	[C_ATTEMPTS] = "attempts",
+	[C_REQUESTED_AT] = "requested_at",
+	[C_NEXT_ATTEMPT_AT] = "next_attempt_at",
+	[C_PRIORITY] = "priority",
+	[C_BACKGROUND] = "background",
+	[C_POSTPONED] = "postponed",
+};
+
+/* All that ocean_enrich.call has as we made it. */
+#define CALL_COLUMNS	24
+
+/* What inserting needs to know of the table, until the table changes. */
+typedef struct Target
+{
+	Oid			relation;		/* InvalidOid: not known */
+	Oid			owner;
+	bool		plain;			/* nothing but us has to run */
+	Oid			sequence;
+	Oid			queued;			/* the state */
+	AttrNumber	columns[C_COUNT];
+} Target;
+
+/* What a (sub)transaction has done to the queue. */
+typedef struct Pending
+{
+	SubTransactionId subid;
+	int64		waiting;
+	int64		cancelled;
+	OeQueueNews news;
+	struct Pending *below;
+} Pending;
+
+static Target target;
+static Pending *pending;		/* the innermost one */
+
+static OeStatement insert_statement = {
+	"INSERT INTO ocean_enrich.call (state, role, fingerprint, request,"
+	" requested_at, next_attempt_at, priority, background)"
+	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true) RETURNING call_id",
+	6,
+	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+	NULL
+};
+
+static OeStatement tally_statement = {
+	"INSERT INTO ocean_enrich.queue_tally (day, waiting, cancelled)"
+	" VALUES ((now() AT TIME ZONE 'UTC')::date, $1, $2)",
+	2,
+	{INT8OID, INT8OID},
+	NULL
+};
+
+static OeStatement role_statement = {
+	"SELECT role FROM ocean_enrich.call WHERE call_id = $1",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement cancel_statement = {
+	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
+	" WHERE call_id = $1 AND state = 'queued'",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement retry_statement = {
+	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at = now(),"
+	" postponed = 0, background = true"
+	" WHERE call_id = $1 AND state IN ('refused', 'failed', 'cancelled')"
+	" RETURNING priority, next_attempt_at",
+	1,
+	{INT8OID},
+	NULL
+};
+
+/* ----------------------------------------------------------------
+ * What the transaction has done
+ * ---------------------------------------------------------------- */
+
+static Oid
+owner_of(Oid relation)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relation);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* In the transaction itself, so that it is true whatever becomes of that. */
+static void
+write_tally(int64 waiting, int64 cancelled)
+{
+	OeOwnerScope scope;
+	Datum		values[2];
+	Oid			relation = oe_ledger_relation();
+
+	/* The extension was dropped by the same transaction. */
+	if (!OidIsValid(relation))
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	oe_owner_begin(&scope, owner_of(relation));
+	values[0] = Int64GetDatum(waiting);
+	values[1] = Int64GetDatum(cancelled);
+	(void) oe_statement_run(&tally_statement, values, NULL);
+	oe_owner_end(&scope);
+	PopActiveSnapshot();
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (pending && (pending->waiting != 0 || pending->cancelled != 0))
+				write_tally(pending->waiting, pending->cancelled);
+			return;
+		case XACT_EVENT_COMMIT:
+			if (pending)
+				oe_channel_announce(&pending->news);
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+	}
+	/* It goes with the transaction's memory. */
+	pending = NULL;
+}
+
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	Pending    *ended = pending;
+
+	if (!ended || ended->subid != mine)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		pending = ended->below;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		if (!ended->below || ended->below->subid != parent)
+		{
+			ended->subid = parent;
+			return;
+		}
+		pending = ended->below;
+		pending->waiting += ended->waiting;
+		pending->cancelled += ended->cancelled;
+		oe_news_merge(&pending->news, &ended->news);
+	}
+}
+
+static void
+forget_target(Datum arg, Oid relation)
+{
+	if (relation == target.relation || !OidIsValid(relation))
+		target.relation = InvalidOid;
+}
+
+static Pending *
+current_pending(void)
+{
+	static bool registered = false;
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Pending    *fresh;
+
+	if (pending && pending->subid == subid)
+		return pending;
+	if (!registered)
+	{
+		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterSubXactCallback(end_of_subtransaction, NULL);
+		CacheRegisterRelcacheCallback(forget_target, (Datum) 0);
+		registered = true;
+	}
+	/* At the commit nothing may fail any more. */
+	oe_channel_attach();
+	fresh = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
+	fresh->subid = subid;
+	fresh->below = pending;
+	pending = fresh;
+	return fresh;
+}
+
+/* ----------------------------------------------------------------
+ * The table
+ * ---------------------------------------------------------------- */
+
+pg_noreturn static void no_ledger(void);
+
+static void
+no_ledger(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_UNDEFINED_TABLE),
+			errmsg("the table ocean_enrich.call does not exist"),
+			errhint("CREATE EXTENSION ocean_enrich makes it."));
+}
+
+/* An index that evaluates nothing of its owner's. */
+static bool
+index_is_plain(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	bool		plain;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", index);
+	plain = heap_attisnull(tuple, Anum_pg_index_indexprs, NULL) &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
+		!((Form_pg_index) GETSTRUCT(tuple))->indisexclusion &&
+		((Form_pg_index) GETSTRUCT(tuple))->indimmediate;
+	ReleaseSysCache(tuple);
+	return plain;
+}
+
+static bool
+has_insert_triggers(const TriggerDesc *triggers)
+{
+	return triggers &&
+		(triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
+		 triggers->trig_insert_before_statement ||
+		 triggers->trig_insert_after_statement ||
+		 triggers->trig_insert_new_table);
+}
+
+static bool
+table_is_plain(Relation relation)
+{
+	const TupleConstr *constraints = RelationGetDescr(relation)->constr;
+	List	   *indexes;
+	ListCell   *lc;
+
+	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		relation->rd_rel->relrowsecurity || relation->rd_rel->relhasrules ||
+		RelationGetDescr(relation)->natts != CALL_COLUMNS ||
+		has_insert_triggers(relation->trigdesc) ||
+		(constraints && (constraints->num_check > 0 ||
+						 constraints->has_generated_stored)))
+		return false;
+	indexes = RelationGetIndexList(relation);
+	foreach(lc, indexes)
+	{
+		if (!index_is_plain(lfirst_oid(lc)))
+			return false;
+	}
+	return true;
+}
+
+static Oid
+queued_state(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache2(ENUMTYPOIDNAME, ObjectIdGetDatum(type),
+										CStringGetDatum("queued"));
+	Oid			label;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "type of column \"state\" of ocean_enrich.call has no value \"queued\"");
+	label = ((Form_pg_enum) GETSTRUCT(tuple))->oid;
+	ReleaseSysCache(tuple);
+	return label;
+}
+
+static void
+find_target(void)
+{
+	Target		found = {0};
+	Relation	relation;
+
+	found.relation = oe_ledger_relation();
+	if (!OidIsValid(found.relation))
+		no_ledger();
+	relation = table_open(found.relation, RowExclusiveLock);
+	found.owner = relation->rd_rel->relowner;
+	for (int i = 0; i < C_COUNT; i++)
+	{
+		found.columns[i] = get_attnum(found.relation, call_columns[i]);
+		if (found.columns[i] == InvalidAttrNumber)
+			elog(ERROR, "ocean_enrich.call has no column \"%s\"", call_columns[i]);
+	}
+	found.queued = queued_state(get_atttype(found.relation,
+											found.columns[C_STATE]));
+	found.sequence = getIdentitySequence(found.relation,
+										 found.columns[C_CALL_ID], false);
+	found.plain = table_is_plain(relation);
+	table_close(relation, NoLock);
+	target = found;
+}
+
+/* ----------------------------------------------------------------
+ * submit()
+ * ---------------------------------------------------------------- */
+
+typedef struct NewCall
+{
+	NameData	role;
+	bytea	   *fingerprint;
+	Datum		request;
+	TimestampTz requested_at;
+	TimestampTz due;
+	int32		priority;
+} NewCall;
+
+static int64
+insert_plainly(const NewCall *call)
+{
+	Relation	relation = table_open(target.relation, RowExclusiveLock);
+	Datum		of_column[C_COUNT];
+	Datum		values[CALL_COLUMNS] = {0};
+	bool		nulls[CALL_COLUMNS];
+	int64		call_id;
+	HeapTuple	tuple;
+
+	/* Whoever may call submit() may use the numbers. */
+	call_id = nextval_internal(target.sequence, false);
+	of_column[C_CALL_ID] = Int64GetDatum(call_id);
+	of_column[C_STATE] = ObjectIdGetDatum(target.queued);
+	of_column[C_ROLE] = NameGetDatum(&call->role);
+	of_column[C_FINGERPRINT] = PointerGetDatum(call->fingerprint);
+	of_column[C_REQUEST] = call->request;
+	of_column[C_RAW_TRUNCATED] = BoolGetDatum(false);
+	of_column[C_ATTEMPTS] = Int32GetDatum(0);
+	of_column[C_REQUESTED_AT] = TimestampTzGetDatum(call->requested_at);
+	of_column[C_NEXT_ATTEMPT_AT] = TimestampTzGetDatum(call->due);
+	of_column[C_PRIORITY] = Int32GetDatum(call->priority);
+	of_column[C_BACKGROUND] = BoolGetDatum(true);
+	of_column[C_POSTPONED] = Int32GetDatum(0);
+	memset(nulls, true, sizeof(nulls));
+	for (int i = 0; i < C_COUNT; i++)
+	{
+		values[target.columns[i] - 1] = of_column[i];
+		nulls[target.columns[i] - 1] = false;
+	}
+	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
+	CatalogTupleInsert(relation, tuple);
+	heap_freetuple(tuple);
+	table_close(relation, NoLock);
+	return call_id;
+}
+
+static int64
+insert_as_owner(const NewCall *call)
+{
+	OeOwnerScope scope;
+	Datum		values[6];
+	bool		isnull;
+	int64		call_id;
+
+	oe_owner_begin(&scope, target.owner);
+	values[0] = NameGetDatum(&call->role);
+	values[1] = PointerGetDatum(call->fingerprint);
+	values[2] = call->request;
+	values[3] = TimestampTzGetDatum(call->requested_at);
+	values[4] = TimestampTzGetDatum(call->due);
+	values[5] = Int32GetDatum(call->priority);
+	if (oe_statement_run(&insert_statement, values, NULL) != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a trigger on ocean_enrich.call did not let the request in"));
+	call_id = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	oe_owner_end(&scope);
+	return call_id;
+}
+
+static void
+fill_new_call(NewCall *call, Jsonb *request, int32 priority,
+			  TimestampTz not_before)
+{
+	char	   *body = oe_call_body(request, false);
+	Size		len = strlen(body);
+
+	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
+	SET_VARSIZE(call->fingerprint, VARHDRSZ + OE_FINGERPRINT_BYTES);
+	oe_sha256(body, len, (uint8 *) VARDATA(call->fingerprint));
+	/* It came from a jsonb of this database, so it can be converted back. */
+	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(oe_utf8_to_server(body, len)));
+	namestrcpy(&call->role, GetUserNameFromId(GetUserId(), false));
+	call->requested_at = GetCurrentTransactionStartTimestamp();
+	call->due = Max(call->requested_at, not_before);
+	call->priority = priority;
+}
+
+int64
+oe_submit(Jsonb *request, int32 priority, TimestampTz not_before)
+{
+	NewCall		call;
+	OeQueuePosition position;
+	Pending    *mine;
+
+	PreventCommandIfReadOnly("ocean_enrich.submit()");
+	PreventCommandIfParallelMode("ocean_enrich.submit()");
+	fill_new_call(&call, request, priority, not_before);
+	mine = current_pending();
+	if (!OidIsValid(target.relation))
+		find_target();
+	position.call_id = target.plain ? insert_plainly(&call)
+		: insert_as_owner(&call);
+	position.priority = priority;
+	position.due = call.due;
+	mine->waiting++;
+	oe_news_add(&mine->news, &position);
+	return position.call_id;
+}
+
+/* ----------------------------------------------------------------
+ * What is queued already
+ * ---------------------------------------------------------------- */
+
+static void
+begin_as_owner(OeOwnerScope *scope, Oid *owner)
+{
+	Oid			relation = oe_ledger_relation();
+
+	if (!OidIsValid(relation))
+		no_ledger();
+	*owner = owner_of(relation);
+	oe_owner_begin(scope, *owner);
+}
+
+/* False: there is no such call.  Raises if it is none of the user's. */
+static bool
+check_role(int64 call_id, Oid user, Oid owner)
+{
+	Datum		value = Int64GetDatum(call_id);
+	Oid			role;
+
+	if (oe_statement_run(&role_statement, &value, NULL) == 0)
+		return false;
+	role = get_role_oid(oe_statement_text(0, 1), true);
+	if ((OidIsValid(role) && is_member_of_role(user, role)) ||
+		is_member_of_role(user, owner))
+		return true;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("permission denied for call " INT64_FORMAT, call_id),
+			errdetail("It belongs to a role that you are no member of."));
+}
+
+bool
+oe_cancel(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+	OeOwnerScope scope;
+	Pending    *mine;
+	Oid			owner;
+	bool		done;
+
+	PreventCommandIfReadOnly("ocean_enrich.cancel()");
+	mine = current_pending();
+	begin_as_owner(&scope, &owner);
+	done = check_role(call_id, scope.user, owner) &&
+		oe_statement_run(&cancel_statement, &value, NULL) > 0;
+	oe_owner_end(&scope);
+	mine->waiting -= done;
+	mine->cancelled += done;
+	return done;
+}
+
+bool
+oe_retry(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+	OeOwnerScope scope;
+	OeQueuePosition position;
+	Pending    *mine;
+	Oid			owner;
+	bool		done;
+	bool		isnull;
+
+	PreventCommandIfReadOnly("ocean_enrich.retry()");
+	mine = current_pending();
+	begin_as_owner(&scope, &owner);
+	done = check_role(call_id, scope.user, owner) &&
+		oe_statement_run(&retry_statement, &value, NULL) > 0;
+	if (done)
+	{
+		position.priority = DatumGetInt32(oe_statement_value(0, 1, &isnull));
+		position.due = DatumGetTimestampTz(oe_statement_value(0, 2, &isnull));
+		position.call_id = call_id;
+		oe_news_add(&mine->news, &position);
+		mine->waiting++;
+	}
+	oe_owner_end(&scope);
+	return done;
+}

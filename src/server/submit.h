@@ -1,0 +1,28 @@
+/*
+ * submit.h
+ *		The session's side of the queue: put calls in, take them out, and wait
+ *		for them.
+ *
+ * All of it is part of the caller's transaction; the worker hears of it when
+ * that commits, once.  What belongs to another role is out of reach, unless the
+ * current one is a member of it or of the ledger's owner: 42501.
+ */
+#ifndef OE_SUBMIT_H
+#define OE_SUBMIT_H
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+/*
+ * Queue "request"; returns its call_id.  Raises what is wrong with it.
+ * "not_before" may be past.
+ */
+extern int64 oe_submit(Jsonb *request, int32 priority, TimestampTz not_before);
+
+/* Take a call out of the queue; false: it is not there, or was sent. */
+extern bool oe_cancel(int64 call_id);
+
+/* Put a call that was refused, failed or cancelled back; false: it was not. */
+extern bool oe_retry(int64 call_id);
+
+#endif							/* OE_SUBMIT_H */
