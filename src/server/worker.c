@@ -424,7 +424,8 @@ settle_with(Job *job, OeResult *result)
 
 	forget_result(job);
 	result->call_id = result->call_id ? result->call_id : job->call_id;
-	job->result = oe_result_pack(result, &job->result_len);
+	if (job->slots != NIL)		/* not only a row in the queue */
+		job->result = oe_result_pack(result, &job->result_len);
 	job->phase = JOB_SETTLED;
 	MemoryContextSwitchTo(old);
 }
