@@ -14,9 +14,10 @@ use Test::More;
 
 plan skip_all => 'there is no /proc' unless -r '/proc/self/status';
 
-# Far less than one of each per call
+# Far less than one of each per call.  On a slow machine up to max_concurrency
+# (64) connections come into being at once, and are kept for a while.
 my $tolerance_kb = 2048;
-my $tolerance_descriptors = 20;
+my $tolerance_descriptors = 80;
 my $sandbox = OceanTest::Sandbox->new;
 my $node = node($sandbox);
 
