@@ -60,6 +60,10 @@ sb_api_configure(SbApi *api, struct json_object *change,
 		return false;
 	if (json_object_object_get_ex(change, "seed", NULL))
 		api->random_state = (uint64_t) api->config.seed;
+	/* Somebody buys credits.  No end to them is no end with more of them. */
+	if (api->config.credits != SB_NOT_SET)
+		api->config.credits += api->config.add_credits;
+	api->config.add_credits = 0;
 	return true;
 }
 
@@ -524,33 +528,56 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 	deliver(&fault, reply);
 }
 
+/* Always with a point, as the API writes them: 100.0 */
+static struct json_object *
+fraction_json(SbAmount amount)
+{
+	char		digits[SB_AMOUNT_CHARS];
+	char		text[SB_AMOUNT_CHARS + 2];
+
+	sb_amount_format(amount, digits);
+	(void) snprintf(text, sizeof(text), "%s%s", digits,
+					strchr(digits, '.') ? "" : ".0");
+	/* It is written as this text. */
+	return json_object_new_double_s((double) amount / SB_AMOUNT_ONE, text);
+}
+
 static void
 put_credits(struct json_object *json, const char *kind, SbAmount amount)
 {
 	struct json_object *credits = json_object_new_object();
-	double		value = (double) amount / SB_AMOUNT_ONE;
-	char		text[SB_AMOUNT_CHARS];
 
-	/* It is written as the text that goes with it. */
-	sb_amount_format(amount, text);
-	json_object_object_add(credits, "oneTime",
-						   json_object_new_double_s(value, text));
-	json_object_object_add(credits, "recurrent", json_object_new_int(0));
+	json_object_object_add(credits, "oneTime", fraction_json(amount));
+	json_object_object_add(credits, "recurrent", fraction_json(0));
 	json_object_object_add(json, kind, credits);
 }
 
-void
-sb_api_balance(SbApi *api, const SbTokens *tokens, SbReply *reply)
+/* As RFC 7386 has it: null removes a key, objects are merged. */
+static void
+merge(struct json_object *target, struct json_object *changes)
 {
-	SbAmount	credits = api->config.credits;
-	struct json_object *json;
+	json_object_object_foreach(changes, key, value)
+	{
+		struct json_object *old = json_object_object_get(target, key);
 
-	if (token_refused(api, tokens, reply))
-		return;
-	if (credits == SB_NOT_SET)
-		credits = BALANCE_UNLIMITED;
-	json = json_object_new_object();
-	put_credits(json, "credits", credits);
+		if (value == NULL)
+			json_object_object_del(target, key);
+		else if (json_object_is_type(value, json_type_object) &&
+				 json_object_is_type(old, json_type_object))
+			merge(old, value);
+		else
+			json_object_object_add(target, key, json_object_get(value));
+	}
+}
+
+static struct json_object *
+balance_json(const SbConfig *config)
+{
+	struct json_object *json = json_object_new_object();
+	struct json_object *changes;
+
+	put_credits(json, "credits", config->credits == SB_NOT_SET ?
+				BALANCE_UNLIMITED : config->credits);
 	put_credits(json, "emailCredits", 0);
 	put_credits(json, "phoneCredits", 0);
 	put_credits(json, "previewCredits", 0);
@@ -558,5 +585,27 @@ sb_api_balance(SbApi *api, const SbTokens *tokens, SbReply *reply)
 						   json_object_new_int(1000));
 	json_object_object_add(json, "dailyLimitRateSecondsToReset",
 						   json_object_new_int(3600));
-	sb_reply_json(reply, 200, json);
+
+	changes = json_tokener_parse(config->balance_changes);
+	if (changes != NULL)
+		merge(json, changes);
+	json_object_put(changes);
+	return json;
+}
+
+void
+sb_api_balance(SbApi *api, const SbTokens *tokens, SbReply *reply)
+{
+	const SbConfig *config = &api->config;
+	const SbFault none = {0};
+
+	reply->delay_ms = delay_of(api, &none);
+	if (ends_on_the_way(config, &none, reply) ||
+		token_refused(api, tokens, reply))
+		return;
+	api->books.balances++;
+	if (config->balance_status != SB_NOT_SET)
+		reply_status(config, config->balance_status, reply);
+	else
+		sb_reply_json(reply, 200, balance_json(config));
 }

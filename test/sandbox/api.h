@@ -74,7 +74,11 @@ extern void sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us,
 
 extern void sb_call_free(SbCall *call);
 
-/* GET /v2/credits/balance */
+/*
+ * GET /v2/credits/balance: what is left, with the configured changes merged in,
+ * so that any field can be missing or odd.  Costs nothing, and the rate limit
+ * does not count it.
+ */
 extern void sb_api_balance(SbApi *api, const SbTokens *tokens,
 						   SbReply *reply);
 

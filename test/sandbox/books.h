@@ -33,6 +33,7 @@ typedef struct SbBooks
 	SbAmount	charged;
 	uint64_t	answers[SB_STATUS_END];
 	uint64_t	unanswered;		/* ended without a status line */
+	uint64_t	balances;		/* told; costs nothing */
 	uint64_t	refused_tokens;
 	uint64_t	strangers;		/* requests to paths that are not ours */
 	uint64_t	strangers_with_token;

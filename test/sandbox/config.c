@@ -21,6 +21,7 @@ typedef enum SettingType
 	SETTING_FRACTION,			/* a double from 0 to 1 */
 	SETTING_TEXT,
 	SETTING_FAULT,				/* text that names exactly one known fault */
+	SETTING_OBJECT,				/* a JSON object, kept as its text */
 } SettingType;
 
 typedef struct Setting
@@ -49,6 +50,8 @@ typedef struct Setting
 	{#name, SETTING_TEXT, FIELD(name), false, 0, 0, FIELD_SIZE(name)}
 #define FAULT(name) \
 	{#name, SETTING_FAULT, FIELD(name), true, 0, 0, FIELD_SIZE(name)}
+#define OBJECT(name) \
+	{#name, SETTING_OBJECT, FIELD(name), true, 0, 0, FIELD_SIZE(name)}
 
 static const Setting settings[] =
 {
@@ -68,6 +71,9 @@ static const Setting settings[] =
 	BOOL(identical_tokens_conflict),
 	INT(keepalive_requests, false, 0, INT_MAX),
 	BOOL(hold),
+	INT(balance_status, true, 201, 599),
+	OBJECT(balance_changes),
+	AMOUNT(add_credits, false),
 	BOOL(close_idle),
 };
 
@@ -85,6 +91,7 @@ sb_config_init(SbConfig *config)
 		.fault_probability = 1,
 		.redirect_to = "/elsewhere",
 		.identical_tokens_conflict = true,
+		.balance_status = SB_NOT_SET,
 	};
 }
 
@@ -114,6 +121,7 @@ set_null(const Setting *setting, void *field)
 			return true;
 		case SETTING_TEXT:
 		case SETTING_FAULT:
+		case SETTING_OBJECT:
 			*(char *) field = '\0';
 			return true;
 		case SETTING_BOOL:
@@ -183,6 +191,19 @@ set_fault(const Setting *setting, char *field, struct json_object *value)
 }
 
 static bool
+set_object(const Setting *setting, char *field, struct json_object *value)
+{
+	const char *text = json_object_to_json_string_ext(value,
+													  JSON_C_TO_STRING_PLAIN);
+
+	if (!json_object_is_type(value, json_type_object) ||
+		strlen(text) >= setting->size)
+		return false;
+	memcpy(field, text, strlen(text) + 1);
+	return true;
+}
+
+static bool
 set(const Setting *setting, SbConfig *config, struct json_object *value)
 {
 	void	   *field = (char *) config + setting->offset;
@@ -204,6 +225,8 @@ set(const Setting *setting, SbConfig *config, struct json_object *value)
 			return set_text(setting, field, value);
 		case SETTING_FAULT:
 			return set_fault(setting, field, value);
+		case SETTING_OBJECT:
+			return set_object(setting, field, value);
 	}
 	return false;
 }
@@ -268,6 +291,8 @@ setting_json(const Setting *setting, const SbConfig *config)
 			if (setting->nullable && *(const char *) field == '\0')
 				return NULL;
 			return json_object_new_string(field);
+		case SETTING_OBJECT:
+			return json_tokener_parse(field);
 	}
 	return NULL;
 }
@@ -279,7 +304,8 @@ sb_config_json(const SbConfig *config)
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
 	{
-		if (settings[i].offset != FIELD(close_idle))
+		if (settings[i].offset != FIELD(close_idle) &&
+			settings[i].offset != FIELD(add_credits))
 			json_object_object_add(json, settings[i].key,
 								   setting_json(&settings[i], config));
 	}

@@ -32,7 +32,10 @@ typedef struct SbConfig
 	bool		identical_tokens_conflict;
 	int			keepalive_requests; /* per connection; 0: no end */
 	bool		hold;
-	bool		close_idle;		/* an order, reset by who obeys it */
+	int			balance_status; /* of every balance, or SB_NOT_SET */
+	char		balance_changes[1024];	/* a JSON object; see sb_api_balance() */
+	SbAmount	add_credits;	/* an order, reset by who obeys it */
+	bool		close_idle;		/* likewise */
 } SbConfig;
 
 extern void sb_config_init(SbConfig *config);

@@ -58,6 +58,7 @@ books_json(const SbBooks *books)
 	put_count(json, "unanswered", books->unanswered);
 	put_amount(json, "charged", books->charged);
 	put_count(json, "charges", books->charges);
+	put_count(json, "balances", books->balances);
 	put_count(json, "refused_tokens", books->refused_tokens);
 	put_count(json, "strangers", books->strangers);
 	put_count(json, "strangers_with_token", books->strangers_with_token);
@@ -178,6 +179,7 @@ sb_wait_parse(const SbControlRequest *request, SbWait *wait, SbReply *reply)
 		!number(request, "held", &wait->held) ||
 		!number(request, "in_flight", &wait->in_flight) ||
 		!number(request, "charges", &wait->charges) ||
+		!number(request, "balances", &wait->balances) ||
 		!number(request, "idle", &idle) ||
 		!number(request, "timeout_ms", &timeout_ms))
 	{
@@ -200,6 +202,7 @@ sb_wait_reached(const SbWait *wait, const SbBooks *books)
 		books->held >= wait->held &&
 		books->in_flight >= wait->in_flight &&
 		books->charges >= wait->charges &&
+		books->balances >= wait->balances &&
 		(!wait->idle || books->in_flight == 0);
 }
 

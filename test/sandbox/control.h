@@ -32,6 +32,7 @@ typedef struct SbWait
 	uint64_t	held;
 	uint64_t	in_flight;
 	uint64_t	charges;
+	uint64_t	balances;
 	bool		idle;			/* nothing in flight */
 	int			timeout_ms;
 } SbWait;

@@ -277,7 +277,11 @@ balance(SbRequest *request)
 
 	find_tokens(request, &tokens);
 	sb_api_balance(request->server->api, &tokens, &request->reply);
-	return sb_send(request);
+	if (request->reply.delay_ms == 0)
+		return sb_send(request);
+	request->proceed = sb_send;
+	sb_request_sleep(request, request->reply.delay_ms);
+	return MHD_YES;
 }
 
 /* A path of ours with a method that is not. */
