@@ -28,6 +28,7 @@ OBJS = \
 	src/server/channel.o \
 	src/server/errors.o \
 	src/server/functions.o \
+	src/server/launcher.o \
 	src/server/ledger.o \
 	src/server/message.o \
 	src/server/queue.o \

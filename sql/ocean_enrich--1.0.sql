@@ -435,6 +435,12 @@ CREATE VIEW ocean_enrich.limits AS
 COMMENT ON VIEW ocean_enrich.limits IS
 	'for each account of today: the limits of the current settings and what is left of them';
 
+CREATE FUNCTION ocean_enrich.wake() RETURNS void
+	AS 'MODULE_PATHNAME', 'ocean_enrich_wake'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.wake() IS
+	'has the worker look at the whole queue, and at what was decided, when the transaction commits';
+
 CREATE DOMAIN ocean_enrich.credits AS numeric CHECK (VALUE >= 0 AND VALUE < 'Infinity');
 COMMENT ON DOMAIN ocean_enrich.credits IS 'what a call did cost';
 
@@ -442,6 +448,7 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 	RETURNS boolean
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
+		SELECT ocean_enrich.wake();
 		UPDATE ocean_enrich.call AS c
 		SET resolution = resolve.decision::ocean_enrich.resolution,
 			credits = coalesce(resolve.credits::ocean_enrich.credits, c.credits),
@@ -476,15 +483,74 @@ CREATE FUNCTION ocean_enrich.retry(call_id bigint) RETURNS boolean
 COMMENT ON FUNCTION ocean_enrich.retry(bigint) IS
 	'puts a call that was refused, failed or cancelled into the queue again';
 
+CREATE FUNCTION ocean_enrich.wait(call_ids bigint[], timeout interval DEFAULT NULL) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ocean_enrich_wait'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.wait(bigint[], interval) IS
+	'waits until these calls have come to an end; false if the time is over before';
+
+CREATE FUNCTION ocean_enrich.balance() RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ocean_enrich_balance'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION ocean_enrich.balance() IS
+	'the credits that the account has left, as the API tells them; costs nothing';
+
+CREATE FUNCTION ocean_enrich.queue_state(
+	OUT worker_pid          integer,
+	OUT in_flight           integer,
+	OUT pause               text,
+	OUT paused_until        timestamptz,
+	OUT next_due            timestamptz,
+	OUT settled_last_minute bigint
+)
+	AS 'MODULE_PATHNAME', 'ocean_enrich_queue_state'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION ocean_enrich.queue_state() IS
+	'how the worker of this database serves the queue now, from shared memory';
+
+CREATE VIEW ocean_enrich.queue_status AS
+	WITH tally AS (
+		SELECT coalesce(sum(waiting), 0)::bigint AS waiting,
+			coalesce(sum(answered) FILTER (WHERE is_today), 0)::bigint AS answered_today,
+			coalesce(sum(reused) FILTER (WHERE is_today), 0)::bigint AS reused_today,
+			coalesce(sum(refused) FILTER (WHERE is_today), 0)::bigint AS refused_today,
+			coalesce(sum(failed) FILTER (WHERE is_today), 0)::bigint AS failed_today,
+			coalesce(sum(unknown) FILTER (WHERE is_today), 0)::bigint AS unknown_today,
+			coalesce(sum(cancelled) FILTER (WHERE is_today), 0)::bigint AS cancelled_today,
+			coalesce(sum(credits) FILTER (WHERE is_today), 0) AS credits_today
+		FROM (SELECT *, day = (now() AT TIME ZONE 'UTC')::date AS is_today FROM ocean_enrich.queue_tally) AS t
+	), decision AS (
+		SELECT count(*) AS to_be_resolved FROM ocean_enrich.call
+		WHERE state = 'unknown' AND resolution IS NULL
+	)
+	SELECT CASE
+			WHEN s.worker_pid IS NULL AND t.waiting > 0 THEN 'no worker'
+			WHEN s.in_flight > 0 THEN 'sending'
+			WHEN t.waiting <= 0 THEN 'idle'
+			WHEN s.pause IS NOT NULL THEN 'paused'
+			ELSE 'waiting'
+		END AS doing,
+		s.pause, s.paused_until, s.next_due, t.waiting, s.in_flight,
+		t.answered_today, t.reused_today, t.refused_today, t.failed_today, t.unknown_today,
+		t.cancelled_today, t.credits_today, d.to_be_resolved, s.settled_last_minute,
+		CASE WHEN s.settled_last_minute > 0 AND t.waiting > 0
+			THEN greatest(clock_timestamp(), s.paused_until)
+				+ least(t.waiting::double precision / s.settled_last_minute, 525600) * interval '1 minute'
+		END AS estimated_end,
+		s.worker_pid
+	FROM tally AS t, decision AS d, ocean_enrich.queue_state() AS s;
+COMMENT ON VIEW ocean_enrich.queue_status IS
+	'one row: what the queue is doing, how far it is, when it will be done, what it cost, what needs a decision';
+
 -- It spends money and holds personal data, so nobody has it who was not given it.
 REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
--- Others call these for whoever may call those: they convert, and show what
--- current_setting() shows.
+-- Others call these for whoever may call those: they convert, show what
+-- current_setting() shows, and send nothing that was not submitted.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
-	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text) TO PUBLIC;
+	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake() TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person_request FROM PUBLIC;

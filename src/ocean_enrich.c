@@ -6,6 +6,7 @@
 
 #include "fmgr.h"
 
+#include "server/launcher.h"
 #include "server/read_ahead.h"
 #include "server/settings.h"
 
@@ -18,4 +19,5 @@ _PG_init(void)
 {
 	oe_settings_define();
 	oe_read_ahead_init();
+	oe_launcher_register();
 }

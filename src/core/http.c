@@ -374,7 +374,6 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	CURLcode	code = CURLE_OK;
 
 	SET_OPTION(CURLOPT_PRIVATE, transfer);
-	SET_OPTION(CURLOPT_POST, 1L);
 	SET_OPTION(CURLOPT_PREREQFUNCTION, prereq_callback);
 	SET_OPTION(CURLOPT_PREREQDATA, transfer);
 	SET_OPTION(CURLOPT_HEADERFUNCTION, header_callback);
@@ -529,8 +528,14 @@ set_request_options(const OeHttp *http, Transfer *transfer,
 	SET_OPTION(CURLOPT_FRESH_CONNECT, 0L);
 	SET_OPTION(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
 	SET_OPTION(CURLOPT_TIMEOUT_MS, (long) request->request_timeout_ms);
-	SET_OPTION(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
-	SET_OPTION(CURLOPT_POSTFIELDS, transfer->body);
+	if (!request->body)
+		SET_OPTION(CURLOPT_HTTPGET, 1L);
+	else
+	{
+		SET_OPTION(CURLOPT_POST, 1L);
+		SET_OPTION(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+		SET_OPTION(CURLOPT_POSTFIELDS, transfer->body);
+	}
 	return code;
 }
 
@@ -581,13 +586,14 @@ static CURLcode
 fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
 {
 	transfer->reply = calloc(1, sizeof(*transfer->reply));
-	transfer->body = malloc(request->body_len);
-	if (!transfer->reply || !transfer->body)
+	transfer->body = request->body ? malloc(request->body_len) : NULL;
+	if (!transfer->reply || (request->body && !transfer->body))
 		return CURLE_OUT_OF_MEMORY;
 
 	transfer->reply->public.tag = request->tag;
 	oe_buf_init(&transfer->reply->public.body, http->max_body_bytes);
-	memcpy(transfer->body, request->body, request->body_len);
+	if (request->body)
+		memcpy(transfer->body, request->body, request->body_len);
 	transfer->handed = false;
 	transfer->unusable = false;
 	transfer->restarted = false;
@@ -994,11 +1000,11 @@ check_token(const char *token, OeError *error)
 	return false;
 }
 
-/* Every request of the API has a body; libcurl would read one from stdin. */
+/* A POST without a body is none of the API's; libcurl would read one from stdin. */
 static bool
 check_request(const OeHttpRequest *request, OeError *error)
 {
-	if (request->body_len == 0)
+	if (request->body && request->body_len == 0)
 	{
 		oe_error_set(error, OE_BAD_REQUEST, "the request has no body");
 		return false;

@@ -1,6 +1,6 @@
 /*
  * http.h
- *		Many POSTs at once, by libcurl's multi interface behind one epoll
+ *		Many requests at once, by libcurl's multi interface behind one epoll
  *		descriptor.  Knows nothing of the API's vocabulary.
  *
  * One thread drives it: submit, wait until oe_http_fd() is readable or
@@ -32,8 +32,8 @@ typedef struct OeHttpRequest
 								 * header "x-api-token" */
 	const char *ca_file;		/* PEM bundle; NULL: the system's */
 	const char *proxy;			/* NULL: none, whatever the environment says */
-	const char *body;
-	size_t		body_len;		/* more than 0 */
+	const char *body;			/* NULL: a GET instead of a POST */
+	size_t		body_len;		/* more than 0, if there is one */
 	int			connect_timeout_ms; /* more than 0, both */
 	int			request_timeout_ms; /* from submission to the last byte */
 	void	   *tag;			/* the caller's, given back in the reply */
@@ -85,7 +85,7 @@ extern int	oe_http_timeout_ms(const OeHttp *http);
 extern void oe_http_keep_connections(OeHttp *http, int count);
 
 /*
- * Start one POST.  False with "error" filled when it could not be started:
+ * Start one request.  False with "error" filled when it could not be started:
  * nothing was sent, there will be no reply.
  */
 extern bool oe_http_submit(OeHttp *http, const OeHttpRequest *request,

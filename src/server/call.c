@@ -370,6 +370,23 @@ count_call(OeCallStats *stats, const OeResult *result, instr_time waited)
 	stats->stop = stats->stop || is_general(result->code);
 }
 
+/* NULL in, when the worker died: that is a result, too. */
+static void
+unpack_result(const char *bytes, OeResult *result)
+{
+	if (bytes)
+	{
+		oe_result_unpack(bytes, result);
+		return;
+	}
+	memset(result, 0, sizeof(*result));
+	result->code = OE_OUTCOME_UNKNOWN;
+	result->message = "the ocean_enrich worker ended before the answer came";
+	result->detail = "The request may have been paid.";
+	result->hint = "View ocean_enrich.unknown_calls lists it; "
+		"ocean_enrich.resolve() allows to send it again.";
+}
+
 void
 oe_call(Jsonb *request, OeResult *result)
 {
@@ -382,17 +399,25 @@ oe_call(Jsonb *request, OeResult *result)
 	bytes = wait_for_result(ticket);
 	INSTR_TIME_SET_CURRENT(waited);
 	INSTR_TIME_SUBTRACT(waited, start);
-	if (bytes)
-		oe_result_unpack(bytes, result);
-	else
-	{
-		memset(result, 0, sizeof(*result));
-		result->code = OE_OUTCOME_UNKNOWN;
-		result->message = "the ocean_enrich worker ended before the answer came";
-		result->detail = "The request may have been paid.";
-		result->hint = "View ocean_enrich.unknown_calls lists it; "
-			"ocean_enrich.resolve() allows to send it again.";
-	}
+	unpack_result(bytes, result);
 	if (oe_call_stats)
 		count_call(oe_call_stats, result, waited);
+}
+
+void
+oe_call_balance(OeResult *result)
+{
+	OeCall		call = {0};
+	OeTicket	ticket;
+	Size		len;
+	char	   *packed;
+
+	oe_settings_fill(&call);
+	call.url = oe_settings_balance_url();
+	call.is_balance = true;
+	packed = oe_call_pack(&call, &len);
+	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
+	ticket = oe_channel_submit(packed, len, false);
+	explicit_bzero(packed, len);
+	unpack_result(wait_for_result(ticket), result);
 }

@@ -26,6 +26,9 @@ extern char *oe_call_body(Jsonb *request, bool early);
  */
 extern void oe_call(Jsonb *request, OeResult *result);
 
+/* The balance of the account, as the "person" of the result; costs nothing. */
+extern void oe_call_balance(OeResult *result);
+
 /*
  * Begin a call that somebody will ask for with oe_call().  NULL if it cannot be
  * begun now, for whatever reason: oe_call() will do it, or raise the error

@@ -52,6 +52,9 @@
 /* How many workers one wait may see end at once before it gives up. */
 #define WORKER_STARTS_MAX	3
 
+/* How often to look at what settles when nobody says so: a worker may die. */
+#define SETTLED_LOOK_MS		1000
+
 /* How soon a worker is started again that was started and did not come up. */
 #define SUMMON_AGAIN_MS		1000
 
@@ -95,6 +98,10 @@ typedef struct Hub
 	TimestampTz summoned_at;	/* a worker, by oe_channel_announce() */
 	bool		has_news;
 	OeQueueNews news;			/* under the control lock */
+	bool		worker_wanted;	/* likewise; the queue is not empty */
+	OeQueueStatus status;
+	pg_atomic_uint64 settled;
+	ConditionVariable settled_changed;
 	Slot		slots[OE_CHANNEL_SLOTS];
 } Hub;
 
@@ -107,6 +114,7 @@ typedef struct Control
 	LWLock		lock;			/* protects what follows, and the hubs' list */
 	dsa_handle	area;
 	dsa_pointer hubs;
+	int			launcher_procno;	/* -1: there is none */
 } Control;
 
 static Control *control;
@@ -138,6 +146,7 @@ attach_control(void)
 		LWLockInitialize(&control->lock, control->lock_tranche);
 		control->area = DSA_HANDLE_INVALID;
 		control->hubs = InvalidDsaPointer;
+		control->launcher_procno = -1;
 		control->magic = CONTROL_MAGIC;
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -198,6 +207,10 @@ reset_hub(Hub *reset, Oid database)
 	ConditionVariableInit(&reset->slot_freed);
 	reset->summoned_at = 0;
 	reset->has_news = false;
+	reset->worker_wanted = false;
+	memset(&reset->status, 0, sizeof(reset->status));
+	pg_atomic_init_u64(&reset->settled, 0);
+	ConditionVariableInit(&reset->settled_changed);
 	for (int i = 0; i < OE_CHANNEL_SLOTS; i++)
 	{
 		free_request(&reset->slots[i]);
@@ -225,7 +238,8 @@ attach_hub(void)
 			hub = candidate;
 			break;
 		}
-		if (candidate->users == 0)
+		if (candidate->users == 0 &&
+			(!candidate->worker_wanted || control->launcher_procno < 0))
 			unused = candidate;
 		dp = candidate->next;
 	}
@@ -336,6 +350,15 @@ static void
 wake(int procno)
 {
 	SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+static void
+wake_launcher(void)
+{
+	int			procno = control->launcher_procno;
+
+	if (procno >= 0)
+		wake(procno);
 }
 
 /* A free slot, now ours to fill; NULL if there is none. */
@@ -592,7 +615,7 @@ claim_starting(void)
 
 /* False: all slots for background workers are taken. */
 static bool
-register_worker(BackgroundWorkerHandle **handle)
+register_worker(Oid database, bool for_queue, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 
@@ -600,13 +623,14 @@ register_worker(BackgroundWorkerHandle **handle)
 		BGWORKER_BACKEND_DATABASE_CONNECTION | BGWORKER_INTERRUPTIBLE;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_extra[0] = for_queue;
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
 	strlcpy(worker.bgw_library_name, "ocean_enrich", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "oe_worker_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "ocean_enrich worker", BGW_MAXLEN);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "ocean_enrich worker for database %u",
-			 MyDatabaseId);
+			 database);
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
@@ -615,7 +639,7 @@ start_worker(void)
 {
 	BackgroundWorkerHandle *handle;
 
-	if (!register_worker(&handle))
+	if (!register_worker(MyDatabaseId, false, &handle))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("no background worker slot is free for ocean_enrich"),
@@ -761,6 +785,7 @@ oe_channel_announce(const OeQueueNews *news)
 		memset(&hub->news, 0, sizeof(hub->news));
 	oe_news_merge(&hub->news, news);
 	hub->has_news = true;
+	hub->worker_wanted = true;
 	running = pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING;
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_NONE &&
 		now - hub->summoned_at > SUMMON_AGAIN_MS * INT64CONST(1000))
@@ -771,8 +796,57 @@ oe_channel_announce(const OeQueueNews *news)
 	LWLockRelease(&control->lock);
 	if (running)
 		wake(hub->worker_procno);
-	else if (summon)
-		(void) register_worker(NULL);
+	else if (summon && !register_worker(MyDatabaseId, true, NULL))
+		wake_launcher();
+}
+
+uint64
+oe_channel_settled(void)
+{
+	return pg_atomic_read_u64(&hub->settled);
+}
+
+void
+oe_channel_wait_settled(uint64 settled, TimestampTz earliest, TimestampTz latest)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("OceanEnrichQueue");
+	ConditionVariablePrepareToSleep(&hub->settled_changed);
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		long		timeout_ms = SETTLED_LOOK_MS;
+
+		if (now >= latest ||
+			(now >= earliest && oe_channel_settled() != settled))
+			break;
+		if (now < earliest)
+			timeout_ms = TimestampDifferenceMilliseconds(now, earliest);
+		else if (latest != DT_NOEND)
+			timeout_ms = Min(timeout_ms,
+							 TimestampDifferenceMilliseconds(now, latest));
+		if (ConditionVariableTimedSleep(&hub->settled_changed,
+										Max(timeout_ms, 1), wait_event) &&
+			now >= earliest)
+			break;
+	}
+	ConditionVariableCancelSleep();
+}
+
+int
+oe_channel_status(OeQueueStatus *status)
+{
+	int			pid = 0;
+
+	attach();
+	LWLockAcquire(&control->lock, LW_SHARED);
+	*status = hub->status;
+	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
+		pid = ProcGlobal->allProcs[hub->worker_procno].pid;
+	LWLockRelease(&control->lock);
+	return pid;
 }
 
 int
@@ -845,7 +919,11 @@ stop_serving(bool anyway)
 	if (go_on)
 		pg_atomic_write_u32(&hub->worker_state, WORKER_RUNNING);
 	else
+	{
 		hub->summoned_at = 0;
+		if (hub->worker_wanted)
+			wake_launcher();
+	}
 	LWLockRelease(&control->lock);
 	if (!go_on)
 		wake_submitters();
@@ -866,6 +944,27 @@ oe_channel_take(int *slots)
 	for (int i = 0; i < count; i++)
 		hub->slots[slots[i]].taken = true;
 	return count;
+}
+
+OeQueueStatus *
+oe_channel_my_status(void)
+{
+	return &hub->status;
+}
+
+void
+oe_channel_announce_settled(void)
+{
+	pg_atomic_fetch_add_u64(&hub->settled, 1);
+	ConditionVariableBroadcast(&hub->settled_changed);
+}
+
+void
+oe_channel_want_worker(bool wanted)
+{
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	hub->worker_wanted = wanted || hub->has_news;
+	LWLockRelease(&control->lock);
 }
 
 bool
@@ -958,6 +1057,65 @@ void
 oe_channel_give_back(int index)
 {
 	push_submitted(&hub->slots[index]);
+}
+
+/* ----------------------------------------------------------------
+ * The launcher's side
+ * ---------------------------------------------------------------- */
+
+static void
+leave_launcher(int code, Datum arg)
+{
+	control->launcher_procno = -1;
+}
+
+void
+oe_channel_launch(void)
+{
+	attach_control();
+	attach_area();
+	before_shmem_exit(leave_launcher, 0);
+	control->launcher_procno = MyProcNumber;
+}
+
+int
+oe_channel_orphaned(Oid *databases, int max)
+{
+	int			count = 0;
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	for (dsa_pointer dp = control->hubs; DsaPointerIsValid(dp) && count < max;)
+	{
+		Hub		   *candidate = dsa_get_address(area, dp);
+
+		if (candidate->worker_wanted &&
+			pg_atomic_read_u32(&candidate->worker_state) == WORKER_NONE)
+			databases[count++] = candidate->database;
+		dp = candidate->next;
+	}
+	LWLockRelease(&control->lock);
+	return count;
+}
+
+void
+oe_channel_forget_database(Oid database)
+{
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	for (dsa_pointer dp = control->hubs; DsaPointerIsValid(dp);)
+	{
+		Hub		   *candidate = dsa_get_address(area, dp);
+
+		if (candidate->database == database)
+			candidate->worker_wanted = false;
+		dp = candidate->next;
+	}
+	LWLockRelease(&control->lock);
+}
+
+bool
+oe_channel_start_for_queue(Oid database)
+{
+	return register_worker(database, true, NULL);
 }
 
 /* ----------------------------------------------------------------

@@ -68,6 +68,17 @@ extern void oe_channel_cancel(OeTicket ticket);
 extern void oe_channel_attach(void);
 extern void oe_channel_announce(const OeQueueNews *news);
 
+/*
+ * How often calls of the queue were settled; and wait until that is another
+ * number, but not before "earliest" and no longer than until "latest".
+ */
+extern uint64 oe_channel_settled(void);
+extern void oe_channel_wait_settled(uint64 settled, TimestampTz earliest,
+									TimestampTz latest);
+
+/* How the queue is served; returns the worker's pid, 0: there is none. */
+extern int	oe_channel_status(OeQueueStatus *status);
+
 /* What is under way in this database, for a view. */
 typedef enum OeSlotState
 {
@@ -109,6 +120,17 @@ extern bool oe_channel_retire(void);
  */
 extern int	oe_channel_take(int *slots);
 
+/* Ours, for others to see; written without a lock. */
+extern OeQueueStatus *oe_channel_my_status(void);
+
+/* Calls of the queue were settled, and that is committed. */
+extern void oe_channel_announce_settled(void);
+
+/*
+ * Is there something in the queue?  Then the launcher keeps a worker here.
+ */
+extern void oe_channel_want_worker(bool wanted);
+
 /* What was announced since the last time; false: nothing. */
 extern bool oe_channel_take_news(OeQueueNews *news);
 
@@ -137,5 +159,22 @@ extern void oe_channel_finish(int slot, const char *bytes, Size len,
 
 /* Give a taken but unsent request back, for the next worker. */
 extern void oe_channel_give_back(int slot);
+
+/* ---- the launcher's side ---- */
+
+/* Be woken when a database has lost the worker that it wants. */
+extern void oe_channel_launch(void);
+
+/* Databases that want a worker and have none; at most "max", returns how many. */
+extern int	oe_channel_orphaned(Oid *databases, int max);
+
+/* The database is gone: it wants no worker any more. */
+extern void oe_channel_forget_database(Oid database);
+
+/*
+ * Start a worker there that leaves at once if the queue is empty; false: no
+ * slot is free.
+ */
+extern bool oe_channel_start_for_queue(Oid database);
 
 #endif							/* OE_CHANNEL_H */

@@ -16,6 +16,7 @@
 
 #include "server/call.h"
 #include "server/channel.h"
+#include "server/compat.h"
 #include "server/errors.h"
 #include "server/functions.h"
 #include "server/message.h"
@@ -32,6 +33,10 @@ PG_FUNCTION_INFO_V1(ocean_enrich_setting);
 PG_FUNCTION_INFO_V1(ocean_enrich_submit);
 PG_FUNCTION_INFO_V1(ocean_enrich_cancel);
 PG_FUNCTION_INFO_V1(ocean_enrich_retry);
+PG_FUNCTION_INFO_V1(ocean_enrich_wait);
+PG_FUNCTION_INFO_V1(ocean_enrich_wake);
+PG_FUNCTION_INFO_V1(ocean_enrich_balance);
+PG_FUNCTION_INFO_V1(ocean_enrich_queue_state);
 
 /* ----------------------------------------------------------------
  * One call
@@ -44,6 +49,18 @@ person_datum(const OeResult *result)
 	return datumCopy(JsonbPGetDatum(result->person), false, -1);
 }
 
+pg_noreturn static void raise_result(const OeResult *result);
+
+static void
+raise_result(const OeResult *result)
+{
+	ereport(ERROR,
+			errcode(oe_sqlstate(result->code)),
+			errmsg_internal("%s", result->message),
+			result->detail ? errdetail_internal("%s", result->detail) : 0,
+			result->hint ? errhint("%s", result->hint) : 0);
+}
+
 Datum
 ocean_enrich_person(PG_FUNCTION_ARGS)
 {
@@ -54,11 +71,7 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 		PG_RETURN_DATUM(person_datum(&result));
 	if (result.code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL)
 		PG_RETURN_NULL();
-	ereport(ERROR,
-			errcode(oe_sqlstate(result.code)),
-			errmsg_internal("%s", result.message),
-			result.detail ? errdetail_internal("%s", result.detail) : 0,
-			result.hint ? errhint("%s", result.hint) : 0);
+	raise_result(&result);
 }
 
 /* Columns of ocean_enrich_result. */
@@ -297,6 +310,71 @@ Datum
 ocean_enrich_retry(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(oe_retry(PG_GETARG_INT64(0)));
+}
+
+Datum
+ocean_enrich_wait(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(oe_wait(PG_GETARG_ARRAYTYPE_P(0),
+						   PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1)));
+}
+
+Datum
+ocean_enrich_wake(PG_FUNCTION_ARGS)
+{
+	oe_wake();
+	PG_RETURN_VOID();
+}
+
+Datum
+ocean_enrich_balance(PG_FUNCTION_ARGS)
+{
+	OeResult	result;
+
+	oe_call_balance(&result);
+	if (result.code != OE_OK)
+		raise_result(&result);
+	PG_RETURN_DATUM(person_datum(&result));
+}
+
+/* Columns of ocean_enrich.queue_state(). */
+enum
+{
+	Q_WORKER_PID,
+	Q_IN_FLIGHT,
+	Q_PAUSE,
+	Q_PAUSED_UNTIL,
+	Q_NEXT_DUE,
+	Q_LAST_MINUTE,
+	Q_COUNT
+};
+
+Datum
+ocean_enrich_queue_state(PG_FUNCTION_ARGS)
+{
+	OeQueueStatus status;
+	int			pid = oe_channel_status(&status);
+	TupleDesc	tupdesc;
+	Datum		values[Q_COUNT] = {0};
+	bool		nulls[Q_COUNT] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+	nulls[Q_WORKER_PID] = pid == 0;
+	values[Q_WORKER_PID] = Int32GetDatum(pid);
+	values[Q_IN_FLIGHT] = Int32GetDatum(pid == 0 ? 0 : status.in_flight);
+	nulls[Q_PAUSE] = pid == 0 || status.pause[0] == '\0';
+	values[Q_PAUSE] = CStringGetTextDatum(status.pause);
+	nulls[Q_PAUSED_UNTIL] = nulls[Q_PAUSE] || status.paused_until == 0;
+	values[Q_PAUSED_UNTIL] = TimestampTzGetDatum(status.paused_until);
+	nulls[Q_NEXT_DUE] = pid == 0 || TIMESTAMP_NOT_FINITE(status.next_due);
+	values[Q_NEXT_DUE] = TimestampTzGetDatum(status.next_due);
+	values[Q_LAST_MINUTE] =
+		Int64GetDatum(oe_status_last_minute(&status, GetCurrentTimestamp()));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
 }
 
 /* ----------------------------------------------------------------

@@ -47,6 +47,35 @@ oe_news_merge(OeQueueNews *news, const OeQueueNews *more)
 		oe_news_add(news, &more->first[i]);
 }
 
+void
+oe_status_count(OeQueueStatus *status, TimestampTz now, uint32 settled)
+{
+	int64		second = now / USECS_PER_SEC;
+
+	/* Whatever lies between was without. */
+	if (second - status->second >= OE_QUEUE_SECONDS || second < status->second)
+		memset(status->settled, 0, sizeof(status->settled));
+	else
+	{
+		for (int64 s = status->second + 1; s <= second; s++)
+			status->settled[s % OE_QUEUE_SECONDS] = 0;
+	}
+	status->second = second;
+	status->settled[second % OE_QUEUE_SECONDS] += settled;
+}
+
+int64
+oe_status_last_minute(const OeQueueStatus *status, TimestampTz now)
+{
+	OeQueueStatus copy = *status;
+	int64		sum = 0;
+
+	oe_status_count(&copy, now, 0);
+	for (int i = 0; i < OE_QUEUE_SECONDS; i++)
+		sum += copy.settled[i];
+	return sum;
+}
+
 static void
 pack_string(StringInfo buf, const char *string)
 {

@@ -29,6 +29,7 @@ typedef struct OeCall
 	int			connect_timeout_ms;
 	int			request_timeout_ms;
 	bool		token_in_query;
+	bool		is_balance;		/* of the account; there is no body */
 	const char *url;
 	const char *token;
 	const char *ca_file;		/* or NULL */
@@ -72,6 +73,23 @@ typedef struct OeQueueNews
 	bool		decided;		/* what to do about a call that was unknown */
 	OeQueuePosition first[OE_QUEUE_NEWS_MAX];
 } OeQueueNews;
+
+/* How the worker serves the queue, for a view. */
+#define OE_QUEUE_REASON_CHARS	64
+#define OE_QUEUE_SECONDS		60
+
+typedef struct OeQueueStatus
+{
+	char		pause[OE_QUEUE_REASON_CHARS];	/* why nothing goes; empty: it does */
+	TimestampTz paused_until;	/* 0: not known */
+	TimestampTz next_due;		/* of what waits; DT_NOEND: nothing does */
+	int			in_flight;
+	int64		second;			/* the last one in which anything was settled */
+	uint32		settled[OE_QUEUE_SECONDS];	/* in each of the last seconds */
+} OeQueueStatus;
+
+extern void oe_status_count(OeQueueStatus *status, TimestampTz now, uint32 settled);
+extern int64 oe_status_last_minute(const OeQueueStatus *status, TimestampTz now);
 
 extern void oe_news_add(OeQueueNews *news, const OeQueuePosition *position);
 extern void oe_news_merge(OeQueueNews *news, const OeQueueNews *more);

@@ -95,6 +95,38 @@ static OeStatement given_up_statement = {
 	NULL
 };
 
+/*
+ * The row keeps its number, since somebody knows it.  What may have been paid
+ * stays on record in a row of its own.
+ */
+static OeStatement pay_again_statement = {
+	"WITH again AS (SELECT * FROM ocean_enrich.call"
+	" WHERE state = 'unknown' AND background AND resolution = 'pay again'"
+	" FOR NO KEY UPDATE SKIP LOCKED),"
+	" evidence AS (INSERT INTO ocean_enrich.call (state, role, account, fingerprint,"
+	" request, status, detail, raw, raw_truncated, credits, attempts,"
+	" requested_at, sent_at, answered_at, resolution, resolved_by, resolved_at)"
+	" SELECT state, role, account, fingerprint, request, status, detail, raw,"
+	" raw_truncated, credits, attempts, requested_at, sent_at, answered_at,"
+	" resolution, resolved_by, resolved_at FROM again)"
+	" UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = now(),"
+	" postponed = 0, status = NULL, detail = NULL, raw = NULL,"
+	" raw_truncated = false, credits = NULL, sent_at = NULL, answered_at = NULL,"
+	" resolution = NULL, resolved_by = NULL, resolved_at = NULL"
+	" FROM again WHERE c.call_id = again.call_id",
+	0,
+	{0},
+	NULL
+};
+
+static OeStatement release_statement = {
+	"UPDATE ocean_enrich.call SET next_attempt_at = now(), detail = NULL"
+	" WHERE state = 'queued' AND priority = $1 AND next_attempt_at = 'infinity'",
+	1,
+	{INT4OID},
+	NULL
+};
+
 static OeStatement exists_statement = {
 	"SELECT FROM ocean_enrich.call WHERE call_id = $1",
 	1,
@@ -408,6 +440,21 @@ oe_queue_is_given_up(int64 call_id)
 	Datum		value = Int64GetDatum(call_id);
 
 	return oe_statement_run(&given_up_statement, &value, NULL) > 0;
+}
+
+void
+oe_queue_obey(OeTally *tally)
+{
+	oe_ledger_use_spi();
+	tally->waiting += oe_statement_run(&pay_again_statement, NULL, NULL);
+	find_levels();
+	for (int i = 0; i < level_count; i++)
+	{
+		Datum		priority = Int32GetDatum(levels[i].passed.priority);
+
+		(void) oe_statement_run(&release_statement, &priority, NULL);
+	}
+	all_unknown = true;
 }
 
 /* ----------------------------------------------------------------

@@ -64,8 +64,16 @@ extern bool oe_queue_put_back(int64 call_id, TimestampTz due, int times,
 /* Was it decided that this unknown call is to be given up? */
 extern bool oe_queue_is_given_up(int64 call_id);
 
+/*
+ * Decisions about unknown calls: what may be paid again goes back to the queue,
+ * and what waited for a decision looks for it.  Adds to "tally".
+ */
+typedef struct OeTally OeTally;
+
+extern void oe_queue_obey(OeTally *tally);
+
 /* What the transaction has done to the queue; added up until it is written. */
-typedef struct OeTally
+struct OeTally
 {
 	int64		waiting;
 	int64		answered;
@@ -75,7 +83,7 @@ typedef struct OeTally
 	int64		unknown;
 	int64		cancelled;
 	OeCredits	credits;
-} OeTally;
+};
 
 extern void oe_tally_write(const OeTally *tally, TimestampTz now);
 

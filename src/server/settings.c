@@ -23,6 +23,7 @@
 #include "server/settings.h"
 
 #define ENRICH_PERSON_PATH	"/v2/enrich/person"
+#define BALANCE_PATH		"/v2/credits/balance"
 #define TOKEN_MAX_BYTES		4096
 
 typedef enum TokenIn
@@ -463,19 +464,25 @@ digest_account(const char *url, const char *token,
 }
 
 static char *
-endpoint(void)
+endpoint(const char *path)
 {
 	Size		len = strlen(api_url);
 
 	while (len > 0 && api_url[len - 1] == '/')
 		len--;
-	return psprintf("%.*s%s", (int) len, api_url, ENRICH_PERSON_PATH);
+	return psprintf("%.*s%s", (int) len, api_url, path);
+}
+
+char *
+oe_settings_balance_url(void)
+{
+	return endpoint(BALANCE_PATH);
 }
 
 void
 oe_settings_fill(OeCall *call)
 {
-	call->url = endpoint();
+	call->url = endpoint(ENRICH_PERSON_PATH);
 	call->token = current_token();
 	digest_account(call->url, call->token, call->account);
 	call->token_in_query = token_in == TOKEN_IN_QUERY;

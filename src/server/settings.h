@@ -38,6 +38,9 @@ extern int	oe_worker_idle_timeout_s;
 extern bool oe_queue_enabled;
 extern int	oe_balance_interval_s;
 
+/* Where the account's balance is asked for, palloc'd. */
+extern char *oe_settings_balance_url(void);
+
 /* How patient the queue is, by the current settings. */
 extern void oe_settings_patience(OePatience *patience);
 

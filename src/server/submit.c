@@ -150,6 +150,15 @@ static OeStatement retry_statement = {
 	NULL
 };
 
+/* What of $1 has not come to an end. */
+static OeStatement pending_statement = {
+	"SELECT call_id, role, xmin FROM ocean_enrich.call"
+	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
+	1,
+	{INT8ARRAYOID},
+	NULL
+};
+
 /* ----------------------------------------------------------------
  * What the transaction has done
  * ---------------------------------------------------------------- */
@@ -503,23 +512,30 @@ begin_as_owner(OeOwnerScope *scope, Oid *owner)
 	oe_owner_begin(scope, *owner);
 }
 
-/* False: there is no such call.  Raises if it is none of the user's. */
-static bool
-check_role(int64 call_id, Oid user, Oid owner)
+static void
+check_role(int64 call_id, const char *name, Oid user, Oid owner)
 {
-	Datum		value = Int64GetDatum(call_id);
-	Oid			role;
+	Oid			role = get_role_oid(name, true);
 
-	if (oe_statement_run(&role_statement, &value, NULL) == 0)
-		return false;
-	role = get_role_oid(oe_statement_text(0, 1), true);
 	if ((OidIsValid(role) && is_member_of_role(user, role)) ||
 		is_member_of_role(user, owner))
-		return true;
+		return;
 	ereport(ERROR,
 			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			errmsg("permission denied for call " INT64_FORMAT, call_id),
 			errdetail("It belongs to a role that you are no member of."));
+}
+
+/* False: there is no such call.  Raises if it is none of the user's. */
+static bool
+find_call(int64 call_id, Oid user, Oid owner)
+{
+	Datum		value = Int64GetDatum(call_id);
+
+	if (oe_statement_run(&role_statement, &value, NULL) == 0)
+		return false;
+	check_role(call_id, oe_statement_text(0, 1), user, owner);
+	return true;
 }
 
 bool
@@ -534,7 +550,7 @@ oe_cancel(int64 call_id)
 	PreventCommandIfReadOnly("ocean_enrich.cancel()");
 	mine = current_pending();
 	begin_as_owner(&scope, &owner);
-	done = check_role(call_id, scope.user, owner) &&
+	done = find_call(call_id, scope.user, owner) &&
 		oe_statement_run(&cancel_statement, &value, NULL) > 0;
 	oe_owner_end(&scope);
 	mine->waiting -= done;
@@ -556,7 +572,7 @@ oe_retry(int64 call_id)
 	PreventCommandIfReadOnly("ocean_enrich.retry()");
 	mine = current_pending();
 	begin_as_owner(&scope, &owner);
-	done = check_role(call_id, scope.user, owner) &&
+	done = find_call(call_id, scope.user, owner) &&
 		oe_statement_run(&retry_statement, &value, NULL) > 0;
 	if (done)
 	{
@@ -568,4 +584,110 @@ oe_retry(int64 call_id)
 	}
 	oe_owner_end(&scope);
 	return done;
+}
+
+/* ----------------------------------------------------------------
+ * Waiting
+ * ---------------------------------------------------------------- */
+
+static void
+check_can_wait(int64 call_id, TransactionId xmin)
+{
+	if (!TransactionIdIsCurrentTransactionId(xmin))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
+			errdetail("It is not sent before the transaction commits."),
+			errhint("Commit first, then wait."));
+}
+
+/* Which of "call_ids" have not come to an end; NULL: all have. */
+static ArrayType *
+still_pending(ArrayType *call_ids)
+{
+	Datum		value = PointerGetDatum(call_ids);
+	OeOwnerScope scope;
+	Oid			owner;
+	Datum	   *pending_ids;
+	uint64		count;
+	bool		isnull;
+
+	begin_as_owner(&scope, &owner);
+	count = oe_statement_run(&pending_statement, &value, NULL);
+	pending_ids = palloc(sizeof(Datum) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64		call_id = DatumGetInt64(oe_statement_value(i, 1, &isnull));
+
+		check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
+		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3, &isnull)));
+		pending_ids[i] = Int64GetDatum(call_id);
+	}
+	oe_owner_end(&scope);
+	if (count == 0)
+		return NULL;
+	return construct_array(pending_ids, (int) count, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+static TimestampTz
+wait_deadline(Interval *timeout)
+{
+	if (!timeout)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(timeout)));
+}
+
+/*
+ * Each look costs something, and the worker settles many calls a second: so the
+ * next look is not before as much time has passed as ten of them take.
+ */
+bool
+oe_wait(ArrayType *call_ids, Interval *timeout)
+{
+	TimestampTz deadline = wait_deadline(timeout);
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch;
+
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("cannot wait for calls in a transaction of isolation level repeatable read or serializable"),
+				errdetail("It would not see their end."));
+	oe_channel_attach();
+	scratch = AllocSetContextCreate(caller, "ocean_enrich wait",
+									ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		uint64		settled = oe_channel_settled();
+		TimestampTz now = GetCurrentTimestamp();
+		ArrayType  *left;
+		TimestampTz looked;
+
+		MemoryContextSwitchTo(scratch);
+		left = still_pending(call_ids);
+		MemoryContextSwitchTo(caller);
+		if (!left || now >= deadline)
+		{
+			MemoryContextDelete(scratch);
+			return left == NULL;
+		}
+		call_ids = DatumGetArrayTypePCopy(PointerGetDatum(left));
+		MemoryContextReset(scratch);
+		looked = GetCurrentTimestamp();
+		oe_channel_wait_settled(settled, Min(deadline, looked + 10 * (looked - now)),
+								deadline);
+	}
+}
+
+void
+oe_wake(void)
+{
+	OeQueueNews *news = &current_pending()->news;
+
+	news->everything = true;
+	news->decided = true;
 }

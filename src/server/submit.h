@@ -11,7 +11,9 @@
 #define OE_SUBMIT_H
 
 #include "datatype/timestamp.h"
+#include "utils/array.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 /*
  * Queue "request"; returns its call_id.  Raises what is wrong with it.
@@ -24,5 +26,15 @@ extern bool oe_cancel(int64 call_id);
 
 /* Put a call that was refused, failed or cancelled back; false: it was not. */
 extern bool oe_retry(int64 call_id);
+
+/*
+ * Wait until all of these calls have come to an end, but no longer than
+ * "timeout", if there is one; false: they have not.  25001 for calls of this
+ * transaction, and in one that would not see the end.
+ */
+extern bool oe_wait(ArrayType *call_ids, Interval *timeout);
+
+/* The worker looks at the whole queue, and at decisions, after the commit. */
+extern void oe_wake(void);
 
 #endif							/* OE_SUBMIT_H */

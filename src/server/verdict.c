@@ -6,6 +6,7 @@
 
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/numeric.h"
 
 #include "core/answer.h"
 #include "server/verdict.h"
@@ -263,6 +264,81 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 	verdict->result.credits = verdict->credits;
 	if (!verdict->credits && verdict->outcome != OE_UNKNOWN)
 		verdict->result.credits = "0";
+}
+
+static void
+judge_no_balance(const OeHttpReply *reply, OeResult *result)
+{
+	OeAnswer	answer = {0};
+	OeError		error = {0};
+	const char *bytes = reply->body.data ? reply->body.data : "";
+
+	(void) oe_answer_decode(reply->status, bytes, reply->body.len,
+							pg_verify_mbstr(PG_UTF8, bytes, reply->body.len, true),
+							reply->body.truncated, &answer, &error);
+	if (error.code == OE_OK || reply->status == 200)
+	{
+		oe_error_set(&error, OE_BAD_ANSWER, "the API answered without a balance");
+		oe_error_detail(&error, "HTTP status %d.", reply->status);
+	}
+	oe_result_from_error(&error, result);
+	oe_answer_free(&answer);
+}
+
+void
+oe_judge_balance(const OeHttpReply *reply, OeResult *result)
+{
+	OeError		error = {0};
+	char	   *text = NULL;
+	Jsonb	   *balance;
+
+	memset(result, 0, sizeof(*result));
+	result->credits = "0";
+	result->status = reply ? reply->status : 0;
+	if (!reply || reply->result != OE_HTTP_COMPLETE)
+	{
+		oe_error_set(&error, OE_NOT_CONNECTED, "could not get the balance from the API");
+		if (reply && reply->problem)
+			oe_error_detail(&error, "No answer came: %s.", reply->problem);
+		oe_error_hint(&error, "It costs nothing to ask again.");
+		oe_result_from_error(&error, result);
+		return;
+	}
+	if (reply->status == 200 && reply->body.len > 0 && !reply->body.truncated)
+		text = oe_utf8_to_server(reply->body.data, reply->body.len);
+	balance = text ? person_from_text(text) : NULL;
+	if (balance && JB_ROOT_IS_OBJECT(balance))
+		result->person = balance;
+	else
+		judge_no_balance(reply, result);
+}
+
+/* The sum of the numbers in "credits", whichever kinds there are. */
+bool
+oe_balance_is_positive(const Jsonb *balance)
+{
+	JsonbValue	credits;
+	JsonbValue	value;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	bool		known = false;
+
+	if (!getKeyJsonValueFromContainer(unconstify(JsonbContainer *, &balance->root),
+									  "credits", 7, &credits) ||
+		credits.type != jbvBinary)
+		return true;
+	iterator = JsonbIteratorInit(credits.val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_VALUE || value.type != jbvNumeric)
+			continue;
+		known = true;
+		if (DatumGetBool(DirectFunctionCall2(numeric_gt,
+											 NumericGetDatum(value.val.numeric),
+											 NumericGetDatum(int64_to_numeric(0)))))
+			return true;
+	}
+	return !known;
 }
 
 void

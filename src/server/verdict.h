@@ -38,6 +38,15 @@ typedef struct OeVerdict
 extern void oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 						   OeVerdict *verdict);
 
+/*
+ * The balance that came, as the "person" of the result.  Likewise needs a
+ * transaction.
+ */
+extern void oe_judge_balance(const OeHttpReply *reply, OeResult *result);
+
+/* Are credits left?  True also if the balance does not say. */
+extern bool oe_balance_is_positive(const Jsonb *balance);
+
 /* The result that an earlier equal request gives. */
 extern void oe_judge_hit(OeLedgerHit *hit, OeResult *result);
 

@@ -122,6 +122,8 @@ typedef struct AccountEntry
 
 	/* Of the queue alone: sessions are told what the API says. */
 	int			blocked_by;		/* status that stopped it; 0: none */
+	TimestampTz balance_due;	/* then: when to ask for the balance */
+	bool		balance_asked;
 	int			streak;			/* failures without an answer between them */
 	TimestampTz paused_until;
 } AccountEntry;
@@ -188,11 +190,19 @@ static TimestampTz queue_wake_at;	/* when it may go on; DT_NOEND: when told */
 static TimestampTz queue_swept_at;
 static bool queue_touched;			/* since then */
 static int	claim_max = CLAIM_MAX;	/* 1: to find the row that does harm */
+static int64 queue_length;			/* when we began */
 static int64 claiming;				/* the call that is being looked at */
+static bool decisions_due;			/* somebody decided about unknown calls */
+static OeQueueStatus *status;
+static int	background_in_flight;
 static TimestampTz tally_folded_at;
 static bool tally_unfolded;
 static OeTally tally;				/* of this transaction */
 static List *settled_calls;			/* likewise; int64 pointers */
+
+static void begin_slots(Job *job);
+static void send_job(Job *job);
+static void settle_with(Job *job, OeResult *result);
 
 /* ----------------------------------------------------------------
  * Jobs
@@ -337,6 +347,17 @@ drop_job(Job *job)
 	deliver(job, InvalidXLogRecPtr);
 }
 
+static Job *
+find_equal(const OeCall *call)
+{
+	JobKey		key;
+	JobEntry   *entry;
+
+	fill_key(&key, call);
+	entry = hash_search(jobs, &key, HASH_FIND, NULL);
+	return entry ? entry->job : NULL;
+}
+
 /*
  * The job that a new request joins, if any.  Not one that was given up: it would
  * impose its settings on the new one.
@@ -354,6 +375,19 @@ find_job(const JobKey *key)
 		return NULL;
 	}
 	return job;
+}
+
+/*
+ * The balance is asked for at once: it costs nothing, and no limit counts it.
+ */
+static void
+ask_for_balance(Job *job)
+{
+	begin_slots(job);
+	if (job->begun)
+		send_job(job);
+	else
+		free_job(job);
 }
 
 /* A request from the channel becomes a job, or joins one. */
@@ -376,7 +410,8 @@ accept_request(int slot)
 		const char *bytes = oe_channel_request(slot, &len);
 
 		job = new_job(bytes, len);
-		move_job(job, JOB_ARRIVED);
+		if (!call.is_balance)
+			move_job(job, JOB_ARRIVED);
 	}
 
 	/* What is on its way already is beyond cancelling before it was sent. */
@@ -389,6 +424,8 @@ accept_request(int slot)
 	old = MemoryContextSwitchTo(worker_mcxt);
 	job->slots = lappend_int(job->slots, slot);
 	MemoryContextSwitchTo(old);
+	if (call.is_balance && job->phase != JOB_ON_WIRE)
+		ask_for_balance(job);
 }
 
 static void
@@ -399,6 +436,36 @@ accept_requests(void)
 
 	for (int i = 0; i < count; i++)
 		accept_request(slots[i]);
+}
+
+/* The queue goes on when the balance says that it may. */
+static void
+learn_from_balance(const Job *job, const OeResult *result)
+{
+	AccountEntry *entry = hash_search(accounts, job->call.account, HASH_FIND,
+									  NULL);
+
+	if (!entry)
+		return;
+	entry->balance_asked = false;
+	if (result->person && (entry->blocked_by != 402 ||
+						   oe_balance_is_positive(result->person)))
+		entry->blocked_by = 0;
+}
+
+static void
+end_balance(Job *job)
+{
+	OeResult	result;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(turn_mcxt);
+	oe_judge_balance(job->reply, &result);
+	learn_from_balance(job, &result);
+	settle_with(job, &result);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(turn_mcxt);
+	deliver(job, InvalidXLogRecPtr);
 }
 
 /* The libcurl side is done with these. */
@@ -413,7 +480,11 @@ collect_replies(void)
 		Job		   *job = reply->tag;
 
 		job->reply = reply;
-		move_job(job, JOB_ENDED);
+		background_in_flight -= job->background;
+		if (job->call.is_balance)
+			end_balance(job);
+		else
+			move_job(job, JOB_ENDED);
 	}
 }
 
@@ -902,14 +973,17 @@ static void
 learn_from_ending(Job *job, TimestampTz now)
 {
 	AccountEntry *entry = job->account;
-	int			status = job->reply ? job->reply->status : 0;
+	int			http_status = job->reply ? job->reply->status : 0;
 	bool		reached = job->reply && job->reply->result == OE_HTTP_COMPLETE;
 	OePatience	patience;
 	int			wait_ms;
 
-	if (status == 401 || status == 402 || status == 403)
-		entry->blocked_by = status;
-	if (reached && status != 429 && status != 502 && status != 503)
+	if (http_status == 401 || http_status == 402 || http_status == 403)
+	{
+		entry->blocked_by = http_status;
+		entry->balance_due = now + oe_balance_interval_s * USECS_PER_SEC;
+	}
+	if (reached && http_status != 429 && http_status != 502 && http_status != 503)
 	{
 		entry->streak = 0;
 		return;
@@ -917,10 +991,10 @@ learn_from_ending(Job *job, TimestampTz now)
 
 	/* One that fails now and then is no reason, 429 is. */
 	entry->streak++;
-	if (entry->streak < TROUBLE_STREAK && status != 429)
+	if (entry->streak < TROUBLE_STREAK && http_status != 429)
 		return;
 	oe_settings_patience(&patience);
-	wait_ms = oe_policy_backoff_ms(status == 429 ? entry->streak
+	wait_ms = oe_policy_backoff_ms(http_status == 429 ? entry->streak
 								   : entry->streak - TROUBLE_STREAK + 1,
 								   patience.retry_wait_max_ms,
 								   pg_prng_double(&pg_global_prng_state));
@@ -981,17 +1055,23 @@ send_job(Job *job)
 	request.ca_file = job->call.ca_file;
 	request.proxy = job->call.proxy;
 	request.body = job->call.body;
-	request.body_len = strlen(job->call.body);
+	request.body_len = job->call.body ? strlen(job->call.body) : 0;
 	request.connect_timeout_ms = job->call.connect_timeout_ms;
 	request.request_timeout_ms = job->call.request_timeout_ms;
 	request.tag = job;
 	job->phase = JOB_ON_WIRE;
 	if (oe_http_submit(http, &request, &error))
+	{
+		background_in_flight += job->background;
 		return;
+	}
 
 	/* Ended without a reply: the next turn records that it was not sent. */
 	oe_error_free(&error);
-	move_job(job, JOB_ENDED);
+	if (job->call.is_balance)
+		end_balance(job);
+	else
+		move_job(job, JOB_ENDED);
 }
 
 /* The transaction is committed: what it says may be acted on. */
@@ -1130,6 +1210,7 @@ in_ledger(void (*work) (void *arg, TimestampTz now), void *arg,
 		ErrorData  *edata;
 
 		may_be_cancelled = false;
+		settled_calls = NIL;
 		/* Not its context: that may quote a person. */
 		MemoryContextSwitchTo(turn_mcxt);
 		edata = CopyErrorData();
@@ -1147,6 +1228,11 @@ in_ledger(void (*work) (void *arg, TimestampTz now), void *arg,
 
 	ledger_is_busy = access == OE_LEDGER_BUSY;
 	ledger_is_gone = access == OE_LEDGER_GONE;
+	if (settled_calls != NIL)
+	{
+		oe_status_count(status, now, list_length(settled_calls));
+		oe_channel_announce_settled();
+	}
 	return reason;
 }
 
@@ -1426,7 +1512,8 @@ claim_calls(void *arg, TimestampTz now)
 	int			count;
 
 	claim->account = find_account(&queue_call, now);
-	calls = oe_queue_claim(claim_max, now, &count);
+	calls = oe_queue_claim(claim->account->streak >= TROUBLE_STREAK ? 1 : claim_max,
+						   now, &count);
 	for (int i = 0; i < count && !claim->cut_short; i++)
 	{
 		claiming = calls[i].position.call_id;
@@ -1517,6 +1604,30 @@ next_utc_day(TimestampTz now)
 	return utc_day_start(now) + USECS_PER_DAY;
 }
 
+/* Why nothing goes, for the view. */
+static void
+say_pause(const char *reason, TimestampTz until)
+{
+	if (strcmp(status->pause, reason) != 0)
+		strlcpy(status->pause, reason, sizeof(status->pause));
+	status->paused_until = until;
+}
+
+/* As it is long until then, or at least not by itself. */
+static const char *
+limit_name(OeCode code)
+{
+	switch (code)
+	{
+		case OE_LOCAL_RATE_LIMIT:
+			return "daily_limit is reached";
+		case OE_LOCAL_CREDIT_LIMIT:
+			return "credit_limit is reached";
+		default:
+			return "the API asks to wait";
+	}
+}
+
 /* When the limits let the queue go on; "now": at once, DT_NOEND: when one ends. */
 static TimestampTz
 limits_allow_at(AccountEntry *entry, TimestampTz now)
@@ -1531,6 +1642,7 @@ limits_allow_at(AccountEntry *entry, TimestampTz now)
 		case OE_ADMIT_NOW:
 			return now;
 		case OE_ADMIT_LATER:
+			say_pause("rate_limit is reached", when);
 			return when;
 		case OE_ADMIT_WHEN_ONE_ENDS:
 			return DT_NOEND;
@@ -1544,8 +1656,43 @@ limits_allow_at(AccountEntry *entry, TimestampTz now)
 	}
 	else
 		when = next_utc_day(now);
+	say_pause(limit_name(error.code), when);
 	oe_error_free(&error);
 	return when;
+}
+
+/* The API has stopped the account: its balance says when that is over. */
+static TimestampTz
+blocked_until(AccountEntry *entry, TimestampTz now)
+{
+	OeCall		call = queue_call;
+	Job		   *job;
+	char	   *bytes;
+	Size		len;
+
+	if (entry->blocked_by == 402)
+		say_pause("no credits are left", 0);
+	else
+		say_pause(psprintf("the API refuses access (HTTP status %d)",
+						   entry->blocked_by), 0);
+	if (entry->balance_asked)
+		return DT_NOEND;
+	if (entry->balance_due > now)
+		return entry->balance_due;
+	entry->balance_asked = true;
+	entry->balance_due = now + oe_balance_interval_s * USECS_PER_SEC;
+	call.url = oe_settings_balance_url();
+	call.is_balance = true;
+	bytes = oe_call_pack(&call, &len);
+	job = find_equal(&call);
+	if (!job)
+	{
+		job = new_job(bytes, len);
+		job->begun = true;
+		send_job(job);
+	}
+	explicit_bzero(bytes, len);
+	return DT_NOEND;
 }
 
 /* When the queue may go on; "now": at once, DT_NOEND: not before something ends. */
@@ -1554,13 +1701,31 @@ queue_allowed_at(TimestampTz now)
 {
 	AccountEntry *entry;
 
-	if (!oe_queue_enabled || !queue_has_token)
+	say_pause("", 0);
+	if (!oe_queue_enabled)
+	{
+		say_pause("queue_enabled is off", 0);
+		return DT_NOEND;
+	}
+	if (!queue_has_token)
+	{
+		say_pause("no usable API token", 0);
 		return now + QUEUE_SETTINGS_MS * INT64CONST(1000);
+	}
 	entry = hash_search(accounts, queue_call.account, HASH_FIND, NULL);
 	if (!entry)
 		return now;
-	if (entry->paused_until > now)
+	if (entry->blocked_by != 0)
+		return blocked_until(entry, now);
+	if (entry->streak > 0 && entry->paused_until > now)
+	{
+		say_pause("the API cannot be reached, or asks to wait",
+				  entry->paused_until);
 		return entry->paused_until;
+	}
+	/* After that, one goes ahead alone. */
+	if (entry->streak >= TROUBLE_STREAK && background_in_flight > 0)
+		return DT_NOEND;
 	if (sessions_wait(now))
 		return DT_NOEND;
 	return limits_allow_at(entry, now);
@@ -1607,19 +1772,45 @@ hear_news(void)
 	if (!oe_channel_take_news(&news))
 		return;
 	oe_queue_learn(&news);
+	decisions_due |= news.decided;
 	queue_touched = true;
 	tally_unfolded = true;
+}
+
+static void
+obey_decisions(void *arg, TimestampTz now)
+{
+	oe_queue_obey(&tally);
+}
+
+static void
+see_to_decisions(TimestampTz now)
+{
+	XLogRecPtr	lsn;
+	char	   *reason;
+
+	if (!decisions_due)
+		return;
+	reason = in_ledger(obey_decisions, NULL, now, &lsn);
+	decisions_due = ledger_is_busy;
+	if (reason)
+		ereport(LOG,
+				errmsg("could not put calls back that may be paid again: %s", reason));
 }
 
 static void
 serve_queue(TimestampTz now)
 {
 	hear_news();
+	see_to_decisions(now);
 	sweep_queue(now);
 	keep_tally(now);
 	queue_wake_at = oe_queue_next_due();
 	if (queue_wake_at > now)
+	{
+		say_pause("", 0);
 		return;
+	}
 	read_queue_settings(now);
 	queue_wake_at = queue_allowed_at(now);
 	if (queue_wake_at > now)
@@ -1672,6 +1863,8 @@ take_a_turn(void)
 		record_all(now);
 	if (!ledger_is_busy && !ledger_is_gone)
 		serve_queue(now);
+	status->in_flight = background_in_flight;
+	status->next_due = oe_queue_next_due();
 	if (ledger_is_gone)
 		give_up_all(EXTENSION_DROPPED, now);
 }
@@ -1727,15 +1920,16 @@ try_reconcile(void)
 	OeLedgerAccess access = oe_ledger_begin();
 	uint64		count = 0;
 
+	ledger_is_gone = access == OE_LEDGER_GONE;
 	if (access != OE_LEDGER_READY)
-		return access == OE_LEDGER_GONE;
+		return ledger_is_gone;
 
 	/* A row that somebody has locked can wait, and so can we with it. */
 	orphans_left = !oe_ledger_reconcile(&count);
 
 	/* What was added or deleted by hand is counted, too. */
 	memset(&tally, 0, sizeof(tally));
-	(void) oe_tally_recount(&tally);
+	queue_length = oe_tally_recount(&tally);
 	if (tally.waiting != 0)
 		oe_tally_write(&tally, GetCurrentTimestamp());
 
@@ -1928,6 +2122,14 @@ drain(WaitEventSet *set, uint32 wait_event)
 	}
 }
 
+/* What the launcher goes by when we are gone. */
+static void
+say_whether_wanted(void)
+{
+	oe_channel_want_worker(!ledger_is_gone &&
+						   (oe_queue_next_due() != DT_NOEND || queue_touched));
+}
+
 static void
 run(void)
 {
@@ -1943,16 +2145,19 @@ run(void)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			queue_settings_read_at = 0;
 		}
 		if (ShutdownRequestPending)
 		{
 			drain(set, wait_event);
+			say_whether_wanted();
 			return;
 		}
 		MemoryContextReset(turn_mcxt);
 		take_a_turn();
 		if (may_leave(&idle_since))
 		{
+			say_whether_wanted();
 			if (oe_channel_retire())
 				return;
 			continue;			/* whoever came meanwhile woke nobody */
@@ -1975,6 +2180,9 @@ handle_cancel(SIGNAL_ARGS)
 void
 oe_worker_main(Datum database)
 {
+	/* By the launcher, or at a commit: nobody waits for us. */
+	bool		started_for_queue = MyBgworkerEntry->bgw_extra[0];
+
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGINT, handle_cancel);
@@ -1999,8 +2207,13 @@ oe_worker_main(Datum database)
 	ReserveExternalFD();		/* libcurl's epoll descriptor */
 	if (!oe_channel_serve())
 		proc_exit(0);
+	status = oe_channel_my_status();
+	say_pause("", 0);
 	reconcile();
-	run();
+	decisions_due = queue_length > 0;
+	if (ledger_is_gone || queue_length > 0 || !started_for_queue ||
+		!oe_channel_retire())
+		run();
 
 	/* The next worker may serve what this one has committed. */
 	XLogFlush(XactLastCommitEnd);
