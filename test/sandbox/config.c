@@ -74,6 +74,7 @@ static const Setting settings[] =
 	INT(balance_status, true, 201, 599),
 	OBJECT(balance_changes),
 	AMOUNT(add_credits, false),
+	INT(release, false, 0, INT_MAX),
 	BOOL(close_idle),
 };
 
@@ -304,8 +305,10 @@ sb_config_json(const SbConfig *config)
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
 	{
+		/* Orders are given, not kept. */
 		if (settings[i].offset != FIELD(close_idle) &&
-			settings[i].offset != FIELD(add_credits))
+			settings[i].offset != FIELD(add_credits) &&
+			settings[i].offset != FIELD(release))
 			json_object_object_add(json, settings[i].key,
 								   setting_json(&settings[i], config));
 	}

@@ -34,8 +34,9 @@ typedef struct SbConfig
 	bool		hold;
 	int			balance_status; /* of every balance, or SB_NOT_SET */
 	char		balance_changes[1024];	/* a JSON object; see sb_api_balance() */
-	SbAmount	add_credits;	/* an order, reset by who obeys it */
-	bool		close_idle;		/* likewise */
+	SbAmount	add_credits;	/* an order, reset by who obeys it ... */
+	int			release;		/* ... held ones to let go; likewise ... */
+	bool		close_idle;		/* ... and this */
 } SbConfig;
 
 extern void sb_config_init(SbConfig *config);

@@ -374,8 +374,13 @@ obey_config(struct SbServer *server)
 	SbConfig   *config = &server->api->config;
 	SbRequest  *request;
 
-	while (!config->hold && (request = TAILQ_FIRST(&server->held)) != NULL)
+	while ((!config->hold || config->release > 0) &&
+		   (request = TAILQ_FIRST(&server->held)) != NULL)
+	{
 		release(request);
+		config->release--;
+	}
+	config->release = 0;
 	if (config->close_idle)
 		close_idle(server);
 	config->close_idle = false;
