@@ -166,6 +166,7 @@ sub create_certificate
 package OceanTest::Sandbox;
 
 use File::Basename qw(dirname);
+use HTTP::Tiny;
 use JSON::PP;
 use POSIX ();
 use PostgreSQL::Test::Utils;
@@ -174,6 +175,10 @@ use Time::HiRes qw(sleep time);
 my $program = $ENV{OCEAN_SANDBOX}
   // dirname(__FILE__) . '/../sandbox/build/ocean-sandbox';
 my @running;
+
+# No proxy, and no limit of its own to how long an answer takes.
+my $http = HTTP::Tiny->new(
+	proxy => undef, http_proxy => undef, timeout => 1000);
 
 # new(tls => BOOLEAN, names => NAMES of its certificate, token => TOKEN,
 # config => {...}): started.  Booleans of the configuration are JSON::PP::true and
@@ -268,14 +273,14 @@ sub cost
 sub config
 {
 	my ($self, %config) = @_;
-	return $self->call('config', '--data-binary', encode_json(\%config));
+	return $self->call('config', encode_json(\%config));
 }
 
 # Empty books, and persons that were never asked for.
 sub reset
 {
 	my ($self) = @_;
-	return $self->call('reset', '--data-binary', '');
+	return $self->call('reset', '');
 }
 
 # Wait until the books show at least what is named: requests, held, in_flight,
@@ -294,23 +299,43 @@ sub wait
 sub get
 {
 	my ($self, $path, %query) = @_;
-	return $self->call($path, '--get',
-		map { ('--data-urlencode', "$_=$query{$_}") } sort keys %query);
+	return $self->call($path . '?' . $http->www_form_urlencode(\%query));
 }
 
-# One request to a control endpoint by curl, which knows TLS, too.
+# One request to a control endpoint; a POST if there is CONTENT.
 sub call
 {
-	my ($self, $path, @options) = @_;
+	my ($self, $path, $content) = @_;
+	my $url = $self->url . "/sandbox/$path";
+	my $body = $self->{certificate} ? $self->by_curl($url, $content)
+	  : by_http($url, $content);
+
+	return $body eq '' ? undef : decode_json($body);
+}
+
+sub by_http
+{
+	my ($url, $content) = @_;
+	my $answer = $http->request(defined $content ? 'POST' : 'GET',
+		$url, { content => $content // '' });
+
+	die "$url: $answer->{status} $answer->{content}" unless $answer->{success};
+	return $answer->{content};
+}
+
+# It knows TLS without further modules.
+sub by_curl
+{
+	my ($self, $url, $content) = @_;
 	my @command = (
 		'curl', '--silent', '--show-error', '--fail-with-body',
-		'--noproxy', '*', @options, $self->url . "/sandbox/$path");
-	push @command, '--cacert', $self->{certificate} if $self->{certificate};
+		'--noproxy', '*', '--cacert', $self->{certificate}, $url);
+	push @command, '--data-binary', $content if defined $content;
 
 	my ($stdout, $stderr) = ('', '');
 	IPC::Run::run(\@command, '<', \undef, '>', \$stdout, '2>', \$stderr)
-	  or die "/sandbox/$path: $stderr$stdout";
-	return $stdout eq '' ? undef : decode_json($stdout);
+	  or die "$url: $stderr$stdout";
+	return $stdout;
 }
 
 END
