@@ -67,9 +67,7 @@ REGRESS_OPTS = --inputdir=test --load-extension=ocean_enrich
 ISOLATION := $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=ocean_enrich
 TAP_TESTS = 1
-# Those of reading ahead (100 to 109) look at how many requests are in flight at
-# once, which a busy machine disturbs: "test/run.sh tap test/t/100_read_ahead.pl".
-PROVE_TESTS = $(sort $(filter-out test/t/10%,$(wildcard test/t/*.pl)))
+PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
 
 # pg_regress and the isolation tester need the API: our sandbox.
 REGRESS_PREP = sandbox-running

@@ -196,7 +196,7 @@ my $memoize = q{
 like($test->sql("EXPLAIN $memoize"), qr/Memoize/, 'Memoize: the plan has it');
 $test->serial('Memoize', $memoize, requests => 2);
 my $new_twins = $memoize =~ s/person\)/person + 100)/r;
-is($test->run("SET ocean_enrich.reuse_for = '1d'; $new_twins", held => 2)->{at_once},
+is($test->run("SET ocean_enrich.reuse_for = '1d'; $new_twins", held => [2])->{at_once},
 	2, 'Memoize, answers are reused: 2 requests at once');
 
 # What runs nothing

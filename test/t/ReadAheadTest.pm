@@ -19,7 +19,11 @@ package ReadAheadTest;
 
 use OceanTest ();
 use JSON::PP;
+use PostgreSQL::Test::Utils;
 use Test::More;
+
+# How long requests that never come are waited for, on a busy machine, too.
+my $patience_ms = 1000 * $PostgreSQL::Test::Utils::timeout_default / 3;
 
 # new(extra_conf => TEXT): started.
 sub new
@@ -32,6 +36,8 @@ sub new
 			"session_preload_libraries = 'ocean_enrich'",
 			'ocean_enrich.concurrency = 16',
 			'ocean_enrich.reuse_for = 0',
+			# It would change the order of rows, and plans.
+			'autovacuum = off',
 			$options{extra_conf} // ''));
 
 	$node->safe_psql(
@@ -39,6 +45,14 @@ sub new
 		CREATE FUNCTION request(i int) RETURNS jsonb
 			LANGUAGE sql IMMUTABLE
 			RETURN ocean_person_request(email => 'p' || i || '@example.com');
+
+		-- What a session gave up may be about to be sent.
+		CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$
+			BEGIN
+				WHILE EXISTS (SELECT FROM ocean_enrich.in_flight()) LOOP
+					PERFORM pg_sleep(0.001);
+				END LOOP;
+			END $$;
 
 		CREATE TABLE contact (id int PRIMARY KEY, grp int, req jsonb, enriched jsonb);
 		INSERT INTO contact SELECT i, i % 2, request(i) FROM generate_series(1, 8) AS i;
@@ -66,28 +80,39 @@ sub configure
 
 # Runs STATEMENTS in a transaction that is rolled back; returns what they print
 # and how many requests the sandbox had, in all and at once.  Options:
-# concurrency; latency_ms; held => so many requests have to be there before the
-# first is answered, at most; transaction => false, each statement is one.
+# concurrency; latency_ms; held => [N, ...], so many requests are under way before
+# the first of them is answered, then so many of the next, and so on; transaction
+# => false, each statement is one.
 sub run
 {
 	my ($self, $statements, %options) = @_;
 	my $sandbox = $self->{sandbox};
+	my @held = @{ $options{held} // [] };
+	local $ENV{PGOPTIONS} = $ENV{PGOPTIONS} // '';
 	$statements = "BEGIN; $statements; ROLLBACK" if $options{transaction} // 1;
-	$statements = "SET ocean_enrich.concurrency = $options{concurrency};\n$statements"
+	# As an option of the session, so that RESET goes back to it.
+	$ENV{PGOPTIONS} .= " -c ocean_enrich.concurrency=$options{concurrency}"
 	  if $options{concurrency};
 
 	$sandbox->reset;
 	$self->configure(
-		hold => $options{held} ? JSON::PP::true : JSON::PP::false,
+		hold => @held ? JSON::PP::true : JSON::PP::false,
 		latency_ms => $options{latency_ms} // 0);
-	my $query = OceanTest::Query->start($self->{node}, $statements);
-	if ($options{held})
+	my $query =
+	  OceanTest::Query->start($self->{node}, "$statements; CALL settle()");
+	while (@held)
 	{
+		my $count = shift @held;
+
 		# When they do not come, the books will say so.
-		$sandbox->get('wait', held => $options{held}, timeout_ms => 10_000);
-		$self->configure(hold => JSON::PP::false);
+		last unless $sandbox->get('wait', held => $count, timeout_ms => $patience_ms)
+		  ->{reached};
+		$sandbox->config(release => $count) if @held;
 	}
+	$self->configure(hold => JSON::PP::false);
 	my ($stdout, $stderr) = $query->finish;
+	OceanTest::wait_until($self->{node}, 'SELECT NOT EXISTS (SELECT FROM ocean_enrich.in_flight())')
+	  if $stderr =~ /ERROR/;
 	my $books = $sandbox->wait(idle => 1);
 	return {
 		printed => "$stdout$stderr",
@@ -109,7 +134,7 @@ sub ahead
 	my $first_alone = delete $options{first_alone};
 	my $serial = $self->run($statements, %options, concurrency => 1);
 	my $ahead = $self->run($statements, %options,
-		$first_alone ? (latency_ms => 200) : (held => $at_once));
+		held => [ $first_alone ? 1 : (), $at_once ]);
 
 	is_deeply(
 		[ $serial, $ahead ],
