@@ -2,10 +2,11 @@
  * call.c
  *		The session's side of one call.
  *
- * Calls that were begun early stand in a list, where oe_call() finds them by
- * account and fingerprint.  They are ended by transaction callbacks, since an
- * error skips whoever began them; but whoever began them in a subtransaction may
- * be a cursor that outlives it, so their memory stays until the transaction ends.
+ * Calls that are expected, most of them begun early, stand in a list, where
+ * oe_call() finds them by account and fingerprint.  They are ended by transaction
+ * callbacks, since an error skips whoever expects them; but whoever did that in a
+ * subtransaction may be a cursor that outlives it, so their memory stays until the
+ * transaction ends.
  */
 #include "postgres.h"
 
@@ -24,20 +25,22 @@
 #include "server/errors.h"
 #include "server/settings.h"
 
-struct OeEarlyCall
+struct OeExpectedCall
 {
 	dlist_node	node;
+	bool		listed;			/* not asked for yet, and not ended */
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
-	OeTicket	ticket;			/* OE_NO_TICKET: taken over, or ended */
+	OeTicket	ticket;			/* OE_NO_TICKET: not begun, or no longer listed */
 	SubTransactionId subid;
-	bool		ended;			/* no longer in the list */
+	OeCallStats *stats;
+	bool		judged;			/* its end was looked at */
 };
 
 OeCallStats *oe_call_stats;
 
-/* In the order in which they were begun, which is the order of asking, mostly. */
-static dlist_head early_calls = DLIST_STATIC_INIT(early_calls);
+/* In the order in which they were expected, which is that of asking, mostly. */
+static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
 /* ----------------------------------------------------------------
  * The request
@@ -129,49 +132,60 @@ pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
 }
 
 /* ----------------------------------------------------------------
- * Calls that were begun early
+ * Calls that are expected
  * ---------------------------------------------------------------- */
 
-static OeEarlyCall *
-find_early(const OeCall *call)
+static OeExpectedCall *
+find_expected(const OeCall *call)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &early_calls)
+	dlist_foreach(iter, &expected_calls)
 	{
-		OeEarlyCall *early = dlist_container(OeEarlyCall, node, iter.cur);
+		OeExpectedCall *expected = dlist_container(OeExpectedCall, node, iter.cur);
 
-		if (early->ticket != OE_NO_TICKET &&
-			memcmp(early->fingerprint, call->fingerprint,
+		if (memcmp(expected->fingerprint, call->fingerprint,
 				   OE_FINGERPRINT_BYTES) == 0 &&
-			strcmp(early->account, call->account) == 0)
-			return early;
+			strcmp(expected->account, call->account) == 0)
+			return expected;
 	}
 	return NULL;
 }
 
-static void
-end_early(OeEarlyCall *early)
+/* Nobody finds it any more.  Its ticket, if any, is the caller's. */
+static OeTicket
+take_off_list(OeExpectedCall *expected)
 {
-	dlist_delete(&early->node);
-	early->ended = true;
-	if (early->ticket != OE_NO_TICKET)
-		oe_channel_cancel(early->ticket);
-	early->ticket = OE_NO_TICKET;
+	OeTicket	ticket = expected->ticket;
+
+	dlist_delete(&expected->node);
+	expected->listed = false;
+	expected->ticket = OE_NO_TICKET;
+	return ticket;
+}
+
+static void
+end_expected(OeExpectedCall *expected)
+{
+	OeTicket	ticket = take_off_list(expected);
+
+	if (ticket != OE_NO_TICKET)
+		oe_channel_cancel(ticket);
 }
 
 void
-oe_call_forget(OeEarlyCall *early)
+oe_call_forget(OeExpectedCall *expected)
 {
-	if (!early->ended)
-		end_early(early);
-	pfree(early);
+	if (expected->listed)
+		end_expected(expected);
+	pfree(expected);
 }
 
 bool
-oe_call_is_done(const OeEarlyCall *early)
+oe_call_is_done(const OeExpectedCall *expected)
 {
-	return early->ticket == OE_NO_TICKET || oe_channel_is_done(early->ticket);
+	return expected->ticket == OE_NO_TICKET ||
+		oe_channel_is_done(expected->ticket);
 }
 
 static void
@@ -182,16 +196,16 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
 
 	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
 		return;
-	dlist_foreach_modify(iter, &early_calls)
+	dlist_foreach_modify(iter, &expected_calls)
 	{
-		OeEarlyCall *early = dlist_container(OeEarlyCall, node, iter.cur);
+		OeExpectedCall *expected = dlist_container(OeExpectedCall, node, iter.cur);
 
-		if (early->subid != mine)
+		if (expected->subid != mine)
 			continue;
 		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			early->subid = parent;
+			expected->subid = parent;
 		else
-			end_early(early);
+			end_expected(expected);
 	}
 }
 
@@ -211,19 +225,18 @@ end_of_transaction(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			break;
 	}
-	while (!dlist_is_empty(&early_calls))
-		end_early(dlist_head_element(OeEarlyCall, node, &early_calls));
+	while (!dlist_is_empty(&expected_calls))
+		end_expected(dlist_head_element(OeExpectedCall, node, &expected_calls));
 }
 
-static OeEarlyCall *
-begin_early(Jsonb *request)
+static OeExpectedCall *
+expect(Jsonb *request, bool early, OeCallStats *stats)
 {
 	static bool registered = false;
 	OeCall		call;
 	Size		len;
 	char	   *packed = pack_call(request, true, &call, &len);
-	OeEarlyCall *early;
-	OeTicket	ticket;
+	OeExpectedCall *expected;
 
 	if (!registered)
 	{
@@ -232,20 +245,17 @@ begin_early(Jsonb *request)
 		registered = true;
 	}
 
-	early = MemoryContextAllocZero(TopTransactionContext, sizeof(OeEarlyCall));
-	ticket = oe_channel_submit(packed, len, true);
+	expected = MemoryContextAllocZero(TopTransactionContext,
+									  sizeof(OeExpectedCall));
+	expected->ticket = early ? oe_channel_submit(packed, len, true) : OE_NO_TICKET;
 	explicit_bzero(packed, len);
-	if (ticket == OE_NO_TICKET)
-	{
-		pfree(early);
-		return NULL;
-	}
-	strlcpy(early->account, call.account, sizeof(early->account));
-	memcpy(early->fingerprint, call.fingerprint, OE_FINGERPRINT_BYTES);
-	early->ticket = ticket;
-	early->subid = GetCurrentSubTransactionId();
-	dlist_push_tail(&early_calls, &early->node);
-	return early;
+	strlcpy(expected->account, call.account, sizeof(expected->account));
+	memcpy(expected->fingerprint, call.fingerprint, OE_FINGERPRINT_BYTES);
+	expected->subid = GetCurrentSubTransactionId();
+	expected->stats = stats;
+	expected->listed = true;
+	dlist_push_tail(&expected_calls, &expected->node);
+	return expected;
 }
 
 /*
@@ -254,19 +264,19 @@ begin_early(Jsonb *request)
  * that the end of the transaction would not release.  A cancel must not be
  * caught, so it has to wait.
  */
-OeEarlyCall *
-oe_call_begin_early(Jsonb *request)
+OeExpectedCall *
+oe_call_expect(Jsonb *request, bool early, OeCallStats *stats)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext scratch = AllocSetContextCreate(caller, "early call",
+	MemoryContext scratch = AllocSetContextCreate(caller, "expected call",
 												  ALLOCSET_SMALL_SIZES);
-	OeEarlyCall *volatile early = NULL;
+	OeExpectedCall *volatile expected = NULL;
 
 	MemoryContextSwitchTo(scratch);
 	HOLD_INTERRUPTS();
 	PG_TRY();
 	{
-		early = begin_early(request);
+		expected = expect(request, early, stats);
 		RESUME_INTERRUPTS();
 	}
 	PG_CATCH();
@@ -278,32 +288,35 @@ oe_call_begin_early(Jsonb *request)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
-	return early;
+	return expected;
 }
 
 /* ----------------------------------------------------------------
  * The call
  * ---------------------------------------------------------------- */
 
-/* The ticket of the call: begun early, or submitted now. */
-static OeTicket
-take_or_submit(Jsonb *request)
+/* One call that is being made. */
+typedef struct Making
+{
+	OeTicket	ticket;
+	bool		was_early;
+	OeCallStats *stats;
+} Making;
+
+static void
+take_or_submit(Jsonb *request, Making *making)
 {
 	OeCall		call;
 	Size		len;
 	char	   *packed = pack_call(request, false, &call, &len);
-	OeEarlyCall *early = find_early(&call);
-	OeTicket	ticket;
+	OeExpectedCall *expected = find_expected(&call);
 
-	if (early)
-	{
-		ticket = early->ticket;
-		early->ticket = OE_NO_TICKET;
-	}
-	else
-		ticket = oe_channel_submit(packed, len, false);
+	making->ticket = expected ? take_off_list(expected) : OE_NO_TICKET;
+	making->was_early = making->ticket != OE_NO_TICKET;
+	making->stats = expected ? expected->stats : oe_call_stats;
+	if (!making->was_early)
+		making->ticket = oe_channel_submit(packed, len, false);
 	explicit_bzero(packed, len);
-	return ticket;
 }
 
 static char *
@@ -357,20 +370,13 @@ is_general(OeCode code)
 	return true;
 }
 
-static void
-count_call(OeCallStats *stats, const OeResult *result, instr_time waited)
+bool
+oe_call_raises(OeCode code)
 {
-	OeCredits	credits = 0;
-
-	stats->calls++;
-	stats->reused += result->reused;
-	if (result->credits && oe_credits_parse(result->credits, &credits))
-		stats->credits += credits;
-	stats->waited_us += INSTR_TIME_GET_MICROSEC(waited);
-	stats->stop = stats->stop || is_general(result->code);
+	return code != OE_OK &&
+		!(code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL);
 }
 
-/* NULL in, when the worker died: that is a result, too. */
 static void
 unpack_result(const char *bytes, OeResult *result)
 {
@@ -387,21 +393,50 @@ unpack_result(const char *bytes, OeResult *result)
 		"ocean_enrich.resolve() allows to send it again.";
 }
 
+bool
+oe_call_has_failed(OeExpectedCall *expected, bool raises)
+{
+	OeResult	result;
+
+	if (expected->judged || expected->ticket == OE_NO_TICKET ||
+		!oe_channel_is_done(expected->ticket))
+		return false;
+	unpack_result(oe_channel_peek(expected->ticket), &result);
+	expected->judged = true;
+	return raises ? oe_call_raises(result.code) : is_general(result.code);
+}
+
+static void
+count_call(const Making *making, const OeResult *result, instr_time waited)
+{
+	OeCallStats *stats = making->stats;
+	OeCredits	credits = 0;
+
+	stats->calls++;
+	stats->reused += result->reused;
+	if (result->credits && oe_credits_parse(result->credits, &credits))
+		stats->credits += credits;
+	stats->waited_us += INSTR_TIME_GET_MICROSEC(waited);
+	if (is_general(result->code))
+		stats->stop = true;
+	else if (!making->was_early && result->code == OE_OK && !result->reused)
+		stats->stop = false;
+}
+
 void
 oe_call(Jsonb *request, OeResult *result)
 {
-	OeTicket	ticket = take_or_submit(request);
+	Making		making;
 	instr_time	start;
 	instr_time	waited;
-	char	   *bytes;
 
+	take_or_submit(request, &making);
 	INSTR_TIME_SET_CURRENT(start);
-	bytes = wait_for_result(ticket);
+	unpack_result(wait_for_result(making.ticket), result);
 	INSTR_TIME_SET_CURRENT(waited);
 	INSTR_TIME_SUBTRACT(waited, start);
-	unpack_result(bytes, result);
-	if (oe_call_stats)
-		count_call(oe_call_stats, result, waited);
+	if (making.stats)
+		count_call(&making, result, waited);
 }
 
 void

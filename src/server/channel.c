@@ -539,6 +539,17 @@ oe_channel_is_done(OeTicket ticket)
 	return slot_state(&hub->slots[ticket]) == OE_SLOT_DONE;
 }
 
+const char *
+oe_channel_peek(OeTicket ticket)
+{
+	Slot	   *slot = &hub->slots[ticket];
+
+	pg_read_barrier();
+	if (!DsaPointerIsValid(slot->result))
+		return NULL;
+	return dsa_get_address(area, slot->result);
+}
+
 void
 oe_channel_cancel(OeTicket ticket)
 {

@@ -55,6 +55,12 @@ extern char *oe_channel_wait(OeTicket ticket);
 extern bool oe_channel_is_done(OeTicket ticket);
 
 /*
+ * The result of a ticket that is done, where it lies; valid until the ticket is
+ * released.  NULL when there is none.  It need not be on disk yet.
+ */
+extern const char *oe_channel_peek(OeTicket ticket);
+
+/*
  * No longer interested.  What was not sent will not be sent; what was is
  * recorded all the same.
  */

@@ -69,7 +69,7 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 	oe_call(PG_GETARG_JSONB_P(0), &result);
 	if (result.code == OE_OK)
 		PG_RETURN_DATUM(person_datum(&result));
-	if (result.code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL)
+	if (!oe_call_raises(result.code))
 		PG_RETURN_NULL();
 	raise_result(&result);
 }

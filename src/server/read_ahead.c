@@ -30,7 +30,7 @@ typedef struct Row
 {
 	TupleTableSlot *slot;
 	Size		size;
-	OeEarlyCall **calls;		/* one for each argument column, or NULL */
+	OeExpectedCall **calls;		/* one for each argument column, or NULL */
 } Row;
 
 /* Who asks whom, in one executor state. */
@@ -50,9 +50,8 @@ typedef struct Link
 typedef struct ReadAheadState
 {
 	CustomScanState css;
-	List	   *arg_columns;
+	OeReadAheadPlan plan;
 	int			arg_count;
-	bool		cached;			/* a Memoize may make some calls needless */
 	Links	   *links;			/* NULL: never ahead */
 	Row		   *rows;			/* a ring */
 	int			capacity;
@@ -340,7 +339,7 @@ enlarge(ReadAheadState *state, int size)
 	for (int i = state->capacity; i < size; i++)
 	{
 		rows[i].slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsMinimalTuple);
-		rows[i].calls = palloc0(sizeof(OeEarlyCall *) * state->arg_count);
+		rows[i].calls = palloc0(sizeof(OeExpectedCall *) * state->arg_count);
 	}
 	if (state->rows)
 		pfree(state->rows);
@@ -351,28 +350,58 @@ enlarge(ReadAheadState *state, int size)
 }
 
 static void
-begin_calls(ReadAheadState *state, Row *row)
+expect_calls(ReadAheadState *state, Row *row, bool early)
 {
 	MemoryContext old;
-	ListCell   *lc;
+	ListCell   *column;
 
 	/* Such a call is only free because its answer would be reused. */
-	if (state->cached && oe_reuse_for_s == 0)
+	if (state->plan.cached && oe_reuse_for_s == 0)
+		early = false;
+
+	/* What we call for ourselves need not be expected to be counted. */
+	if (!early && !state->plan.elsewhere)
 		return;
 	old = MemoryContextSwitchTo(state->css.ss.ps.ps_ExprContext->ecxt_per_tuple_memory);
-	foreach(lc, state->arg_columns)
+	foreach(column, state->plan.arg_columns)
 	{
 		bool		isnull;
-		Datum		arg = slot_getattr(row->slot, lfirst_int(lc), &isnull);
+		Datum		arg = slot_getattr(row->slot, lfirst_int(column), &isnull);
 
 #ifdef OE_READ_AHEAD_EVERYTHING
 		continue;
 #endif
 		if (!isnull)
-			row->calls[foreach_current_index(lc)] =
-				oe_call_begin_early(DatumGetJsonbP(arg));
+			row->calls[foreach_current_index(column)] =
+				oe_call_expect(DatumGetJsonbP(arg), early, &state->stats);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+/* Those under way: how many are they, and has one failed? */
+static void
+look_after_calls(ReadAheadState *state)
+{
+	int			in_flight = 0;
+
+	for (int position = 0; position < state->count; position++)
+	{
+		Row		   *row = row_at(state, position);
+
+		for (int i = 0; i < state->arg_count; i++)
+		{
+			OeExpectedCall *call = row->calls[i];
+
+			if (!call)
+				continue;
+			if (!oe_call_is_done(call))
+				in_flight++;
+			else if (oe_call_has_failed(call,
+										list_nth_int(state->plan.raises, i)))
+				state->stats.stop = true;
+		}
+	}
+	state->most_in_flight = Max(state->most_in_flight, in_flight);
 }
 
 static bool
@@ -426,8 +455,7 @@ pull_row(ReadAheadState *state, bool early)
 	row->size = tuple->t_len;
 	state->bytes += row->size;
 	state->count++;
-	if (early)
-		begin_calls(state, row);
+	expect_calls(state, row, early);
 	return true;
 }
 
@@ -438,17 +466,20 @@ pull_row(ReadAheadState *state, bool early)
 static void
 fill(ReadAheadState *state)
 {
-	int			window = window_size(state);
+	int			window;
 
+	look_after_calls(state);
+	window = window_size(state);
 	enlarge(state, window);
 	while (!state->exhausted && state->count < window &&
 		   (state->count == 0 || state->bytes < (Size) work_mem * 1024))
 	{
-		if (!pull_row(state, window > 1) ||
-			is_ready(state, row_at(state, 0)))
+		if (!pull_row(state, window > 1))
+			break;
+		look_after_calls(state);
+		if (state->stats.stop || is_ready(state, row_at(state, 0)))
 			break;
 	}
-	state->most_in_flight = Max(state->most_in_flight, state->count);
 }
 
 /* ----------------------------------------------------------------
@@ -523,9 +554,8 @@ begin_read_ahead(CustomScanState *node, EState *estate, int eflags)
 	CustomScan *scan = (CustomScan *) node->ss.ps.plan;
 
 	outerPlanState(node) = ExecInitNode(outerPlan(scan), estate, eflags);
-	state->arg_columns = linitial(scan->custom_private);
-	state->cached = boolVal(lsecond(scan->custom_private));
-	state->arg_count = list_length(state->arg_columns);
+	oe_read_ahead_unpack(scan->custom_private, &state->plan);
+	state->arg_count = list_length(state->plan.arg_columns);
 	if (!estate->es_epq_active)
 		begun_nodes = lappend(begun_nodes, state);
 }
@@ -565,7 +595,10 @@ explain_read_ahead(CustomScanState *node, List *ancestors, ExplainState *es)
 	ExplainPropertyInteger("Reused", NULL, state->stats.reused, es);
 	ExplainPropertyFloat("Credits", NULL,
 						 (double) state->stats.credits / OE_CREDITS_ONE, 2, es);
-	ExplainPropertyInteger("Most in Flight", NULL, state->most_in_flight, es);
+
+	/* A call that was not begun early is alone. */
+	ExplainPropertyInteger("Most in Flight", NULL,
+						   Max(state->most_in_flight, state->stats.calls > 0), es);
 	if (es->timing)
 		ExplainPropertyFloat("Time Waited", "ms",
 							 state->stats.waited_us / 1000.0, 3, es);

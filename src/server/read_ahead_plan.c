@@ -455,9 +455,25 @@ lift_mutator(Node *node, void *context)
 	return expression_tree_mutator(node, lift_mutator, context);
 }
 
+static List *
+pack(const OeReadAheadPlan *plan)
+{
+	return list_make4(plan->arg_columns, plan->raises,
+					  makeBoolean(plan->elsewhere), makeBoolean(plan->cached));
+}
+
+void
+oe_read_ahead_unpack(List *custom_private, OeReadAheadPlan *plan)
+{
+	plan->arg_columns = linitial(custom_private);
+	plan->raises = lsecond(custom_private);
+	plan->elsewhere = boolVal(lthird(custom_private));
+	plan->cached = boolVal(lfourth(custom_private));
+}
+
 static CustomScan *
-make_read_ahead(Plan *below, List *tlist, List *qual, List *arg_columns,
-				bool cached)
+make_read_ahead(Plan *below, List *tlist, List *qual,
+				const OeReadAheadPlan *how)
 {
 	CustomScan *scan = makeNode(CustomScan);
 	Plan	   *plan = &scan->scan.plan;
@@ -476,25 +492,34 @@ make_read_ahead(Plan *below, List *tlist, List *qual, List *arg_columns,
 	plan->extParam = bms_copy(below->extParam);
 	plan->allParam = bms_copy(below->allParam);
 	scan->flags = CUSTOMPATH_SUPPORT_PROJECTION;
-	scan->custom_private = list_make2(arg_columns, makeBoolean(cached));
+	scan->custom_private = pack(how);
 	scan->methods = &oe_read_ahead_methods;
 	return scan;
 }
 
-/* For each call the column of its argument, for custom_private. */
-static List *
-argument_columns(Columns *columns)
+/* Another call, whose argument is this column. */
+static void
+add_call(OeReadAheadPlan *how, FuncExpr *call, Var *arg)
 {
-	List	   *resnos = NIL;
+	how->arg_columns = lappend_int(how->arg_columns, arg->varattno);
+
+	/* The other one gives a composite with the error in it. */
+	how->raises = lappend_int(how->raises, call->funcresulttype == JSONBOID);
+}
+
+static OeReadAheadPlan
+plan_of_calls(Columns *columns)
+{
+	OeReadAheadPlan how = {0};
 	ListCell   *lc;
 
 	foreach(lc, columns->calls)
 	{
-		Expr	   *arg = linitial(((FuncExpr *) lfirst(lc))->args);
+		FuncExpr   *call = lfirst(lc);
 
-		resnos = lappend_int(resnos, carry(columns, arg)->varattno);
+		add_call(&how, call, carry(columns, linitial(call->args)));
 	}
-	return resnos;
+	return how;
 }
 
 static List *
@@ -589,6 +614,7 @@ static Plan *
 split(Plan *plan)
 {
 	Columns		columns = {NIL, NIL};
+	OeReadAheadPlan how;
 	List	   *qual;
 	List	   *tlist;
 
@@ -614,8 +640,8 @@ split(Plan *plan)
 
 	tlist = lift_tlist(plan->targetlist, &columns);
 	qual = (List *) lift_mutator((Node *) qual, &columns);
-	plan = (Plan *) make_read_ahead(plan, tlist, qual,
-									argument_columns(&columns), false);
+	how = plan_of_calls(&columns);
+	plan = (Plan *) make_read_ahead(plan, tlist, qual, &how);
 	plan->lefttree->targetlist = columns.tlist;
 	return plan;
 }
@@ -730,6 +756,7 @@ split_below_agg(Agg *agg)
 	Columns		columns = {NIL, calls_of_aggregates(agg)};
 	ReplaceCalls replace = {columns.calls, NIL};
 	Plan	   *below = agg->plan.lefttree;
+	OeReadAheadPlan how;
 	List	   *tlist;
 	ListCell   *lc;
 
@@ -747,9 +774,9 @@ split_below_agg(Agg *agg)
 		replace.vars = lappend(replace.vars, column_var(tle));
 	}
 
+	how = plan_of_calls(&columns);
 	agg->plan.lefttree = (Plan *)
-		make_read_ahead(make_result(below, columns.tlist), tlist, NIL,
-						argument_columns(&columns), false);
+		make_read_ahead(make_result(below, columns.tlist), tlist, NIL, &how);
 	agg->plan.targetlist = (List *)
 		replace_calls_mutator((Node *) agg->plan.targetlist, &replace);
 	agg->plan.qual = (List *)
@@ -841,9 +868,8 @@ begin_beside_nestloop(NestLoop *loop)
 	Columns		columns = {NIL, NIL};
 	Plan	   *outer = loop->join.plan.lefttree;
 	Plan	   *inner = loop->join.plan.righttree;
-	bool		cached = IsA(inner, Memoize);
-	List	   *calls = calls_of_inner(cached ? inner->lefttree : inner);
-	List	   *arguments = NIL;
+	OeReadAheadPlan how = {.elsewhere = true, .cached = IsA(inner, Memoize)};
+	List	   *calls = calls_of_inner(how.cached ? inner->lefttree : inner);
 	ListCell   *lc;
 
 	columns.tlist = passed_columns(outer->targetlist);
@@ -855,14 +881,12 @@ begin_beside_nestloop(NestLoop *loop)
 		/* Without the outer row in it, the inner side runs only once. */
 		arg = param_mutator(arg, &lift);
 		if (lift.depends && !lift.impossible && !has_subplan_walker(arg, NULL))
-			arguments = lappend_int(arguments,
-									carry(&columns, (Expr *) arg)->varattno);
+			add_call(&how, lfirst(lc), carry(&columns, (Expr *) arg));
 	}
-	if (arguments != NIL)
+	if (how.arg_columns != NIL)
 		loop->join.plan.lefttree = (Plan *)
 			make_read_ahead(make_result(outer, columns.tlist),
-							passed_columns(outer->targetlist), NIL, arguments,
-							cached);
+							passed_columns(outer->targetlist), NIL, &how);
 }
 
 /* ----------------------------------------------------------------
@@ -926,7 +950,7 @@ hoist_above_append(Append *append)
 {
 	List	   *tlist = NIL;
 	List	   *child_tlists = NIL;
-	List	   *arg_columns = NIL;
+	OeReadAheadPlan how = {0};
 	ListCell   *lc;
 
 	foreach(lc, append->appendplans)
@@ -940,7 +964,7 @@ hoist_above_append(Append *append)
 		if (!tlist)
 		{
 			tlist = child_tlist;
-			arg_columns = argument_columns(&columns);
+			how = plan_of_calls(&columns);
 		}
 		child_tlists = lappend(child_tlists, columns.tlist);
 	}
@@ -948,8 +972,7 @@ hoist_above_append(Append *append)
 		((Plan *) lfirst(lc))->targetlist =
 			list_nth(child_tlists, foreach_current_index(lc));
 	append->plan.targetlist = passed_columns(linitial(child_tlists));
-	return (Plan *) make_read_ahead((Plan *) append, tlist, NIL, arg_columns,
-									false);
+	return (Plan *) make_read_ahead((Plan *) append, tlist, NIL, &how);
 }
 
 /* ----------------------------------------------------------------

@@ -14,11 +14,20 @@ extern bool oe_read_ahead_wants(Query *query);
 /* Put Read Ahead nodes into a finished plan. */
 extern void oe_read_ahead_add(PlannedStmt *stmt, int cursor_options);
 
-/*
- * What the node does when it runs; read_ahead.c has it.  custom_private of the
- * node: for each call the column below that is its argument; and whether a
- * Memoize stands between node and call.
- */
+/* What a node knows of its calls. */
+typedef struct OeReadAheadPlan
+{
+	List	   *arg_columns;	/* for each call, the column below that is its
+								 * argument, */
+	List	   *raises;			/* and whether it raises errors */
+	bool		elsewhere;		/* others make the calls, once for each row ... */
+	bool		cached;			/* ... or less often: a Memoize is in between */
+} OeReadAheadPlan;
+
+/* From the node's custom_private. */
+extern void oe_read_ahead_unpack(List *custom_private, OeReadAheadPlan *plan);
+
+/* What the node does when it runs; read_ahead.c has it. */
 extern const CustomScanMethods oe_read_ahead_methods;
 
 #endif							/* OE_READ_AHEAD_PLAN_H */

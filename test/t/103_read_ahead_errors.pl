@@ -94,8 +94,9 @@ sub succeeds_then
 	return;
 }
 
-# After an error that says nothing of the next request, more are sent early; after
-# one that does, they go one after the other.  First, two at once fail or not.
+# The first two are at once, and the first fails.  After an error that says nothing
+# of others, more are sent early.  After one that others may meet, too, they go one
+# after the other until one of them is answered.
 
 my $after_two = q{
 	BEGIN;
@@ -105,20 +106,64 @@ my $after_two = q{
 	SET LOCAL ocean_enrich.concurrency = 16;
 	FETCH 30 FROM c;
 	COMMIT};
-$sandbox->config(latency_ms => 20);
 foreach (
-	[ 'no access', 'sb-status-403', 'OE403', 2 ],
-	[ 'a failure of the API', 'sb-status-500', 'OE500', 2 ],
-	[ 'an unknown person', 'sb-unknown', 'OE404', 16 ])
+	[ 'an unknown person', 'sb-unknown', 'OE404', 1, [ 2, 16 ], 16 ],
+	[ 'data is gathered', 'sb-gathering-1000000', 'OE201', 1, [ 2, 16 ], 16 ],
+	[ 'an answer that cannot be used', 'sb-badjson', 'OE502', 1, [ 2, 16 ], 16 ],
+	[ 'no access', 'sb-status-403', 'OE403', 1, [ 2, 1, 16 ], 16 ],
+	[ 'no access for anybody', 'sb-status-403', 'OE403', 40, [2], 2 ],
+	[ 'no credits for anybody', 'sb-status-402', 'OE402', 40, [2], 2 ],
+	[ 'a failure of the API', 'sb-status-500', 'OE500', 1, [ 2, 1, 16 ], 16 ],
+	[ 'failures of the API', 'sb-status-500', 'OE500', 40, [2], 2 ])
 {
-	my ($name, $fault, $code, $at_once) = @$_;
-	new_crowd(1 => request_with($fault));
-	like($test->sql($after_two), qr/^$code\n/, "$name: the error as a value");
-	is($sandbox->books->{most_in_flight},
-		$at_once, "$name: $at_once requests at once afterwards");
-	is($sandbox->books->{requests} - $requests, 32, "$name: 32 requests in all");
+	my ($name, $fault, $code, $how_many, $held, $at_once) = @$_;
+	new_crowd(map { $_ => request_with("$_.$fault") } 1 .. $how_many);
+	$sandbox->reset;
+	$test->configure(hold => JSON::PP::true, latency_ms => 1);
+	my $query = OceanTest::Query->start($node, $after_two);
+	$test->let_go(@$held);
+	my ($codes) = $query->finish;
+	is($codes,
+		join("\n", map { $_ <= $how_many ? $code : '' } 1 .. 32),
+		"$name, errors as values");
+	my $books = $sandbox->books;
+	is($books->{most_in_flight}, $at_once, "$name: $at_once requests at once");
+	is($books->{requests}, 32, "$name: 32 requests in all");
 }
+forget_everything();
 $sandbox->config(latency_ms => 5);
+
+# A failure that comes while those before it are still on their way.  Somebody else
+# has asked for the same person before, so that this one can be let go alone.
+
+foreach (
+	[ 'a failure on its way', '(ocean_enrich_person(req))', qr/OE404: /, 0 ],
+	[ 'unknown persons give NULL', '(ocean_enrich_person(req))', qr/^no error/, 24, 'null' ],
+	[ 'failures are values', '(ocean_try_enrich_person(req)).person', qr/^no error/, 24 ])
+{
+	my ($name, $call, $error, $more, $not_found) = @$_;
+	new_crowd(16 => request_with('sb-unknown'));
+	$sandbox->config(hold => JSON::PP::true);
+	my $other = OceanTest::Query->start($node, q{
+		SELECT ocean_try_enrich_person(req) FROM crowd WHERE id = 16});
+	$sandbox->wait(held => 1);
+	my $query = OceanTest::Query->start($node,
+		"SET ocean_enrich.not_found = '" . ($not_found // 'error') . "';
+		UPDATE crowd SET enriched = $call");
+	$sandbox->wait(held => 16);
+	$sandbox->config(release => 1);
+	$other->finish;
+	wait_until($node, q{
+		SELECT count(*) = 16 AND count(*) FILTER (WHERE state = 'done') = 1
+		FROM ocean_enrich.in_flight()});
+	$sandbox->config(hold => JSON::PP::false);
+	my ($stdout, $stderr, $exit_code) = $query->finish;
+	like($exit_code ? $stderr : 'no error', $error, "$name: the error");
+	wait_until($node, $no_requests);
+	is($sandbox->books->{requests} - $requests,
+		16 + $more, "$name: $more more are sent");
+	books_agree($node, $sandbox, $name);
+}
 
 # The first row with an error is the one whose error is raised, wherever another
 # one was sent.

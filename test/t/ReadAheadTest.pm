@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # How long requests that never come are waited for, on a busy machine, too.
-my $patience_ms = 1000 * $PostgreSQL::Test::Utils::timeout_default / 3;
+my $patience_ms = 1000 * $PostgreSQL::Test::Utils::timeout_default / 6;
 
 # new(extra_conf => TEXT): started.
 sub new
@@ -100,16 +100,7 @@ sub run
 		latency_ms => $options{latency_ms} // 0);
 	my $query =
 	  OceanTest::Query->start($self->{node}, "$statements; CALL settle()");
-	while (@held)
-	{
-		my $count = shift @held;
-
-		# When they do not come, the books will say so.
-		last unless $sandbox->get('wait', held => $count, timeout_ms => $patience_ms)
-		  ->{reached};
-		$sandbox->config(release => $count) if @held;
-	}
-	$self->configure(hold => JSON::PP::false);
+	$self->let_go(@held) if @held;
 	my ($stdout, $stderr) = $query->finish;
 	OceanTest::wait_until($self->{node}, 'SELECT NOT EXISTS (SELECT FROM ocean_enrich.in_flight())')
 	  if $stderr =~ /ERROR/;
@@ -119,6 +110,25 @@ sub run
 		requests => $books->{requests},
 		at_once => $books->{most_in_flight}
 	};
+}
+
+# Wait for so many requests that are held, let them go and wait for the next ones;
+# the last ones are let go together with all that may come after them.
+sub let_go
+{
+	my ($self, @held) = @_;
+	while (@held)
+	{
+		my $count = shift @held;
+
+		# When they do not come, the books will say so.
+		last
+		  unless $self->{sandbox}
+		  ->get('wait', held => $count, timeout_ms => $patience_ms)->{reached};
+		$self->{sandbox}->config(release => $count) if @held;
+	}
+	$self->configure(hold => JSON::PP::false);
+	return;
 }
 
 # STATEMENTS print the same as one after the other, by as many requests, which is
