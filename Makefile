@@ -31,6 +31,7 @@ OBJS = \
 	src/server/launcher.o \
 	src/server/ledger.o \
 	src/server/message.o \
+	src/server/progress.o \
 	src/server/queue.o \
 	src/server/read_ahead.o \
 	src/server/read_ahead_plan.o \

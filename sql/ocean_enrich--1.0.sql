@@ -361,6 +361,43 @@ CREATE VIEW ocean_enrich.calls_in_flight AS
 COMMENT ON VIEW ocean_enrich.calls_in_flight IS
 	'what sessions of this database wait for now, and for how long';
 
+CREATE FUNCTION ocean_enrich.statements(
+	OUT pid           integer,
+	OUT role          oid,
+	OUT query_start   timestamptz,
+	OUT first_call_at timestamptz,
+	OUT waiting_since timestamptz,
+	OUT calls         bigint,
+	OUT failed        bigint,
+	OUT reused        bigint,
+	OUT credits       numeric
+) RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'ocean_enrich_statements'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION ocean_enrich.statements() IS
+	'what the enriching statements of this database have done so far, from shared memory';
+
+CREATE VIEW ocean_enrich.progress AS
+	SELECT s.pid, r.rolname AS role, s.query_start, s.calls, s.failed, s.reused,
+		coalesce(f.in_flight, 0) AS in_flight, coalesce(f.ready, 0) AS ready,
+		trim_scale(s.credits) AS credits,
+		round(s.calls / nullif(extract(epoch FROM clock_timestamp() - s.first_call_at), 0), 1)
+			AS calls_per_second,
+		clock_timestamp() - s.waiting_since AS waiting
+	FROM ocean_enrich.statements() AS s
+		LEFT JOIN (
+			SELECT pid, count(*) FILTER (WHERE state IN ('waiting', 'on the wire')) AS in_flight,
+				count(*) FILTER (WHERE state = 'done') AS ready
+			FROM ocean_enrich.in_flight() GROUP BY pid
+		) AS f ON f.pid = s.pid
+		LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = s.pid
+		LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = s.role
+	-- In a transaction that goes on, the statement may be over.  Those who may not
+	-- see what others do have to wait for the end of that.
+	WHERE a.query_start IS NULL OR (a.state = 'active' AND a.query_start = s.query_start);
+COMMENT ON VIEW ocean_enrich.progress IS
+	'how far each running statement that enriches has come, and how fast it is';
+
 CREATE VIEW ocean_enrich.calls_by_state AS
 	SELECT state, count(*) AS calls, coalesce(sum(credits), 0) AS credits,
 		min(requested_at) AS oldest, max(requested_at) AS newest

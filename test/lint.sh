@@ -14,7 +14,8 @@ LAYERS='
 	ocean_enrich /
 	functions read_ahead worker launcher /
 	read_ahead_plan submit /
-	call verdict queue /
+	call /
+	progress verdict queue /
 	settings channel ledger /
 	message errors statement /
 	compat'

@@ -23,6 +23,7 @@
 #include "server/call.h"
 #include "server/channel.h"
 #include "server/errors.h"
+#include "server/progress.h"
 #include "server/settings.h"
 
 struct OeExpectedCall
@@ -323,17 +324,23 @@ static char *
 wait_for_result(OeTicket ticket)
 {
 	char	   *volatile bytes = NULL;
+	bool		waits = !oe_channel_is_done(ticket);
 
+	if (waits)
+		oe_progress_wait(true);
 	PG_TRY();
 	{
 		bytes = oe_channel_wait(ticket);
 	}
 	PG_CATCH();
 	{
+		oe_progress_wait(false);
 		oe_channel_cancel(ticket);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	if (waits)
+		oe_progress_wait(false);
 	return bytes;
 }
 
@@ -407,15 +414,14 @@ oe_call_has_failed(OeExpectedCall *expected, bool raises)
 }
 
 static void
-count_call(const Making *making, const OeResult *result, instr_time waited)
+count_call(const Making *making, const OeResult *result, OeCredits credits,
+		   instr_time waited)
 {
 	OeCallStats *stats = making->stats;
-	OeCredits	credits = 0;
 
 	stats->calls++;
 	stats->reused += result->reused;
-	if (result->credits && oe_credits_parse(result->credits, &credits))
-		stats->credits += credits;
+	stats->credits += credits;
 	stats->waited_us += INSTR_TIME_GET_MICROSEC(waited);
 	if (is_general(result->code))
 		stats->stop = true;
@@ -427,16 +433,21 @@ void
 oe_call(Jsonb *request, OeResult *result)
 {
 	Making		making;
+	OeCredits	credits = 0;
 	instr_time	start;
 	instr_time	waited;
 
+	oe_progress_call();
 	take_or_submit(request, &making);
 	INSTR_TIME_SET_CURRENT(start);
 	unpack_result(wait_for_result(making.ticket), result);
 	INSTR_TIME_SET_CURRENT(waited);
 	INSTR_TIME_SUBTRACT(waited, start);
+	if (result->credits && !oe_credits_parse(result->credits, &credits))
+		credits = 0;
+	oe_progress_count(result->code != OE_OK, result->reused, credits);
 	if (making.stats)
-		count_call(&making, result, waited);
+		count_call(&making, result, credits, waited);
 }
 
 void

@@ -115,6 +115,7 @@ typedef struct Control
 	dsa_handle	area;
 	dsa_pointer hubs;
 	int			launcher_procno;	/* -1: there is none */
+	dsa_pointer per_process;	/* see oe_channel_per_process() */
 } Control;
 
 static Control *control;
@@ -147,6 +148,7 @@ attach_control(void)
 		control->area = DSA_HANDLE_INVALID;
 		control->hubs = InvalidDsaPointer;
 		control->launcher_procno = -1;
+		control->per_process = InvalidDsaPointer;
 		control->magic = CONTROL_MAGIC;
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -885,6 +887,36 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 		count++;
 	}
 	return count;
+}
+
+void *
+oe_channel_per_process(Size size)
+{
+	Size		len = size * ProcGlobal->allProcCount;
+	dsa_pointer mine = InvalidDsaPointer;
+	dsa_pointer shared;
+
+	/* Not under the lock: allocate() may have to release all of them. */
+	attach();
+	if (!DsaPointerIsValid(control->per_process))
+	{
+		mine = allocate(len);
+		if (!DsaPointerIsValid(mine))
+			return NULL;
+		memset(dsa_get_address(area, mine), 0, len);
+	}
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (!DsaPointerIsValid(control->per_process))
+	{
+		control->per_process = mine;
+		mine = InvalidDsaPointer;
+	}
+	shared = control->per_process;
+	LWLockRelease(&control->lock);
+	if (DsaPointerIsValid(mine))
+		dsa_free(area, mine);
+	return dsa_get_address(area, shared);
 }
 
 /* ----------------------------------------------------------------

@@ -109,6 +109,13 @@ typedef struct OeSlotInfo
 /* Fills at most "max" entries, returns how many. */
 extern int	oe_channel_inspect(OeSlotInfo *infos, int max);
 
+/*
+ * A piece of shared memory of "size" bytes for each process of the server, by
+ * MyProcNumber.  All zeroes at first, and kept as long as the server runs.  Always
+ * asked for with the same size.  NULL: there is no memory.
+ */
+extern void *oe_channel_per_process(Size size);
+
 /* ---- the worker's side ---- */
 
 /*

@@ -20,6 +20,7 @@
 #include "server/errors.h"
 #include "server/functions.h"
 #include "server/message.h"
+#include "server/progress.h"
 #include "server/settings.h"
 #include "server/submit.h"
 
@@ -28,6 +29,7 @@ PG_FUNCTION_INFO_V1(ocean_try_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_person_request);
 PG_FUNCTION_INFO_V1(ocean_enrich_support);
 PG_FUNCTION_INFO_V1(ocean_enrich_in_flight);
+PG_FUNCTION_INFO_V1(ocean_enrich_statements);
 PG_FUNCTION_INFO_V1(ocean_enrich_account);
 PG_FUNCTION_INFO_V1(ocean_enrich_setting);
 PG_FUNCTION_INFO_V1(ocean_enrich_submit);
@@ -59,6 +61,13 @@ raise_result(const OeResult *result)
 			errmsg_internal("%s", result->message),
 			result->detail ? errdetail_internal("%s", result->detail) : 0,
 			result->hint ? errhint("%s", result->hint) : 0);
+}
+
+static Datum
+numeric_datum(const char *text)
+{
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 }
 
 Datum
@@ -114,10 +123,7 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 	}
 	nulls[R_CREDITS] = result.credits == NULL;
 	if (result.credits)
-		values[R_CREDITS] = DirectFunctionCall3(numeric_in,
-												CStringGetDatum(result.credits),
-												ObjectIdGetDatum(InvalidOid),
-												Int32GetDatum(-1));
+		values[R_CREDITS] = numeric_datum(result.credits);
 	values[R_REUSED] = BoolGetDatum(result.reused);
 	nulls[R_CALL_ID] = result.call_id == 0;
 	values[R_CALL_ID] = Int64GetDatum(result.call_id);
@@ -423,6 +429,43 @@ ocean_enrich_in_flight(PG_FUNCTION_ARGS)
 		values[3] = Int64GetDatum(infos[i].call_id);
 		nulls[3] = infos[i].call_id == 0;
 		values[4] = TimestampTzGetDatum(infos[i].submitted_at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static Datum
+credits_datum(OeCredits credits)
+{
+	return numeric_datum(psprintf("%lld.%06lld",
+								  (long long) (credits / OE_CREDITS_ONE),
+								  (long long) (credits % OE_CREDITS_ONE)));
+}
+
+Datum
+ocean_enrich_statements(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	OeProgress *infos = palloc(sizeof(OeProgress) * oe_progress_max());
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	count = oe_progress_inspect(infos);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[9];
+		bool		nulls[9] = {0};
+
+		values[0] = Int32GetDatum(infos[i].pid);
+		values[1] = ObjectIdGetDatum(infos[i].role);
+		values[2] = TimestampTzGetDatum(infos[i].query_start);
+		values[3] = TimestampTzGetDatum(infos[i].first_call_at);
+		values[4] = TimestampTzGetDatum(infos[i].waiting_since);
+		nulls[4] = infos[i].waiting_since == 0;
+		values[5] = Int64GetDatum(infos[i].calls);
+		values[6] = Int64GetDatum(infos[i].failed);
+		values[7] = Int64GetDatum(infos[i].reused);
+		values[8] = credits_datum(infos[i].credits);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -13,6 +13,7 @@ extern Datum ocean_try_enrich_person(PG_FUNCTION_ARGS);
 extern Datum ocean_person_request(PG_FUNCTION_ARGS);
 extern Datum ocean_enrich_support(PG_FUNCTION_ARGS);
 extern Datum ocean_enrich_in_flight(PG_FUNCTION_ARGS);
+extern Datum ocean_enrich_statements(PG_FUNCTION_ARGS);
 extern Datum ocean_enrich_account(PG_FUNCTION_ARGS);
 
 #endif							/* OE_FUNCTIONS_H */
