@@ -289,6 +289,10 @@ oe_call_expect(Jsonb *request, bool early, OeCallStats *stats)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
+
+	/* The plan below may take its time, or wait for a lock. */
+	if (expected && expected->ticket != OE_NO_TICKET)
+		oe_channel_summon_worker();
 	return expected;
 }
 

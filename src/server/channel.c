@@ -784,14 +784,40 @@ oe_channel_attach(void)
 
 /*
  * A worker that is not waited for is started without a claim on its state: two
- * at once do no harm, since only one can serve.
+ * at once do no harm, since only one can serve.  Is it time for one?  The caller
+ * holds the lock, and registers the worker when it has released that.
  */
+static bool
+must_summon(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (pg_atomic_read_u32(&hub->worker_state) != WORKER_NONE ||
+		now - hub->summoned_at <= SUMMON_AGAIN_MS * INT64CONST(1000))
+		return false;
+	hub->summoned_at = now;
+	return true;
+}
+
+void
+oe_channel_summon_worker(void)
+{
+	bool		summon;
+
+	if (pg_atomic_read_u32(&hub->worker_state) != WORKER_NONE)
+		return;
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	summon = must_summon();
+	LWLockRelease(&control->lock);
+	if (summon)
+		(void) register_worker(MyDatabaseId, false, NULL);
+}
+
 void
 oe_channel_announce(const OeQueueNews *news)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	bool		running;
-	bool		summon = false;
+	bool		summon;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (!hub->has_news)
@@ -800,12 +826,7 @@ oe_channel_announce(const OeQueueNews *news)
 	hub->has_news = true;
 	hub->worker_wanted = true;
 	running = pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING;
-	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_NONE &&
-		now - hub->summoned_at > SUMMON_AGAIN_MS * INT64CONST(1000))
-	{
-		hub->summoned_at = now;
-		summon = true;
-	}
+	summon = must_summon();
 	LWLockRelease(&control->lock);
 	if (running)
 		wake(hub->worker_procno);

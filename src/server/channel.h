@@ -42,6 +42,12 @@ typedef int OeTicket;
 extern OeTicket oe_channel_submit(const char *bytes, Size len, bool refusable);
 
 /*
+ * Have a worker serve what was submitted, though nobody waits for it yet.  When no
+ * worker can be started, oe_channel_wait() will say so.
+ */
+extern void oe_channel_summon_worker(void);
+
+/*
  * Wait for the result, starting a worker when there is none.  The commit that
  * recorded it is on disk then, and where the session's synchronous_commit says.
  * Gives palloc'd bytes and releases the ticket; NULL when the worker died: the
