@@ -1,0 +1,71 @@
+-- The tables of read_ahead.sh: medians over the rounds.  Reads runs.csv in the
+-- current folder; latency_ms is what the sandbox takes for an answer.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\pset footer off
+\pset null ''
+
+CREATE TEMP TABLE run
+(
+	position serial,
+	part text NOT NULL,
+	subject text NOT NULL,
+	calls bigint NOT NULL,
+	wall_us float8 NOT NULL,
+	cpu_us float8,
+	worker_cpu_us float8
+);
+\copy run (part, subject, calls, wall_us, cpu_us, worker_cpu_us) FROM 'runs.csv' (FORMAT csv)
+
+-- "ideal": calls/s if nothing but the latency took time.
+CREATE TEMP VIEW line AS
+SELECT part, subject, min(position) AS position, count(*) AS runs, max(calls) AS calls,
+	percentile_cont(0.5) WITHIN GROUP (ORDER BY calls / wall_us * 1000000) AS per_second,
+	min(calls / wall_us * 1000000) AS least, max(calls / wall_us * 1000000) AS most,
+	percentile_cont(0.5) WITHIN GROUP (ORDER BY wall_us / calls) AS us,
+	percentile_cont(0.75) WITHIN GROUP (ORDER BY wall_us / calls)
+		- percentile_cont(0.25) WITHIN GROUP (ORDER BY wall_us / calls) AS spread_us,
+	CASE WHEN part <> 'overhead' THEN part::float8 * 1000 / :latency_ms END AS ideal
+FROM run GROUP BY part, subject;
+
+\echo
+\echo 'Many requests in flight (ideal: if nothing but the latency took time)'
+SELECT part AS "in flight", subject, runs, calls,
+	round(per_second::numeric, 1) AS "calls/s",
+	round(least::numeric, 1) || ' .. ' || round(most::numeric, 1) AS "least .. most",
+	round((per_second / ideal)::numeric, 3) AS "of ideal"
+FROM line WHERE part <> 'overhead' ORDER BY part::integer, position;
+
+\echo 'A query without the function'
+SELECT subject, runs, round(us::numeric, 2) AS "us a query",
+	round(spread_us::numeric, 2) AS "middle half of the runs within"
+FROM line WHERE part = 'overhead' ORDER BY position;
+
+\echo 'Goals, by the medians'
+SELECT goal, wanted, round(measured::numeric, 3) AS measured,
+	CASE WHEN good THEN 'yes' ELSE 'NO' END AS met
+FROM (
+	SELECT 1, 'UPDATE, ' || part || ' in flight, of ideal', '>= ' || share,
+		per_second / ideal, per_second / ideal >= share
+	FROM line JOIN (VALUES ('64', 0.95), ('256', 0.90)) AS wanted (part, share) USING (part)
+	WHERE subject = 'UPDATE'
+	UNION ALL
+	SELECT 2, 'UPDATE, ' || mine.part || ' in flight, of ' || theirs.subject, '>= 0.98',
+		mine.per_second / theirs.per_second, mine.per_second / theirs.per_second >= 0.98
+	FROM line AS mine JOIN line AS theirs USING (part)
+	WHERE mine.subject = 'UPDATE' AND theirs.subject IN ('curl --parallel', 'Python, asyncio')
+	UNION ALL
+	SELECT 3, 'UPDATE of 50 partitions, ' || parts.part || ' in flight, of one table', '>= 0.98',
+		parts.per_second / one.per_second, parts.per_second / one.per_second >= 0.98
+	FROM line AS parts JOIN line AS one USING (part)
+	WHERE parts.subject = 'UPDATE, 50 partitions' AND one.subject = 'UPDATE'
+	UNION ALL
+	SELECT 4, 'us that the library adds to a query without the function',
+		'<= ' || round(without.spread_us::numeric, 2) || ' (noise)',
+		mine.us - without.us, mine.us - without.us <= without.spread_us
+	FROM line AS mine, line AS without
+	WHERE mine.part = 'overhead' AND mine.subject = 'with the library'
+		AND without.part = 'overhead' AND without.subject = 'without the library'
+) AS goals (number, goal, wanted, measured, good)
+ORDER BY number, goal;
