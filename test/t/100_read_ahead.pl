@@ -184,6 +184,12 @@ $test->ahead('UPDATE FROM', qq{
 	WHERE other.id = contact.id; $enriched});
 $test->ahead('UPDATE RETURNING',
 	'UPDATE contact SET enriched = ocean_enrich_person(req) RETURNING id, enriched');
+$test->ahead('UPDATE, errors as values', qq{
+	UPDATE contact SET enriched = (ocean_try_enrich_person(req)).person; $enriched});
+$test->ahead('UPDATE FROM LATERAL, errors as values', qq{
+	UPDATE contact AS c SET enriched = r.person, grp = r.status
+	FROM contact AS asked, ocean_try_enrich_person(asked.req) AS r
+	WHERE asked.id = c.id; $enriched});
 $test->ahead('UPDATE, several columns by a sub-select', qq{
 	UPDATE contact c SET enriched = ocean_enrich_person(req),
 		(grp, id) = (SELECT id + 10, id + 20 FROM other o WHERE o.id = c.id); $enriched});
@@ -304,6 +310,41 @@ $test->sql(q{
 my $laden = 'SELECT id, boss, enriched_id, changes FROM laden ORDER BY id; TABLE seen';
 $test->ahead('UPDATE, triggers and constraints',
 	"UPDATE laden SET enriched = ocean_enrich_person(req); $laden");
+$test->ahead('UPDATE, errors as values, triggers and constraints',
+	"UPDATE laden SET enriched = (ocean_try_enrich_person(req)).person; $laden");
+$test->sql(q{
+	CREATE TABLE laden_part (
+		id int PRIMARY KEY REFERENCES contact,
+		req jsonb,
+		enriched jsonb CHECK (enriched ->> 'id' <> ''),
+		enriched_id text GENERATED ALWAYS AS (enriched ->> 'id') STORED,
+		changes int DEFAULT 0) PARTITION BY RANGE (id);
+	CREATE TABLE laden_part1 PARTITION OF laden_part FOR VALUES FROM (1) TO (5);
+	CREATE TABLE laden_part2 PARTITION OF laden_part FOR VALUES FROM (5) TO (100);
+	CREATE TRIGGER count_change BEFORE INSERT OR UPDATE ON laden_part
+		FOR EACH ROW EXECUTE FUNCTION count_change();
+	CREATE TRIGGER note AFTER INSERT OR UPDATE ON laden_part
+		FOR EACH ROW EXECUTE FUNCTION note();
+	INSERT INTO laden_part (id, req) SELECT id, req FROM contact;
+	TRUNCATE seen});
+my $laden_part = 'SELECT tableoid::regclass, id, enriched_id, changes FROM laden_part ORDER BY id;
+	TABLE seen';
+$test->ahead('UPDATE, partitions with triggers and constraints',
+	"UPDATE laden_part SET enriched = ocean_enrich_person(req); $laden_part");
+$test->ahead('INSERT SELECT, partitions with triggers and constraints', qq{
+	DELETE FROM laden_part;
+	INSERT INTO laden_part (id, req, enriched)
+		SELECT id, req, ocean_enrich_person(req) FROM contact; $laden_part});
+$test->ahead('UPDATE, row security', qq{
+	CREATE ROLE berta;
+	GRANT SELECT, UPDATE ON contact TO berta;
+	GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb) TO berta;
+	ALTER TABLE contact ENABLE ROW LEVEL SECURITY;
+	CREATE POLICY odd ON contact USING (grp = 1);
+	SET LOCAL ROLE berta;
+	UPDATE contact SET enriched = ocean_enrich_person(req); $enriched},
+	requests => 4,
+	at_once => 4);
 $test->ahead('INSERT SELECT, triggers and constraints', qq{
 	DELETE FROM laden;
 	INSERT INTO laden (id, boss, req, enriched)
