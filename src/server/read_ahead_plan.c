@@ -272,6 +272,7 @@ typedef struct FindCalls
 {
 	Bitmapset  *multiexpr_params;
 	List	   *calls;			/* FuncExprs, in the order of evaluation */
+	List	   *subplans;		/* SubPlans that are evaluated, likewise */
 } FindCalls;
 
 static void find_calls(Node *node, FindCalls *find);
@@ -292,20 +293,27 @@ find_calls_in_list(List *nodes, FindCalls *find)
 static void
 find_calls(Node *node, FindCalls *find)
 {
+	int			subplans;
+
 	if (!node)
 		return;
 	switch (nodeTag(node))
 	{
 		case T_FuncExpr:
+			subplans = list_length(find->subplans);
 			find_calls_in_list(((FuncExpr *) node)->args, find);
 			if (is_call(node))
 			{
 				Node	   *arg = linitial(((FuncExpr *) node)->args);
 
 				/* A constant is the same request for all rows: one is enough. */
-				if (!IsA(arg, Const) && !contain_volatile_functions(arg) &&
-					!reads_param_walker(arg, find->multiexpr_params))
-					find->calls = lappend(find->calls, node);
+				if (IsA(arg, Const) || contain_volatile_functions(arg) ||
+					reads_param_walker(arg, find->multiexpr_params))
+					break;
+
+				/* What stands in its argument is computed below. */
+				find->calls = lappend(find->calls, node);
+				find->subplans = list_truncate(find->subplans, subplans);
 			}
 			break;
 		case T_OpExpr:
@@ -369,6 +377,11 @@ find_calls(Node *node, FindCalls *find)
 		case T_BooleanTest:
 			find_calls((Node *) ((BooleanTest *) node)->arg, find);
 			break;
+		case T_SubPlan:
+			if (((SubPlan *) node)->subLinkType == EXPR_SUBLINK ||
+				((SubPlan *) node)->subLinkType == MULTIEXPR_SUBLINK)
+				find->subplans = lappend(find->subplans, node);
+			break;
 		default:
 			break;
 	}
@@ -400,6 +413,8 @@ typedef struct Columns
 {
 	List	   *tlist;			/* TargetEntry */
 	List	   *calls;			/* FuncExprs whose argument is a column */
+	List	   *subplans;		/* SubPlans that make calls when they run ... */
+	Bitmapset  *subplan_params; /* ... and the Params that they set, if any */
 } Columns;
 
 static Var *
@@ -592,10 +607,10 @@ is_splittable(Plan *plan)
 }
 
 /* Of a list of expressions or target entries. */
-static List *
-unconditional_calls(List *list)
+static FindCalls
+find_in_list(List *list)
 {
-	FindCalls	find = {NULL, NIL};
+	FindCalls	find = {NULL, NIL, NIL};
 	ListCell   *lc;
 
 	(void) multiexpr_walker((Node *) list, &find.multiexpr_params);
@@ -606,14 +621,166 @@ unconditional_calls(List *list)
 		find_calls(IsA(item, TargetEntry)
 				   ? (Node *) ((TargetEntry *) item)->expr : item, &find);
 	}
-	return find.calls;
+	return find;
 }
+
+static List *
+unconditional_calls(List *list)
+{
+	return find_in_list(list).calls;
+}
+
+/* ----------------------------------------------------------------
+ * Calls that a plan makes whose Params we know
+ * ---------------------------------------------------------------- */
+
+/* What a plan over no table computes each time that it runs. */
+static List *
+calls_of_run(Plan *plan)
+{
+	List	   *calls = NIL;
+	ListCell   *lc;
+
+	if (plan && IsA(plan, SubqueryScan))
+		plan = ((SubqueryScan *) plan)->subplan;
+	if (!plan)
+		return NIL;
+	if (IsA(plan, Result) && !plan->lefttree &&
+		!((Result *) plan)->resconstantqual)
+		return unconditional_calls(plan->targetlist);
+	if (!IsA(plan, FunctionScan))
+		return NIL;
+	foreach(lc, ((FunctionScan *) plan)->functions)
+	{
+		RangeTblFunction *function = lfirst(lc);
+
+		calls = list_concat(calls,
+							unconditional_calls(list_make1(function->funcexpr)));
+	}
+	return calls;
+}
+
+typedef struct LiftParams
+{
+	List	   *ids;			/* Params that are set for each run ... */
+	List	   *values;			/* ... and from what */
+	Bitmapset  *external;		/* that are the same for both plans */
+	bool		depends;		/* on what is set for each run */
+	bool		impossible;		/* a Param is known to the plan alone */
+} LiftParams;
+
+/* The Params that are set for each run, as what they are set from. */
+static Node *
+param_mutator(Node *node, void *context)
+{
+	LiftParams *lift = context;
+	ListCell   *id;
+	ListCell   *value;
+
+	if (!node)
+		return NULL;
+	if (!IsA(node, Param) || ((Param *) node)->paramkind != PARAM_EXEC)
+		return expression_tree_mutator(node, param_mutator, context);
+	forboth(id, lift->ids, value, lift->values)
+	{
+		if (lfirst_int(id) == ((Param *) node)->paramid)
+		{
+			lift->depends = true;
+			return copyObject(lfirst(value));
+		}
+	}
+	if (!bms_is_member(((Param *) node)->paramid, lift->external))
+		lift->impossible = true;
+	return copyObject(node);
+}
+
+/* A sub-select may be evaluated only where it stands. */
+static bool
+has_subplan_walker(Node *node, void *context)
+{
+	if (!node)
+		return false;
+	if (IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
+		return true;
+	return expression_tree_walker(node, has_subplan_walker, context);
+}
+
+/*
+ * The calls stay where they are; their arguments become columns, so that they can
+ * be begun when the row is there.
+ */
+static void
+add_calls_of_run(OeReadAheadPlan *how, Columns *columns, Plan *plan,
+				 List *ids, List *values, Bitmapset *external)
+{
+	ListCell   *lc;
+
+	foreach(lc, calls_of_run(plan))
+	{
+		LiftParams	lift = {ids, values, external, false, false};
+		Node	   *arg = linitial(((FuncExpr *) lfirst(lc))->args);
+
+		/* Without what is set for each run, the plan runs only once. */
+		arg = param_mutator(arg, &lift);
+		if (lift.depends && !lift.impossible &&
+			!has_subplan_walker(arg, NULL) && !contain_volatile_functions(arg))
+			add_call(how, lfirst(lc), carry(columns, (Expr *) arg));
+	}
+}
+
+static Plan *
+plan_of(SubPlan *subplan, PlannedStmt *stmt)
+{
+	return list_nth(stmt->subplans, subplan->plan_id - 1);
+}
+
+/* What the node computes for each of its rows. */
+static void
+find_in_tlist(List *tlist, PlannedStmt *stmt, Columns *columns)
+{
+	FindCalls	find = find_in_list(tlist);
+	ListCell   *lc;
+	ListCell   *param;
+
+	columns->calls = find.calls;
+	foreach(lc, find.subplans)
+	{
+		SubPlan    *subplan = lfirst(lc);
+
+		if (calls_of_run(plan_of(subplan, stmt)) == NIL)
+			continue;
+		columns->subplans = lappend(columns->subplans, subplan);
+		foreach(param, subplan->setParam)
+			columns->subplan_params = bms_add_member(columns->subplan_params,
+													 lfirst_int(param));
+	}
+}
+
+/* SET (a, b) = (SELECT ... FROM f(x)) and the like. */
+static void
+add_calls_of_subplans(OeReadAheadPlan *how, Columns *columns, Plan *plan,
+					  PlannedStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns->subplans)
+	{
+		SubPlan    *subplan = lfirst(lc);
+
+		add_calls_of_run(how, columns, plan_of(subplan, stmt),
+						 subplan->parParam, subplan->args, plan->extParam);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * Splitting a node that makes calls
+ * ---------------------------------------------------------------- */
 
 /* Split the node if it makes calls for each of its rows. */
 static Plan *
-split(Plan *plan)
+split(Plan *plan, PlannedStmt *stmt)
 {
-	Columns		columns = {NIL, NIL};
+	Columns		columns = {NIL, NIL, NIL, NULL};
 	OeReadAheadPlan how;
 	List	   *qual;
 	List	   *tlist;
@@ -633,14 +800,17 @@ split(Plan *plan)
 	else
 	{
 		qual = NIL;
-		columns.calls = unconditional_calls(plan->targetlist);
+		find_in_tlist(plan->targetlist, stmt, &columns);
 	}
-	if (columns.calls == NIL)
+	if (columns.calls == NIL && columns.subplans == NIL)
 		return plan;
 
 	tlist = lift_tlist(plan->targetlist, &columns);
 	qual = (List *) lift_mutator((Node *) qual, &columns);
 	how = plan_of_calls(&columns);
+	add_calls_of_subplans(&how, &columns, plan, stmt);
+	if (how.arg_columns == NIL)
+		return plan;
 	plan = (Plan *) make_read_ahead(plan, tlist, qual, &how);
 	plan->lefttree->targetlist = columns.tlist;
 	return plan;
@@ -753,7 +923,7 @@ make_result(Plan *below, List *tlist)
 static void
 split_below_agg(Agg *agg)
 {
-	Columns		columns = {NIL, calls_of_aggregates(agg)};
+	Columns		columns = {NIL, calls_of_aggregates(agg), NIL, NULL};
 	ReplaceCalls replace = {columns.calls, NIL};
 	Plan	   *below = agg->plan.lefttree;
 	OeReadAheadPlan how;
@@ -787,76 +957,6 @@ split_below_agg(Agg *agg)
  * Beside a NestLoop's inner side
  * ---------------------------------------------------------------- */
 
-/* What an inner side that is no table computes once for each outer row. */
-static List *
-calls_of_inner(Plan *inner)
-{
-	List	   *calls = NIL;
-	ListCell   *lc;
-
-	if (IsA(inner, SubqueryScan))
-		inner = ((SubqueryScan *) inner)->subplan;
-	if (IsA(inner, Result) && !inner->lefttree &&
-		!((Result *) inner)->resconstantqual)
-		return unconditional_calls(inner->targetlist);
-	if (!IsA(inner, FunctionScan))
-		return NIL;
-	foreach(lc, ((FunctionScan *) inner)->functions)
-	{
-		RangeTblFunction *function = lfirst(lc);
-
-		calls = list_concat(calls,
-							unconditional_calls(list_make1(function->funcexpr)));
-	}
-	return calls;
-}
-
-typedef struct LiftParams
-{
-	NestLoop   *loop;
-	bool		depends;		/* on the outer row */
-	bool		impossible;		/* a Param is set on the inner side only */
-} LiftParams;
-
-/* The Params that the NestLoop sets, as the columns that it sets them from. */
-static Node *
-param_mutator(Node *node, void *context)
-{
-	LiftParams *lift = context;
-	ListCell   *lc;
-	int			id;
-
-	if (!node)
-		return NULL;
-	if (!IsA(node, Param) || ((Param *) node)->paramkind != PARAM_EXEC)
-		return expression_tree_mutator(node, param_mutator, context);
-	id = ((Param *) node)->paramid;
-	foreach(lc, lift->loop->nestParams)
-	{
-		NestLoopParam *param = lfirst(lc);
-
-		if (param->paramno == id)
-		{
-			lift->depends = true;
-			return copyObject((Node *) param->paramval);
-		}
-	}
-	if (!bms_is_member(id, lift->loop->join.plan.extParam))
-		lift->impossible = true;
-	return copyObject(node);
-}
-
-/* A sub-select may be evaluated only where it stands. */
-static bool
-has_subplan_walker(Node *node, void *context)
-{
-	if (!node)
-		return false;
-	if (IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
-		return true;
-	return expression_tree_walker(node, has_subplan_walker, context);
-}
-
 /*
  * LATERAL: the inner side makes a call for each outer row, with that row's
  * columns for arguments.  The outer side learns to begin them; the call itself
@@ -865,24 +965,24 @@ has_subplan_walker(Node *node, void *context)
 static void
 begin_beside_nestloop(NestLoop *loop)
 {
-	Columns		columns = {NIL, NIL};
+	Columns		columns = {NIL, NIL, NIL, NULL};
 	Plan	   *outer = loop->join.plan.lefttree;
 	Plan	   *inner = loop->join.plan.righttree;
 	OeReadAheadPlan how = {.elsewhere = true, .cached = IsA(inner, Memoize)};
-	List	   *calls = calls_of_inner(how.cached ? inner->lefttree : inner);
+	List	   *ids = NIL;
+	List	   *values = NIL;
 	ListCell   *lc;
 
-	columns.tlist = passed_columns(outer->targetlist);
-	foreach(lc, calls)
+	foreach(lc, loop->nestParams)
 	{
-		LiftParams	lift = {loop, false, false};
-		Node	   *arg = linitial(((FuncExpr *) lfirst(lc))->args);
+		NestLoopParam *param = lfirst(lc);
 
-		/* Without the outer row in it, the inner side runs only once. */
-		arg = param_mutator(arg, &lift);
-		if (lift.depends && !lift.impossible && !has_subplan_walker(arg, NULL))
-			add_call(&how, lfirst(lc), carry(&columns, (Expr *) arg));
+		ids = lappend_int(ids, param->paramno);
+		values = lappend(values, param->paramval);
 	}
+	columns.tlist = passed_columns(outer->targetlist);
+	add_calls_of_run(&how, &columns, how.cached ? inner->lefttree : inner,
+					 ids, values, loop->join.plan.extParam);
 	if (how.arg_columns != NIL)
 		loop->join.plan.lefttree = (Plan *)
 			make_read_ahead(make_result(outer, columns.tlist),
@@ -893,6 +993,26 @@ begin_beside_nestloop(NestLoop *loop)
  * Above an Append
  * ---------------------------------------------------------------- */
 
+/* Does it make calls, or read what a sub-select that makes some sets? */
+static bool
+must_be_lifted_walker(Node *node, void *context)
+{
+	Columns    *columns = context;
+
+	if (!node)
+		return false;
+	if (is_call(node) || list_member_ptr(columns->subplans, node))
+		return true;
+	return expression_tree_walker(node, must_be_lifted_walker, context);
+}
+
+static bool
+must_be_lifted(Node *expr, Columns *columns)
+{
+	return must_be_lifted_walker(expr, columns) ||
+		reads_param_walker(expr, columns->subplan_params);
+}
+
 /*
  * Each partition computes the call for its own rows; one node above them all
  * keeps more in flight than one in each.  Target entries that make no call are
@@ -902,13 +1022,14 @@ begin_beside_nestloop(NestLoop *loop)
  */
 static bool
 lift_child(Plan *child, List *labels, List *template, Columns *columns,
-		   List **tlist)
+		   List **tlist, PlannedStmt *stmt)
 {
 	ListCell   *lc;
 
 	*tlist = NIL;
-	columns->calls = unconditional_calls(child->targetlist);
-	if (!is_splittable(child) || columns->calls == NIL ||
+	find_in_tlist(child->targetlist, stmt, columns);
+	if (!is_splittable(child) ||
+		(columns->calls == NIL && columns->subplans == NIL) ||
 		contains_call((Node *) child->qual))
 		return false;
 	foreach(lc, child->targetlist)
@@ -917,7 +1038,7 @@ lift_child(Plan *child, List *labels, List *template, Columns *columns,
 			flatCopyTargetEntry(list_nth(labels, foreach_current_index(lc)));
 
 		tle->expr = ((TargetEntry *) lfirst(lc))->expr;
-		if (contains_call((Node *) tle->expr))
+		if (must_be_lifted((Node *) tle->expr, columns))
 			tle->expr = (Expr *) lift_mutator((Node *) tle->expr, columns);
 		else if (contain_volatile_functions((Node *) tle->expr))
 			return false;
@@ -946,7 +1067,7 @@ lift_child(Plan *child, List *labels, List *template, Columns *columns,
 }
 
 static Plan *
-hoist_above_append(Append *append)
+hoist_above_append(Append *append, PlannedStmt *stmt)
 {
 	List	   *tlist = NIL;
 	List	   *child_tlists = NIL;
@@ -955,17 +1076,23 @@ hoist_above_append(Append *append)
 
 	foreach(lc, append->appendplans)
 	{
-		Columns		columns = {NIL, NIL};
+		Columns		columns = {NIL, NIL, NIL, NULL};
+		OeReadAheadPlan child_how;
 		List	   *child_tlist;
 
 		if (!lift_child(lfirst(lc), append->plan.targetlist, tlist,
-						&columns, &child_tlist))
+						&columns, &child_tlist, stmt))
 			return NULL;
+		child_how = plan_of_calls(&columns);
+		add_calls_of_subplans(&child_how, &columns, lfirst(lc), stmt);
 		if (!tlist)
 		{
 			tlist = child_tlist;
-			how = plan_of_calls(&columns);
+			how = child_how;
 		}
+		if (how.arg_columns == NIL ||
+			!equal(how.arg_columns, child_how.arg_columns))
+			return NULL;
 		child_tlists = lappend(child_tlists, columns.tlist);
 	}
 	foreach(lc, append->appendplans)
@@ -979,20 +1106,20 @@ hoist_above_append(Append *append)
  * The whole plan
  * ---------------------------------------------------------------- */
 
-static Plan *process(Plan *plan);
+static Plan *process(Plan *plan, PlannedStmt *stmt);
 
 static void
-process_list(List *plans)
+process_list(List *plans, PlannedStmt *stmt)
 {
 	ListCell   *lc;
 
 	foreach(lc, plans)
-		lfirst(lc) = process(lfirst(lc));
+		lfirst(lc) = process(lfirst(lc), stmt);
 }
 
 /* What lies below a node, where reading ahead may be of use. */
 static void
-process_children(Plan *plan)
+process_children(Plan *plan, PlannedStmt *stmt)
 {
 	switch (nodeTag(plan))
 	{
@@ -1005,28 +1132,28 @@ process_children(Plan *plan)
 			return;
 		case T_MergeJoin:		/* goes back and forth on its inner side */
 		case T_NestLoop:		/* starts its inner side anew for each row */
-			plan->lefttree = process(plan->lefttree);
+			plan->lefttree = process(plan->lefttree, stmt);
 			return;
 		case T_SubqueryScan:
 			((SubqueryScan *) plan)->subplan =
-				process(((SubqueryScan *) plan)->subplan);
+				process(((SubqueryScan *) plan)->subplan, stmt);
 			return;
 		case T_Append:
-			process_list(((Append *) plan)->appendplans);
+			process_list(((Append *) plan)->appendplans, stmt);
 			return;
 		case T_MergeAppend:
-			process_list(((MergeAppend *) plan)->mergeplans);
+			process_list(((MergeAppend *) plan)->mergeplans, stmt);
 			return;
 		default:
 			if (plan->lefttree)
-				plan->lefttree = process(plan->lefttree);
+				plan->lefttree = process(plan->lefttree, stmt);
 			if (plan->righttree)
-				plan->righttree = process(plan->righttree);
+				plan->righttree = process(plan->righttree, stmt);
 	}
 }
 
 static Plan *
-process(Plan *plan)
+process(Plan *plan, PlannedStmt *stmt)
 {
 	Plan	   *hoisted = NULL;
 
@@ -1034,15 +1161,15 @@ process(Plan *plan)
 		return NULL;
 	check_stack_depth();
 	if (IsA(plan, Append) && ((Append *) plan)->appendplans != NIL)
-		hoisted = hoist_above_append((Append *) plan);
-	process_children(plan);
+		hoisted = hoist_above_append((Append *) plan, stmt);
+	process_children(plan, stmt);
 	if (hoisted)
 		return hoisted;
 	if (IsA(plan, Agg))
 		split_below_agg((Agg *) plan);
 	if (IsA(plan, NestLoop))
 		begin_beside_nestloop((NestLoop *) plan);
-	return split(plan);
+	return split(plan, stmt);
 }
 
 /* Number the new nodes, and say whether there is one. */
@@ -1116,8 +1243,8 @@ oe_read_ahead_add(PlannedStmt *stmt, int cursor_options)
 		 !(cursor_options & CURSOR_OPT_NO_SCROLL));
 	backward = backward && ExecSupportsBackwardScan(stmt->planTree);
 
-	stmt->planTree = process(stmt->planTree);
-	process_list(stmt->subplans);
+	stmt->planTree = process(stmt->planTree, stmt);
+	process_list(stmt->subplans, stmt);
 	if (backward && !ExecSupportsBackwardScan(stmt->planTree))
 	{
 		stmt->planTree = materialize_finished_plan(stmt->planTree);

@@ -198,6 +198,22 @@ $test->ahead('UPDATE by WITH', qq{
 	UPDATE contact SET enriched = p FROM e WHERE e.id = contact.id; $enriched},
 	at_once => 7,
 	first_alone => 1);
+$test->ahead('UPDATE, several columns of an error as a value', qq{
+	UPDATE contact SET (enriched, grp) =
+		(SELECT r.person, r.status FROM ocean_try_enrich_person(req) AS r);
+	SELECT grp, id, enriched ->> 'id' FROM contact ORDER BY id});
+$test->ahead('UPDATE, sub-selects without a table', qq{
+	UPDATE contact SET enriched = (SELECT ocean_enrich_person(req)),
+		grp = (SELECT status FROM ocean_try_enrich_person(request(id + 10)));
+	SELECT grp, id, enriched ->> 'id' FROM contact ORDER BY id},
+	requests => 16,
+	at_once => 16);
+$test->ahead('UPDATE, beside a sub-select', qq{
+	UPDATE contact SET enriched = ocean_enrich_person(req),
+		grp = (SELECT status FROM ocean_try_enrich_person(request(contact.id + 10)));
+	SELECT grp, id, enriched ->> 'id' FROM contact ORDER BY id},
+	requests => 16,
+	at_once => 16);
 $test->ahead('DELETE', q{
 	DELETE FROM contact WHERE ocean_enrich_person(req) ->> 'id' > '8' RETURNING id});
 $test->ahead('MERGE, in its source', qq{
@@ -272,6 +288,18 @@ $test->ahead(
 	SELECT tableoid::regclass, id, enriched ->> 'id' FROM part ORDER BY id},
 	requests => 2,
 	at_once => 2);
+$test->ahead(
+	'UPDATE, 20 partitions, several columns of an error as a value', q{
+	UPDATE part SET (enriched, id) =
+		(SELECT r.person, part.id FROM ocean_try_enrich_person(req) AS r WHERE r.status > 0);
+	SELECT id, enriched ->> 'id' FROM part ORDER BY id},
+	requests => 20,
+	at_once => 16);
+$test->ahead(
+	'SELECT, 20 partitions, a sub-select without a table',
+	q{SELECT id, (SELECT ocean_enrich_person(req)) ->> 'id' FROM part},
+	requests => 20,
+	at_once => 16);
 $test->ahead('inheritance', q{
 	UPDATE parent SET enriched = ocean_enrich_person(req);
 	SELECT id, enriched ->> 'id' FROM parent ORDER BY id});

@@ -55,6 +55,18 @@ $test->serial('a scalar sub-select', q{
 	SELECT (SELECT ocean_enrich_person(req) FROM contact WHERE id = o.id)
 	FROM other AS o WHERE flag},
 	requests => 4);
+$test->serial('a sub-select without a table, in CASE',
+	'SELECT CASE WHEN id <= 3 THEN (SELECT ocean_enrich_person(req)) END FROM contact',
+	requests => 3);
+$test->serial('a sub-select without a table, asked for by a condition of its own',
+	'SELECT (SELECT ocean_enrich_person(req) WHERE id <= 3) FROM contact',
+	requests => 3);
+$test->serial('a sub-select without a table, of no row',
+	'SELECT (SELECT ocean_enrich_person(req) LIMIT 0) FROM contact',
+	requests => 0);
+$test->serial('a sub-select that does not depend on the row',
+	'SELECT id, (SELECT ocean_enrich_person(request(1))) FROM contact',
+	requests => 1);
 $test->serial('EXISTS',
 	q{SELECT EXISTS (SELECT FROM contact WHERE ocean_enrich_person(req) ->> 'id' > '0')},
 	requests => 1);

@@ -79,6 +79,10 @@ $test->exact(
 	'SELECT id, e FROM contact, ocean_enrich_person(req) AS e LIMIT 3',
 	requests => 3);
 $test->exact(
+	'LIMIT and a sub-select without a table',
+	'SELECT id, (SELECT ocean_enrich_person(req)) FROM contact LIMIT 3',
+	requests => 3);
+$test->exact(
 	'LIMIT of what a view calls', qq{
 	CREATE VIEW enriching AS SELECT id, $call AS p FROM contact;
 	SELECT * FROM enriching LIMIT 2},
@@ -91,6 +95,14 @@ $test->exact(
 		FROM (SELECT id, $call AS p FROM contact ORDER BY id OFFSET 0) AS e) AS numbered
 	WHERE n <= 2},
 	requests => 4);
+
+# A sub-select that makes a call for the argument of another one is not begun early.
+
+$test->exact(
+	'a sub-select without a table, for the argument of a call', q{
+	SELECT ocean_enrich_person(ocean_person_request(linkedin =>
+		(SELECT p ->> 'id' FROM ocean_enrich_person(req) AS p))) FROM contact},
+	requests => 16);
 
 # WITH, of which only a part is read
 
