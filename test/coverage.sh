@@ -60,7 +60,7 @@ print_lines()
 		}' "$1"
 }
 
-install_missing build test coverage
+install_missing build test analysis coverage
 choose_pg_config
 choose_server_user
 COPY=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")

@@ -2,12 +2,11 @@
 #
 # packages.sh
 #	What the project needs from the system, in one list, and its installation.
-#	Sourced by quickstart.sh, test/run.sh and test/coverage.sh after
-#	private-server.sh, which knows how to find a server.
+#	Sourced after private-server.sh, which knows how to find a server.
 #
-# Each line holds who needs it ("build", "test", "coverage"), Debian's package, and a
-# command that succeeds where nothing is missing; so that what came from
-# elsewhere counts too.
+# Each line holds what for, Debian's package, and a command that succeeds where
+# nothing is missing; so that what came from elsewhere counts too.  "test" is for
+# the tests on servers, "analysis" for all others.
 NEEDS='
 build    make                 command -v make
 build    gcc                  command -v gcc
@@ -18,11 +17,15 @@ build    libjson-c-dev        pkg-config --exists json-c
 build    libmicrohttpd-dev    pkg-config --exists libmicrohttpd
 test     openssl              command -v openssl
 test     curl                 command -v curl
-test     valgrind             command -v valgrind
-test     clang                command -v clang
-test     libclang-rt-dev      compiles clang stdio.h -fsanitize=fuzzer-no-link,address
 test     libipc-run-perl      perl -MIPC::Run -e 1
+analysis valgrind             command -v valgrind
+analysis clang                command -v clang
+analysis libclang-rt-dev      compiles clang stdio.h -fsanitize=fuzzer-no-link,address
 coverage lcov                 command -v lcov
+proof    dpkg-dev             command -v dpkg-source
+proof    bison                command -v bison
+proof    flex                 command -v flex
+versions mmdebstrap           command -v mmdebstrap
 '
 
 # compiles COMPILER HEADER OPTIONS: and links

@@ -204,7 +204,14 @@ main()
 		echo "usage: test/run.sh [SUITE [NAME...]], SUITE being one of: ${SUITES[*]}" >&2
 		exit 2
 	fi
-	install_missing build test
+	case ${1:-} in
+		regress | isolation | tap)
+			install_missing build test
+			;;
+		*)
+			install_missing build test analysis
+			;;
+	esac
 	choose_pg_config
 	choose_server_user
 

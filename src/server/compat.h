@@ -25,6 +25,7 @@
 #include "storage/proc.h"
 #include "utils/dsa.h"
 #include "utils/rel.h"
+#include "utils/fmgroids.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -63,6 +64,11 @@
 #else
 #define oe_new_tranche(name)	LWLockNewTrancheId()
 #define oe_register_tranche(id, name)	LWLockRegisterTranche((id), (name))
+#endif
+
+/* 17 has random() with a range, too, so the names tell the arguments. */
+#if PG_VERSION_NUM < 170000
+#define F_RANDOM_	F_RANDOM
 #endif
 
 /* 18 gives noreturn the place where C23 has it. */

@@ -647,8 +647,7 @@ read_ahead_planner(OE_PLANNER_PARAMETERS)
 
 #ifdef OE_READ_AHEAD_EVERYTHING
 	/* The expected outputs know nothing of us. */
-	if (pg_strncasecmp(query_string, "explain", 7) == 0)
-		wanted = false;
+	wanted = wanted && strcasestr(query_string, "explain") == NULL;
 #endif
 
 	if (previous_planner)

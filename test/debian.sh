@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+#
+# debian.sh
+#	Debian's packages of other releases than the machine's own, by an apt of
+#	ours beside the machine's: with lists, cache and sources in a folder of our
+#	own, but the machine's mirror.  Sourced by test/proof/prove.sh and
+#	test/versions.sh.
+
+# Where what takes long to make is kept between runs; the folder may be deleted
+# at any time, and has to be when newer versions are wanted.
+choose_cache()
+{
+	if [[ -z ${OCEAN_CACHE:-} ]]; then
+		OCEAN_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/ocean_enrich
+		if [[ $(id -u) == 0 ]]; then
+			OCEAN_CACHE=/var/cache/ocean_enrich
+		fi
+	fi
+	export OCEAN_CACHE
+}
+
+# The repository that the machine gets its own release from.
+debian_mirror()
+{
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+		awk '$2 !~ /[-\/]/ { print $1; exit }'
+}
+
+# The lines of a sources.list: debian_sources TYPE RELEASE...
+debian_sources()
+{
+	local type=$1 mirror release
+	shift
+	mirror=$(debian_mirror)
+	if [[ -z $mirror ]]; then
+		echo "no repository of Debian's in the machine's apt configuration" >&2
+		return 1
+	fi
+	for release in "$@"; do
+		echo "$type [signed-by=$DEBIAN_KEYRING] $mirror $release main"
+	done
+}
+
+DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# make_own_apt FOLDER TYPE RELEASE...: for "own_apt FOLDER COMMAND".
+make_own_apt()
+{
+	local folder=$1
+	shift
+	mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial"
+	debian_sources "$@" > "$folder/sources.list" || return
+	# The lists of a release may be older than they say they can be.
+	cat > "$folder/apt.conf" <<-END
+		Dir::Etc::SourceList "$folder/sources.list";
+		Dir::Etc::SourceParts "/dev/null";
+		Dir::State::Lists "$folder/lists";
+		Dir::Cache "$folder/cache";
+		Acquire::Check-Valid-Until "false";
+		APT::Update::Post-Invoke-Success "";
+	END
+	own_apt "$folder" apt-get update > "$folder/update.log" 2>&1 || {
+		cat "$folder/update.log" >&2
+		return 1
+	}
+}
+
+# own_apt FOLDER COMMAND...: apt-get or apt-cache with the configuration there.
+own_apt()
+{
+	local folder=$1
+	shift
+	APT_CONFIG=$folder/apt.conf "$@"
+}

@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+#
+# prove.sh MAJOR
+#	The proof for one major version, or the "newest": makes its server unless
+#	the cache has it, builds the extension for it in this tree, and runs the two
+#	suites.  Called by run.sh, in a copy of the tree.  Prints for each suite
+#	what differs and "N passed, N failed".
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# shellcheck source=test/debian.sh
+. test/debian.sh
+
+SERVERS=$OCEAN_CACHE/servers
+LOGS=$PWD/build/proof
+
+# Quietly, unless it fails.
+logged()
+{
+	local log=$LOGS/$1.log
+	shift
+	"$@" > "$log" 2>&1 < /dev/null || {
+		tail -n 40 "$log" >&2
+		return 1
+	}
+}
+
+# PostgreSQL's makefiles act differently below another make.
+plain_make()
+{
+	env -u MAKEFLAGS -u MAKELEVEL make --silent --no-print-directory "$@"
+}
+
+# ----------------------------------------------------------------
+# The server
+# ----------------------------------------------------------------
+
+newest_version()
+{
+	own_apt "$SERVERS/apt" apt-cache --only-source showsrc "postgresql-$1" 2> /dev/null |
+		sed -n 's/^Version: //p' | sort -V | tail -n 1
+}
+
+# get_source MAJOR: below SERVERS/MAJOR.  Fails if it is not to be had; a release
+# may list what its mirror has no longer.
+#
+# Of Debian's patches all are welcome but the one that fixes the folders.
+get_source()
+{
+	local version folder=$SERVERS/$1
+	version=$(newest_version "$1")
+	[[ -n $version ]] || return
+	echo "getting the source of PostgreSQL $version"
+	rm -rf "$folder"
+	mkdir -p "$folder/packages"
+	(
+		cd "$folder/packages" &&
+			logged source own_apt "$SERVERS/apt" apt-get source --only-source \
+				--download-only "postgresql-$1=$version" &&
+			logged extract dpkg-source --extract ./*.dsc ../source &&
+			cd ../source &&
+			logged patch patch --reverse --strip=1 \
+				--input=debian/patches/50-per-version-dirs.patch
+	)
+}
+
+# Few features, so that it needs few packages.
+build_server()
+{
+	local folder=$SERVERS/$1
+	echo "building it with assertions, which takes some minutes"
+	(
+		cd "$folder/source" &&
+			logged configure ./configure --prefix="$folder/installed" \
+				--enable-cassert --enable-tap-tests \
+				--without-icu --without-readline --without-zlib &&
+			logged build plain_make --jobs="$(nproc)" all &&
+			logged install plain_make install
+	) && rm -rf "$folder/packages" && touch "$folder/complete"
+}
+
+# Makes the server unless it is there.
+make_server()
+{
+	[[ -e $SERVERS/$1/complete ]] || {
+		make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental &&
+			get_source "$1" &&
+			build_server "$1"
+	}
+}
+
+# Makes the newest server that is to be had, and remembers which one it is.
+make_newest_server()
+{
+	local major
+	[[ ! -e $SERVERS/newest/complete ]] || return 0
+	make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental || return
+	for major in {30..15}; do
+		if [[ -e $SERVERS/$major/complete ]] ||
+			{ get_source "$major" && build_server "$major"; }; then
+			ln -sfn "$major" "$SERVERS/newest"
+			return 0
+		fi
+	done
+	return 1
+}
+
+# ----------------------------------------------------------------
+# The suites
+# ----------------------------------------------------------------
+
+build_extension()
+{
+	logged extension plain_make --jobs="$(nproc)" all \
+		PG_CONFIG="$SERVER/installed/bin/pg_config" \
+		COPT=-DOE_READ_AHEAD_EVERYTHING
+}
+
+write_settings()
+{
+	cat > "$LOGS/server.conf" <<-END
+		shared_preload_libraries = '$PWD/ocean_enrich'
+		ocean_enrich.concurrency = 16
+		max_prepared_transactions = 2
+		fsync = off
+	END
+}
+
+# The tests of a suite, "ok NAME" or "different NAME", from pg_regress' output in
+# 15's form or TAP.
+test_results()
+{
+	sed -nE \
+		-e 's/^(test| *) +([a-zA-Z0-9_-]+) +\.\.\. ok .*/ok \2/p' \
+		-e 's/^(test| *) +([a-zA-Z0-9_-]+) +\.\.\. FAILED.*/different \2/p' \
+		-e 's/^ok [0-9]+ +[-+] ([^ ]+) .*/ok \1/p' \
+		-e 's/^not ok [0-9]+ +[-+] ([^ ]+) .*/different \1/p' "$1"
+}
+
+# The lines that differ in one test: without those around them and without their
+# numbers, which change with each minor version.
+difference()
+{
+	awk -v test="$1" '
+		/^diff / {
+			wanted = index($NF, "/results/" test ".out")
+			head = 2
+			next
+		}
+		head > 0 { head--; next }
+		wanted && /^[-+]/' "$2"
+}
+
+# What may differ, without the reason at its head.
+allowed_difference()
+{
+	local file=test/proof/differences/$1
+	[[ ! -e $file ]] || grep -v '^#' "$file"
+}
+
+# judge SUITE: compares what came out with what had to.
+judge()
+{
+	local suite=$1 result name passed=0 failed=0
+	while read -r result name; do
+		if difference "$name" "$LOGS/$suite/regression.diffs" |
+			cmp --silent - <(allowed_difference "$MAJOR-$suite-$name"); then
+			((++passed))
+			[[ $result == ok ]] || echo "$suite/$name differs as it has to"
+		else
+			((++failed))
+			echo "$suite/$name differs"
+			difference "$name" "$LOGS/$suite/regression.diffs" |
+				diff <(allowed_difference "$MAJOR-$suite-$name") - |
+				sed '50q' || true
+		fi
+	done < <(test_results "$LOGS/$suite.log")
+	((passed + failed > 0)) || tail -n 20 "$LOGS/$suite.log"
+	echo "$passed passed, $failed failed"
+}
+
+count_nodes()
+{
+	awk '/ read ahead: [0-9]+ nodes$/ { sum += $(NF - 1) } END { print sum + 0 }' \
+		"$LOGS/$1/log/postmaster.log"
+}
+
+# run_suite NAME TARGET LEAST-NODES: on a server of its own that pg_regress makes.
+# Fewer nodes would mean that the tests ran without us.
+run_suite()
+{
+	local suite=$1 least_nodes=$3 nodes
+	SECONDS=0
+	mkdir -p "$LOGS/$suite"
+	plain_make -C "$SERVER/source/src/test/$suite" "$2" \
+		EXTRA_REGRESS_OPTS="--temp-instance=$LOGS/instance \
+			--temp-config=$LOGS/server.conf --outputdir=$LOGS/$suite \
+			--no-locale --encoding=UTF8" \
+		> "$LOGS/$suite.log" 2>&1 < /dev/null || true
+	touch "$LOGS/$suite/regression.diffs"
+	nodes=$(count_nodes "$suite")
+	echo "PostgreSQL $MAJOR, $suite: $nodes nodes, $SECONDS s"
+	((nodes >= least_nodes)) || echo "0 passed, 1 failed"
+	judge "$suite"
+	rm -rf "$LOGS/instance"
+}
+
+# What a run that was stopped leaves behind.
+clean_up()
+{
+	if [[ -s $LOGS/instance/data/postmaster.pid ]]; then
+		"$SERVER/installed/bin/pg_ctl" --silent --pgdata="$LOGS/instance/data" \
+			--mode=immediate stop || true
+	fi
+}
+
+mkdir -p "$LOGS"
+if [[ $1 == newest ]]; then
+	make_newest_server
+	MAJOR=$(readlink "$SERVERS/newest")
+else
+	MAJOR=$1
+	make_server "$MAJOR"
+fi
+SERVER=$SERVERS/$MAJOR
+trap clean_up EXIT
+build_extension
+write_settings
+run_suite regress installcheck-parallel 4000
+run_suite isolation installcheck 200

@@ -1,0 +1,185 @@
+#!/usr/bin/env bash
+#
+# versions.sh
+#	Builds and tests the extension on several major versions of PostgreSQL, each
+#	with the libcurl, json-c and gcc of its Debian release, in a small Debian of
+#	its own in a folder.  A warning is an error.
+#
+#	test/versions.sh [MAJOR...]			15, 17, 18 and 19
+#
+# The folders are kept in $OCEAN_CACHE (/var/cache/ocean_enrich), 0.7 GB each;
+# making one takes two minutes.  Only root can do that.  The logs are in
+# build/versions, and the last line is the sum: "N passed, N failed".
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
+# shellcheck source=test/copy.sh
+. test/copy.sh
+# shellcheck source=test/debian.sh
+. test/debian.sh
+
+# The majors, and the releases that have them.
+RELEASES='
+15 bookworm
+17 trixie
+18 forky
+19 sid experimental
+'
+SUITES=(regress isolation tap)
+
+# For one tree, and for one command in it.
+MAKE_TREE_MAX_SECONDS=1200
+MAX_SECONDS=1200
+
+LOGS=$PWD/build/versions
+PASSED=0
+FAILED=0
+
+# What the tests of one version need, from packages.sh.
+tree_packages()
+{
+	local major=$1
+	awk '$1 == "build" || $1 == "test" { print $2 }' <<< "$NEEDS"
+	printf "%s-$major\n" postgresql postgresql-server-dev
+}
+
+# Of several releases the last one has what is newest, but only the server shall
+# come from there.
+pin_server()
+{
+	local release=$1 major=$2
+	cat <<-END
+		Package: src:postgresql-$major
+		Pin: release a=$release
+		Pin-Priority: 990
+	END
+}
+
+# make_tree MAJOR RELEASE...: without what only other compilers or readers need.
+make_tree()
+{
+	local major=$1 tree=$TREES/$1 option options=()
+	shift
+	for option in '/usr/share/doc/*' '/usr/share/man/*' '/usr/share/locale/*' \
+		'/usr/lib/llvm-*' '/usr/lib/*/libLLVM*' '/usr/lib/*/libclang*' \
+		'/usr/lib/postgresql/*/lib/llvmjit*'; do
+		options+=("--dpkgopt=path-exclude=$option")
+	done
+	pin_server "${*: -1}" "$major" > "$LOGS/$major.pin"
+	debian_sources deb "$@" > "$LOGS/$major.list" || return
+	rm -rf --one-file-system "$tree"
+	timeout --kill-after=30 "$MAKE_TREE_MAX_SECONDS" \
+		mmdebstrap --mode=root --variant=minbase "${options[@]}" \
+		--aptopt='Acquire::Check-Valid-Until "false"' \
+		--aptopt='APT::Install-Recommends "false"' \
+		--setup-hook="mkdir -p \"\$1\"/etc/apt/preferences.d \"\$1\"/etc/postgresql-common" \
+		--setup-hook="cp '$LOGS/$major.pin' \"\$1\"/etc/apt/preferences.d/server" \
+		--setup-hook='echo "create_main_cluster = false" > "$1"/etc/postgresql-common/createcluster.conf' \
+		--setup-hook='echo "127.0.0.1 localhost" > "$1"/etc/hosts' \
+		--include="$(tree_packages "$major" | paste -sd,)" \
+		"$1" "$tree" "$LOGS/$major.list" &&
+		touch "$tree/complete"
+}
+
+# in_tree USER COMMAND...: in the folder /ocean_enrich of the tree.  Whatever it
+# leaves behind ends with it, processes and mounts.
+in_tree()
+{
+	local user=$1
+	shift
+	# The shell in between is there for orphans.
+	# shellcheck disable=SC2016
+	timeout --kill-after=30 "$MAX_SECONDS" \
+		unshare --mount --pid --ipc --fork --kill-child sh -c '
+			mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" || exit
+			user=$1
+			shift
+			chroot --userspec="$user" "$0" sh -c "cd /ocean_enrich && exec \"\$@\"" sh \
+				env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/ocean_enrich \
+				LC_ALL=C TERM=dumb COPT=-Werror "$@"' "$TREE" "$user" "$@" < /dev/null
+}
+
+# Our files in the tree, anew.
+fill_tree()
+{
+	rm -rf --one-file-system "$TREE/ocean_enrich"
+	mkdir "$TREE/ocean_enrich"
+	copy_tree "$TREE/ocean_enrich"
+	in_tree root chown -R postgres: .
+}
+
+print_row()
+{
+	printf '%-10s %-18s %-9s %-7s %-12s %8s %7s %7s\n' "$@"
+}
+
+# The versions of what is in the tree, for the table.
+facts()
+{
+	in_tree postgres sh -c '
+		pg_config --version | sed "s/^PostgreSQL \([^ ]*\).*/\1/"
+		pkg-config --modversion libcurl json-c
+		gcc -dumpfullversion' | paste -sd' '
+}
+
+# test_in_tree MAJOR: builds and tests, and prints a row of the table.
+test_in_tree()
+{
+	local log=$LOGS/$1 suite server curl json gcc warnings passed failed
+	fill_tree
+	read -r server curl json gcc < <(facts)
+	in_tree postgres make --keep-going --jobs="$(nproc)" all sandbox \
+		> "$log.build.log" 2>&1 || true
+	warnings=$(grep -c '\[-Werror' "$log.build.log") || true
+	for suite in "${SUITES[@]}"; do
+		in_tree postgres test/run.sh "$suite" > "$log.$suite.log" 2>&1 || true
+	done
+	# A suite without a last line has failed.
+	read -r passed failed < <(for suite in "${SUITES[@]}"; do
+		tail -n 1 "$log.$suite.log" | grep -xE '[0-9]+ passed, [0-9]+ failed' ||
+			echo '0 passed, 1 failed'
+	done | awk '{ passed += $1; failed += $3 } END { print passed, failed }')
+	print_row "PostgreSQL" "$server" "$curl" "$json" "gcc $gcc" \
+		"$warnings" "$passed" "$failed" >> "$LOGS/table"
+	((PASSED += passed, FAILED += failed + warnings)) || true
+}
+
+main()
+{
+	local major releases
+	if [[ $(id -u) != 0 ]]; then
+		echo "test/versions.sh makes trees of Debian, which only root can" >&2
+		exit 1
+	fi
+	(($# > 0)) || read -r -a releases < <(awk 'NF { print $1 }' <<< "$RELEASES" | paste -sd' ')
+	(($# > 0)) || set -- "${releases[@]}"
+	install_missing versions
+	choose_server_user
+	choose_cache
+	TREES=$OCEAN_CACHE/trees
+	mkdir -p "$TREES" "$LOGS"
+	print_row '' version libcurl json-c compiler warnings passed failed > "$LOGS/table"
+	for major in "$@"; do
+		TREE=$TREES/$major
+		read -r -a releases < <(awk -v major="$major" '$1 == major { $1 = ""; print }' <<< "$RELEASES")
+		if [[ ! -e $TREE/complete ]]; then
+			echo "making a Debian ${releases[0]} with PostgreSQL $major"
+			make_tree "$major" "${releases[@]}" > "$LOGS/$major.tree.log" 2>&1 || {
+				tail -n 20 "$LOGS/$major.tree.log"
+				((++FAILED))
+				continue
+			}
+		fi
+		test_in_tree "$major"
+	done
+	cat "$LOGS/table"
+	echo "$PASSED passed, $FAILED failed"
+	((FAILED == 0))
+}
+
+main "$@"
