@@ -99,9 +99,9 @@ in_tree()
 			mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" || exit
 			user=$1
 			shift
-			chroot --userspec="$user" "$0" sh -c "cd /ocean_enrich && exec \"\$@\"" sh \
+			chroot --userspec="$user:" "$0" sh -c "cd /ocean_enrich && exec \"\$@\"" sh \
 				env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/ocean_enrich \
-				LC_ALL=C TERM=dumb COPT=-Werror "$@"' "$TREE" "$user" "$@" < /dev/null
+				LC_ALL=C.UTF-8 TERM=dumb COPT=-Werror "$@"' "$TREE" "$user" "$@" < /dev/null
 }
 
 # Our files in the tree, anew.

@@ -56,8 +56,8 @@ get_source()
 	mkdir -p "$folder/packages"
 	(
 		cd "$folder/packages" &&
-			logged source own_apt "$SERVERS/apt" apt-get source --only-source \
-				--download-only "postgresql-$1=$version" &&
+			logged source own_apt "$SERVERS/apt" apt-get source --quiet \
+				--only-source --download-only "postgresql-$1=$version" &&
 			logged extract dpkg-source --extract ./*.dsc ../source &&
 			cd ../source &&
 			logged patch patch --reverse --strip=1 \
@@ -152,28 +152,27 @@ difference()
 		wanted && /^[-+]/' "$2"
 }
 
-# What may differ, without the reason at its head.
-allowed_difference()
+# What has to differ in MAJOR-SUITE-NAME, without the reason at its head.
+expected_difference()
 {
 	local file=test/proof/differences/$1
 	[[ ! -e $file ]] || grep -v '^#' "$file"
 }
 
-# judge SUITE: compares what came out with what had to.
+# judge SUITE: compares what differs with what has to.
 judge()
 {
-	local suite=$1 result name passed=0 failed=0
+	local suite=$1 result name test passed=0 failed=0
 	while read -r result name; do
-		if difference "$name" "$LOGS/$suite/regression.diffs" |
-			cmp --silent - <(allowed_difference "$MAJOR-$suite-$name"); then
+		test=$MAJOR-$suite-$name
+		difference "$name" "$LOGS/$suite/regression.diffs" > "$LOGS/$test"
+		if expected_difference "$test" | cmp --silent - "$LOGS/$test"; then
 			((++passed))
 			[[ $result == ok ]] || echo "$suite/$name differs as it has to"
 		else
 			((++failed))
-			echo "$suite/$name differs"
-			difference "$name" "$LOGS/$suite/regression.diffs" |
-				diff <(allowed_difference "$MAJOR-$suite-$name") - |
-				sed '50q' || true
+			echo "$suite/$name differs, see $LOGS/$test:"
+			expected_difference "$test" | diff - "$LOGS/$test" | sed 50q || true
 		fi
 	done < <(test_results "$LOGS/$suite.log")
 	((passed + failed > 0)) || tail -n 20 "$LOGS/$suite.log"
