@@ -99,9 +99,9 @@ in_tree()
 			mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" || exit
 			user=$1
 			shift
-			chroot --userspec="$user:" "$0" sh -c "cd /ocean_enrich && exec \"\$@\"" sh \
-				env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/ocean_enrich \
-				LC_ALL=C.UTF-8 TERM=dumb COPT=-Werror "$@"' "$TREE" "$user" "$@" < /dev/null
+			chroot "$0" setpriv --reuid="$user" --regid="$user" --init-groups \
+				env -i -C /ocean_enrich PATH=/usr/bin:/bin:/usr/sbin:/sbin \
+				HOME=/ocean_enrich COPT=-Werror "$@"' "$TREE" "$user" "$@" < /dev/null
 }
 
 # Our files in the tree, anew.

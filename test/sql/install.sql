@@ -7,8 +7,10 @@ CREATE DATABASE regress_ocean_install TEMPLATE template0;
 \set database :DBNAME
 \c regress_ocean_install
 
--- Somebody else's schema of that name stops the installation.
+-- Somebody else's schema of that name stops the installation.  Newer servers also say
+-- where in the script.
 
+\set SHOW_CONTEXT never
 CREATE ROLE regress_ocean_planter;
 CREATE SCHEMA ocean_enrich AUTHORIZATION regress_ocean_planter;
 CREATE EXTENSION ocean_enrich;
@@ -24,7 +26,12 @@ CREATE EXTENSION ocean_enrich SCHEMA "Enrich me" VERSION '1.0';
 CREATE VIEW members AS
 SELECT objid, classid, pg_describe_object(classid, objid, 0) AS object
 FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
-	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'ocean_enrich');
+	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'ocean_enrich')
+	-- Newer servers also list what comes along with a type or a table.
+	AND NOT EXISTS (
+		SELECT FROM pg_type LEFT JOIN pg_class ON pg_class.oid = typrelid
+		WHERE classid = 'pg_type'::regclass AND pg_type.oid = objid
+			AND (typcategory = 'A' OR relkind <> 'c'));
 SELECT object FROM members ORDER BY object COLLATE "C";
 
 -- Everything that is named has a comment.

@@ -71,9 +71,11 @@ FROM unnest(ARRAY['0', '3', '0.1', '.5', '5.', '0.000001', '1000000000', '007', 
 		'0.0000001', '1000000001', '-1', '-0', '1e3', 'NaN', 'Infinity', '0x10', '1,5', '1 000', '', ' 3', '3 ', 'three', '3 credits']) AS value,
 	pg_temp.set_to('credit_limit', value) AS credit_limit, pg_temp.set_to('credits_per_call', value) AS per_call;
 
--- Numbers with a range, and with a unit
+-- Numbers with a range, and with a unit.  A newer server also names the unit in
+-- the range.
 
-SELECT setting, value, shown, code, message, hint
+SELECT setting, value, shown, code,
+	regexp_replace(message, '\((\d+) \w+ \.\. (\d+) \w+\)', '(\1 .. \2)') AS message, hint
 FROM (VALUES
 		('max_concurrency', '{0,1,1024,1025}'::text[]),
 		('rate_limit', '{-1,0,60000,60001}'),

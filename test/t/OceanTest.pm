@@ -37,7 +37,10 @@ sub node
 	my ($sandbox, %options) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'node');
 
-	$node->init(@{ $options{init} // [] });
+	# Not as the caller's locale would have it.
+	$node->init(
+		extra => [ '--encoding=UTF8', '--locale=C' ],
+		@{ $options{init} // [] });
 	$node->append_conf('postgresql.conf', $_)
 	  for grep { defined } $ENV{OCEAN_STAGE_SETTINGS},
 	  settings($sandbox), $options{extra_conf};
