@@ -48,14 +48,13 @@ tree_packages()
 	printf "%s-$major\n" postgresql postgresql-server-dev
 }
 
-# Of several releases the last one has what is newest, but only the server shall
-# come from there.
+# Of what Debian calls experimental, the server shall come from there, and
+# nothing else.
 pin_server()
 {
-	local release=$1 major=$2
 	cat <<-END
-		Package: src:postgresql-$major
-		Pin: release a=$release
+		Package: src:postgresql-$1
+		Pin: release a=experimental
 		Pin-Priority: 990
 	END
 }
@@ -70,7 +69,7 @@ make_tree()
 		'/usr/lib/postgresql/*/lib/llvmjit*'; do
 		options+=("--dpkgopt=path-exclude=$option")
 	done
-	pin_server "${*: -1}" "$major" > "$LOGS/$major.pin"
+	pin_server "$major" > "$LOGS/$major.pin"
 	debian_sources deb "$@" > "$LOGS/$major.list" || return
 	rm -rf --one-file-system "$tree"
 	timeout --kill-after=30 "$MAKE_TREE_MAX_SECONDS" \
@@ -84,6 +83,23 @@ make_tree()
 		--include="$(tree_packages "$major" | paste -sd,)" \
 		"$1" "$tree" "$LOGS/$major.list" &&
 		touch "$tree/complete"
+}
+
+# make_tree_of MAJOR: with its releases, quietly unless it fails.
+make_tree_of()
+{
+	local releases log=$LOGS/$1.tree.log
+	releases=$(sed -n "s/^$1 //p" <<< "$RELEASES")
+	if [[ -z $releases ]]; then
+		echo "no release of Debian is known here to have PostgreSQL $1" >&2
+		return 1
+	fi
+	echo "making a Debian of $releases with PostgreSQL $1"
+	# shellcheck disable=SC2086
+	make_tree "$1" $releases > "$log" 2>&1 || {
+		tail -n 20 "$log" >&2
+		return 1
+	}
 }
 
 # in_tree USER COMMAND...: in the folder /ocean_enrich of the tree.  Whatever it
@@ -151,13 +167,16 @@ test_in_tree()
 
 main()
 {
-	local major releases
+	local major
 	if [[ $(id -u) != 0 ]]; then
 		echo "test/versions.sh makes trees of Debian, which only root can" >&2
 		exit 1
 	fi
-	(($# > 0)) || read -r -a releases < <(awk 'NF { print $1 }' <<< "$RELEASES" | paste -sd' ')
-	(($# > 0)) || set -- "${releases[@]}"
+	if (($# == 0)); then
+		# One word for each line of RELEASES.
+		# shellcheck disable=SC2046
+		set -- $(awk '{ print $1 }' <<< "$RELEASES")
+	fi
 	install_missing versions
 	choose_server_user
 	choose_cache
@@ -166,16 +185,11 @@ main()
 	print_row '' version libcurl json-c compiler warnings passed failed > "$LOGS/table"
 	for major in "$@"; do
 		TREE=$TREES/$major
-		read -r -a releases < <(awk -v major="$major" '$1 == major { $1 = ""; print }' <<< "$RELEASES")
-		if [[ ! -e $TREE/complete ]]; then
-			echo "making a Debian ${releases[0]} with PostgreSQL $major"
-			make_tree "$major" "${releases[@]}" > "$LOGS/$major.tree.log" 2>&1 || {
-				tail -n 20 "$LOGS/$major.tree.log"
-				((++FAILED))
-				continue
-			}
+		if [[ -e $TREE/complete ]] || make_tree_of "$major"; then
+			test_in_tree "$major"
+		else
+			((++FAILED))
 		fi
-		test_in_tree "$major"
 	done
 	cat "$LOGS/table"
 	echo "$PASSED passed, $FAILED failed"
