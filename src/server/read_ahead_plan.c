@@ -306,8 +306,13 @@ find_calls(Node *node, FindCalls *find)
 			{
 				Node	   *arg = linitial(((FuncExpr *) node)->args);
 
-				/* A constant is the same request for all rows: one is enough. */
-				if (IsA(arg, Const) || contain_volatile_functions(arg) ||
+				/*
+				 * A constant is the same request for all rows: one is enough.
+				 * A call in the argument would be made before the column for
+				 * its own argument is looked at, and then begun once more.
+				 */
+				if (IsA(arg, Const) || contains_call(arg) ||
+					contain_volatile_functions(arg) ||
 					reads_param_walker(arg, find->multiexpr_params))
 					break;
 

@@ -49,6 +49,13 @@ $test->serial('an argument that is another row in each evaluation', q{
 	SELECT ocean_enrich_person(request(nextval('number')::int)) FROM contact},
 	requests => 8);
 
+# The inner calls read ahead; what the outer ones ask is known only then.
+$test->exact('a call in the argument of a call', q{
+	ALTER FUNCTION ocean_enrich_person(jsonb) STABLE;
+	SELECT ocean_enrich_person(ocean_person_request(
+		email => (ocean_enrich_person(req) ->> 'id') || '@example.com')) FROM contact},
+	requests => 16);
+
 # Sub-selects that are asked now and then
 
 $test->serial('a scalar sub-select', q{
