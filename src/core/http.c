@@ -566,12 +566,16 @@ take_transfer(OeHttp *http, CURLcode *code)
 	return NULL;
 }
 
-/* The request is over: keep the handle, unless there are enough of them. */
+/*
+ * The request is over: keep the handle, unless there are enough of them, or it
+ * met a failure.  One that libcurl 8.14 would have sent again stays marked, and
+ * each further request fails since its body cannot be rewound.
+ */
 static void
-give_transfer_back(OeHttp *http, Transfer *transfer)
+give_transfer_back(OeHttp *http, Transfer *transfer, bool failed)
 {
 	forget_request(transfer);
-	if (http->spare_count >= http->keep)
+	if (failed || http->spare_count >= http->keep)
 	{
 		free_transfer(transfer);
 		return;
@@ -795,13 +799,15 @@ static void
 finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 {
 	OeHttpReply *reply = &transfer->reply->public;
+	bool		failed;
 
 	reply->status = final_status(transfer->easy);
 	reply->result = judge(transfer, code);
+	failed = reply->result != OE_HTTP_COMPLETE;
 	reply->retry_after_ms = retry_after_ms(transfer->easy);
 	if (reply->result == OE_HTTP_NOT_SENT)
 		forget_answer(reply);
-	if (reply->result != OE_HTTP_COMPLETE)
+	if (failed)
 	{
 		reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
 		reply->problem = problem_text(transfer, code);
@@ -813,7 +819,7 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	/* Fails only for a handle that is not in the multi. */
 	(void) curl_multi_remove_handle(http->multi, transfer->easy);
 	unlink_running(http, transfer);
-	give_transfer_back(http, transfer);
+	give_transfer_back(http, transfer, failed);
 }
 
 /* libcurl is done with it: that was all, or it starts anew. */
