@@ -26,6 +26,7 @@
 #include "utils/dsa.h"
 #include "utils/rel.h"
 #include "utils/fmgroids.h"
+#include "utils/jsonb.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -153,5 +154,25 @@ oe_init_epq(EPQState *epq, EState *estate)
 	EvalPlanQualInit(epq, estate, NULL, NIL, -1);
 #endif
 }
+
+/* 19 tells a signal handler who sent the signal. */
+#if PG_VERSION_NUM >= 190000
+#define OE_SIGNAL_ARGUMENTS	postgres_signal_arg, pg_siginfo
+#else
+#define OE_SIGNAL_ARGUMENTS	postgres_signal_arg
+#endif
+
+/* 19 keeps the value that is being built beside the state of its building. */
+#if PG_VERSION_NUM < 190000
+typedef struct JsonbInState
+{
+	JsonbValue *result;
+	JsonbParseState *parseState;
+} JsonbInState;
+
+#define pushJsonbValue(state, token, value) \
+	((void) ((state)->result = \
+			 pushJsonbValue(&(state)->parseState, token, value)))
+#endif
 
 #endif							/* OE_COMPAT_H */

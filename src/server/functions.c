@@ -11,8 +11,8 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "server/call.h"
 #include "server/channel.h"
@@ -204,7 +204,7 @@ is_blank(text *value)
 }
 
 static void
-push_string(JsonbParseState **state, JsonbIteratorToken token,
+push_string(JsonbInState *state, JsonbIteratorToken token,
 			const char *bytes, int len)
 {
 	JsonbValue	value;
@@ -212,11 +212,11 @@ push_string(JsonbParseState **state, JsonbIteratorToken token,
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, bytes);
 	value.val.string.len = len;
-	(void) pushJsonbValue(state, token, &value);
+	pushJsonbValue(state, token, &value);
 }
 
 static void
-push_argument(JsonbParseState **state, const RequestArgument *argument,
+push_argument(JsonbInState *state, const RequestArgument *argument,
 			  Datum datum)
 {
 	push_string(state, WJB_KEY, argument->key, strlen(argument->key));
@@ -226,7 +226,7 @@ push_argument(JsonbParseState **state, const RequestArgument *argument,
 
 		flag.type = jbvBool;
 		flag.val.boolean = DatumGetBool(datum);
-		(void) pushJsonbValue(state, WJB_VALUE, &flag);
+		pushJsonbValue(state, WJB_VALUE, &flag);
 	}
 	else
 	{
@@ -259,9 +259,8 @@ identifies_somebody(FunctionCallInfo fcinfo)
 Datum
 ocean_person_request(PG_FUNCTION_ARGS)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 	const char *object = NULL;
-	JsonbValue *request;
 
 	if (PG_NARGS() != lengthof(request_arguments))
 		elog(ERROR, "ocean_person_request has %d arguments, not %d",
@@ -269,7 +268,7 @@ ocean_person_request(PG_FUNCTION_ARGS)
 	if (!identifies_somebody(fcinfo))
 		PG_RETURN_NULL();
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
 	{
 		const RequestArgument *argument = &request_arguments[arg];
@@ -279,16 +278,16 @@ ocean_person_request(PG_FUNCTION_ARGS)
 		if (!object || strcmp(object, argument->object) != 0)
 		{
 			if (object)
-				(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+				pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 			object = argument->object;
 			push_string(&state, WJB_KEY, object, strlen(object));
-			(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		}
 		push_argument(&state, argument, PG_GETARG_DATUM(arg));
 	}
-	(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	request = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	PG_RETURN_JSONB_P(JsonbValueToJsonb(request));
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	PG_RETURN_JSONB_P(JsonbValueToJsonb(state.result));
 }
 
 /* ----------------------------------------------------------------

@@ -2174,7 +2174,7 @@ static void
 handle_cancel(SIGNAL_ARGS)
 {
 	if (may_be_cancelled)
-		StatementCancelHandler(postgres_signal_arg);
+		StatementCancelHandler(OE_SIGNAL_ARGUMENTS);
 }
 
 void
