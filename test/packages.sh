@@ -6,7 +6,7 @@
 #
 # Each line holds what for, Debian's package, and a command that succeeds where
 # nothing is missing; so that what came from elsewhere counts too.  "test" is for
-# the tests on servers, "analysis" for all others.
+# the unit tests and those on servers, "analysis" for all others.
 NEEDS='
 build    make                 command -v make
 build    gcc                  command -v gcc

@@ -205,7 +205,7 @@ main()
 		exit 2
 	fi
 	case ${1:-} in
-		regress | isolation | tap)
+		unit | regress | isolation | tap)
 			install_missing build test
 			;;
 		*)

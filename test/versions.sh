@@ -30,7 +30,8 @@ RELEASES='
 18 forky
 19 sid experimental
 '
-SUITES=(regress isolation tap)
+SUITES=(unit regress isolation tap)
+TAP_TESTS=(test/t/*.pl)			# those of reading ahead, too
 
 # For one tree, and for one command in it.
 MAKE_TREE_MAX_SECONDS=1200
@@ -146,14 +147,17 @@ facts()
 # test_in_tree MAJOR: builds and tests, and prints a row of the table.
 test_in_tree()
 {
-	local log=$LOGS/$1 suite server curl json gcc warnings passed failed
+	local log=$LOGS/$1 suite tests server curl json gcc warnings passed failed
 	fill_tree
 	read -r server curl json gcc < <(facts)
 	in_tree postgres make --keep-going --jobs="$(nproc)" all sandbox \
 		> "$log.build.log" 2>&1 || true
 	warnings=$(grep -c '\[-Werror' "$log.build.log") || true
 	for suite in "${SUITES[@]}"; do
-		in_tree postgres test/run.sh "$suite" > "$log.$suite.log" 2>&1 || true
+		tests=()
+		[[ $suite != tap ]] || tests=("${TAP_TESTS[@]}")
+		in_tree postgres test/run.sh "$suite" "${tests[@]}" \
+			> "$log.$suite.log" 2>&1 || true
 	done
 	# A suite without a last line has failed.
 	read -r passed failed < <(for suite in "${SUITES[@]}"; do
