@@ -9,7 +9,7 @@
 #
 # The folders are kept in $OCEAN_CACHE (/var/cache/ocean_enrich), 0.7 GB each;
 # making one takes two minutes.  Only root can do that.  The logs are in
-# build/versions, and the last line is the sum: "N passed, N failed".
+# build/versions.  It prints a table and, at the end, "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -132,40 +132,50 @@ fill_tree()
 
 print_row()
 {
-	printf '%-10s %-18s %-9s %-7s %-12s %8s %7s %7s\n' "$@"
+	printf '%-10s  %-7s  %-6s  %-10s  %8s  %7s  %7s\n' "$@"
 }
 
-# The versions of what is in the tree, for the table.
+# What is in the tree, for the table.
 facts()
 {
 	in_tree postgres sh -c '
 		pg_config --version | sed "s/^PostgreSQL \([^ ]*\).*/\1/"
 		pkg-config --modversion libcurl json-c
-		gcc -dumpfullversion' | paste -sd' '
+		echo "gcc $(gcc -dumpfullversion)"'
 }
 
-# test_in_tree MAJOR: builds and tests, and prints a row of the table.
-test_in_tree()
+# build_in_tree LOG: prints of how much the compiler complained.
+build_in_tree()
 {
-	local log=$LOGS/$1 suite tests server curl json gcc warnings passed failed
-	fill_tree
-	read -r server curl json gcc < <(facts)
 	in_tree postgres make --keep-going --jobs="$(nproc)" all sandbox \
-		> "$log.build.log" 2>&1 || true
-	warnings=$(grep -c '\[-Werror' "$log.build.log") || true
+		> "$1" 2>&1 || true
+	grep -cE '^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): ' "$1" || true
+}
+
+# run_suites LOGS: prints how many tests passed and failed.
+run_suites()
+{
+	local suite tests
 	for suite in "${SUITES[@]}"; do
 		tests=()
 		[[ $suite != tap ]] || tests=("${TAP_TESTS[@]}")
 		in_tree postgres test/run.sh "$suite" "${tests[@]}" \
-			> "$log.$suite.log" 2>&1 || true
-	done
-	# A suite without a last line has failed.
-	read -r passed failed < <(for suite in "${SUITES[@]}"; do
-		tail -n 1 "$log.$suite.log" | grep -xE '[0-9]+ passed, [0-9]+ failed' ||
+			> "$1.$suite.log" 2>&1 || true
+		# A suite without a last line has failed.
+		tail -n 1 "$1.$suite.log" | grep -xE '[0-9]+ passed, [0-9]+ failed' ||
 			echo '0 passed, 1 failed'
-	done | awk '{ passed += $1; failed += $3 } END { print passed, failed }')
-	print_row "PostgreSQL" "$server" "$curl" "$json" "gcc $gcc" \
-		"$warnings" "$passed" "$failed" >> "$LOGS/table"
+	done | awk '{ passed += $1; failed += $3 } END { print passed, failed }'
+}
+
+# test_in_tree MAJOR: builds and tests, and adds a row to the table.
+test_in_tree()
+{
+	local facts warnings passed failed
+	fill_tree
+	mapfile -t facts < <(facts)
+	warnings=$(build_in_tree "$LOGS/$1.build.log")
+	read -r passed failed < <(run_suites "$LOGS/$1")
+	print_row "${facts[@]}" "$warnings" "$passed" "$failed" >> "$LOGS/table"
 	((PASSED += passed, FAILED += failed + warnings)) || true
 }
 
@@ -186,7 +196,7 @@ main()
 	choose_cache
 	TREES=$OCEAN_CACHE/trees
 	mkdir -p "$TREES" "$LOGS"
-	print_row '' version libcurl json-c compiler warnings passed failed > "$LOGS/table"
+	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
 	for major in "$@"; do
 		TREE=$TREES/$major
 		if [[ -e $TREE/complete ]] || make_tree_of "$major"; then

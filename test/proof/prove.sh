@@ -62,7 +62,11 @@ get_source()
 			cd ../source &&
 			logged patch patch --reverse --strip=1 \
 				--input=debian/patches/50-per-version-dirs.patch
-	)
+	) || {
+		echo "it is not to be had"
+		rm -rf "$folder"
+		return 1
+	}
 }
 
 # Few features, so that it needs few packages.
@@ -80,13 +84,17 @@ build_server()
 	) && rm -rf "$folder/packages" && touch "$folder/complete"
 }
 
+# Debian's releases, of which each has other majors.
+make_apt()
+{
+	make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental
+}
+
 # Makes the server unless it is there.
 make_server()
 {
 	[[ -e $SERVERS/$1/complete ]] || {
-		make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental &&
-			get_source "$1" &&
-			build_server "$1"
+		make_apt && get_source "$1" && build_server "$1"
 	}
 }
 
@@ -95,7 +103,7 @@ make_newest_server()
 {
 	local major
 	[[ ! -e $SERVERS/newest/complete ]] || return 0
-	make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental || return
+	make_apt || return
 	for major in {30..15}; do
 		if [[ -e $SERVERS/$major/complete ]] ||
 			{ get_source "$major" && build_server "$major"; }; then

@@ -9,7 +9,7 @@
 #
 # Servers are built from Debian's source packages and kept in $OCEAN_CACHE
 # (/var/cache/ocean_enrich for root, ~/.cache/ocean_enrich for others), about
-# 0.7 GB each.  The first run takes half an hour, a later one some minutes.
+# 0.3 GB each.  The first run takes half an hour, a later one some minutes.
 #
 # Differences that have to be there stand in test/proof/differences, each with
 # its reason; any other one is a failure, and so is one that stands there and is
@@ -65,8 +65,9 @@ main()
 	choose_pg_config
 	choose_server_user
 	choose_cache
+	mkdir -p "$OCEAN_CACHE"
 	[[ -d $OCEAN_CACHE/servers ]] ||
-		install -d -o "$SERVER_USER" "$OCEAN_CACHE" "$OCEAN_CACHE/servers"
+		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
 	for major in "$@"; do
 		prove "$major"
 	done
