@@ -44,7 +44,9 @@ OBJS = \
 PG_CONFIG ?= pg_config
 
 # The server's headers are system headers here, or -Wextra would judge them.
-PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) \
+# Packages build for each server in a folder of its own, with VPATH=tree; PGXS
+# then sets srcdir.
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell pkg-config --cflags libcurl json-c)
 
 # Every SQL-callable function has the argument "fcinfo", used or not.  Some
@@ -79,7 +81,14 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # Few enough to build again whenever a header changes.
-$(OBJS): $(wildcard src/*/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*/*.h)
+
+# In another folder than the tree's they are missing; by their full names, or
+# make would find those of the tree.
+OBJ_FOLDERS = $(addprefix $(CURDIR)/,$(patsubst %/,%,$(sort $(dir $(OBJS)))))
+$(OBJS): | $(OBJ_FOLDERS)
+$(OBJ_FOLDERS):
+	mkdir -p $@
 
 SANDBOX = test/sandbox/build/ocean-sandbox
 SANDBOX_PORT_FILE = build/sandbox.port
