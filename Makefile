@@ -5,6 +5,7 @@
 #	make lint				the rules of this source tree
 #	make warnings			everything with gcc and clang, a warning is an error
 #	make coverage			how much of src/ the tests reach
+#	make dist				the release for PGXN, build/ocean_enrich-VERSION.zip
 #
 # test/run.sh builds and tests all of it on private servers instead.
 
@@ -119,12 +120,17 @@ sandbox-running: sandbox
 	done; \
 	echo "the sandbox did not start, see build/sandbox.log" >&2; exit 1
 
-.PHONY: lint coverage warnings
+.PHONY: lint coverage warnings dist
 lint:
 	./test/lint.sh
 
 coverage:
 	./test/coverage.sh
+
+RELEASE = $(EXTENSION)-$(shell sed -n 's/^   "version": "\(.*\)",$$/\1/p' META.json)
+dist:
+	mkdir -p build
+	git archive --format=zip --prefix=$(RELEASE)/ --output=build/$(RELEASE).zip HEAD
 
 # Everything by each compiler, in folders of their own.
 WARNING_COMPILERS = gcc clang

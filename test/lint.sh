@@ -114,7 +114,7 @@ scripts()
 
 shell_scripts()
 {
-	scripts -name '*.sh' -o -path './.ci/run'
+	scripts -name '*.sh' -o -path './.ci/run' -o -path './debian/tests/installcheck'
 }
 
 unparsable_shell()
@@ -170,6 +170,8 @@ rule 'only compat.h knows versions of PostgreSQL' \
 rule 'no call that cannot be made safely' unsafe_calls
 rule 'nothing is left open' left_open
 rule 'the Makefile builds every source file' sources_missing_in_makefile
+rule 'META.json follows its spec, and all versions agree' \
+	perl test/packages/check_release.pl
 rule 'shell scripts can be parsed' unparsable_shell
 rule 'perl scripts can be parsed' unparsable_perl
 if command -v shellcheck > /dev/null; then
