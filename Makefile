@@ -6,6 +6,7 @@
 #	make warnings			everything with gcc and clang, a warning is an error
 #	make coverage			how much of src/ the tests reach
 #	make dist				the release for PGXN, build/ocean_enrich-VERSION.zip
+#	make deb				packages for Debian, in build/packages, as tested
 #
 # test/run.sh builds and tests all of it on private servers instead.
 
@@ -120,7 +121,7 @@ sandbox-running: sandbox
 	done; \
 	echo "the sandbox did not start, see build/sandbox.log" >&2; exit 1
 
-.PHONY: lint coverage warnings dist
+.PHONY: lint coverage warnings dist deb
 lint:
 	./test/lint.sh
 
@@ -131,6 +132,9 @@ RELEASE = $(EXTENSION)-$(shell sed -n 's/^   "version": "\(.*\)",$$/\1/p' META.j
 dist:
 	mkdir -p build
 	git archive --format=zip --prefix=$(RELEASE)/ --output=build/$(RELEASE).zip HEAD
+
+deb:
+	./test/packages/run.sh
 
 # Everything by each compiler, in folders of their own.
 WARNING_COMPILERS = gcc clang

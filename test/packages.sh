@@ -26,6 +26,13 @@ proof    dpkg-dev             command -v dpkg-source
 proof    bison                command -v bison
 proof    flex                 command -v flex
 versions mmdebstrap           command -v mmdebstrap
+package  git                  command -v git
+package  unzip                command -v unzip
+package  curl                 command -v curl
+package  jq                   command -v jq
+package  mmdebstrap           command -v mmdebstrap
+package  debhelper            command -v dh
+package  postgresql-server-dev-all test -e /usr/share/perl5/Debian/Debhelper/Sequence/pgxs.pm
 '
 
 # compiles COMPILER HEADER OPTIONS: and links

@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+#
+# run.sh
+#	Makes the release of HEAD and Debian's packages of it, and tests them: that the
+#	release holds what it should and nothing else, that packages built in different
+#	surroundings are the same, and that one enriches rows in a Debian that holds
+#	nothing but the package and what it depends on.
+#
+#	test/packages/run.sh	the packages are in build/packages afterwards
+#
+# Only root can make that Debian; it is kept in $OCEAN_CACHE
+# (/var/cache/ocean_enrich).  The log is build/packages/log, and the last line is
+# the sum: "N passed, N failed".
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
+# shellcheck source=test/debian.sh
+. test/debian.sh
+
+OUT=$PWD/build/packages
+LOG=$OUT/log
+MAX_SECONDS=900
+PASSED=0
+FAILED=0
+
+# check NAME COMMAND...: in a condition, bash would not stop at the first step of
+# COMMAND that fails.
+check()
+{
+	local name=$1 status
+	shift
+	echo "# $name" >> "$LOG"
+	set +e
+	(
+		set -e
+		"$@"
+	) >> "$LOG" 2>&1 < /dev/null
+	status=$?
+	set -e
+	if ((status == 0)); then
+		((++PASSED))
+		echo "ok - $name"
+	else
+		((++FAILED))
+		echo "not ok - $name"
+	fi
+}
+
+# The same as in git and, by that, nothing that was built.
+holds_what_git_has()
+{
+	diff <(git ls-files | grep -vE '^(\.ci/|\.gitattributes$)' | sort) \
+		<(unzip -Z1 "$RELEASE.zip" | sed "s|^$(basename "$RELEASE")/||" |
+			grep -v '/$' | grep . | sort)
+}
+
+no_build_products()
+{
+	! unzip -Z1 "$RELEASE.zip" | grep -E '\.(o|so|bc|a|deb|zip|log|out\.diff)$|/build/'
+}
+
+release_is_consistent()
+{
+	local found
+	found=$(perl test/packages/check_release.pl "$FOLDER/a/$(basename "$RELEASE")")
+	echo "$found"
+	[[ -z $found ]]
+}
+
+# build_packages NAME VARIABLES...: of the release, in a folder of that name.
+build_packages()
+{
+	local folder=$FOLDER/$1
+	shift
+	mkdir -p "$folder"
+	unzip -q "$RELEASE.zip" -d "$folder"
+	cd "$folder/$(basename "$RELEASE")"
+	timeout "$MAX_SECONDS" env PG_UPDATECONTROL=yes "$@" \
+		dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes
+}
+
+# Two builds that differ in what must not matter.
+build_here()
+{
+	build_packages a LC_ALL=C TZ=UTC
+}
+
+build_elsewhere()
+{
+	umask 0027
+	build_packages "b/with/a/longer/path" LC_ALL=C.UTF-8 TZ=Pacific/Auckland \
+		DEB_BUILD_OPTIONS=parallel=1
+}
+
+hashes()
+{
+	(cd "$1" && sha256sum -- *.deb)
+}
+
+packages_are_the_same()
+{
+	hashes "$FOLDER/a"
+	diff <(hashes "$FOLDER/a") <(hashes "$FOLDER/b/with/a/longer/path")
+}
+
+# Where the machine gets Debian's packages from, with those of security.
+machine_sources()
+{
+	apt-get indextargets \
+		--format "deb [signed-by=$DEBIAN_KEYRING] \$(REPO_URI) \$(RELEASE) \$(COMPONENT)" \
+		'Created-By: Packages' 'Origin: Debian'
+}
+
+# A Debian of the machine's release with what every Debian has.
+make_tree()
+{
+	local release
+	release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	machine_sources > "$FOLDER/sources.list"
+	rm -rf --one-file-system "$TREE"
+	timeout "$MAX_SECONDS" mmdebstrap --mode=root --variant=minbase \
+		--aptopt='APT::Install-Recommends "false"' \
+		--setup-hook='mkdir -p "$1"/etc/postgresql-common' \
+		--setup-hook='echo "create_main_cluster = false" > "$1"/etc/postgresql-common/createcluster.conf' \
+		"$release" "$TREE" "$FOLDER/sources.list"
+	touch "$TREE/complete"
+}
+
+have_tree()
+{
+	[[ -e $TREE/complete ]] || make_tree
+	cp --archive "$TREE" "$FOLDER/tree"
+}
+
+# in_tree USER COMMAND...: its processes end with it; nothing is mounted.
+in_tree()
+{
+	local user=$1
+	shift
+	timeout --kill-after=10 "$MAX_SECONDS" unshare --pid --ipc --fork --kill-child \
+		chroot --userspec="$user:" "$FOLDER/tree" \
+		env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp LC_ALL=C.UTF-8 \
+		DEBIAN_FRONTEND=noninteractive sh -c 'cd /tmp && exec "$@"' sh "$@"
+}
+
+# What was downloaded is kept for the next time.
+install_package()
+{
+	cp "$OUT"/postgresql-*[0-9]-ocean-enrich_*.deb "$FOLDER/tree/tmp"
+	in_tree root apt-get update
+	in_tree root sh -c 'apt-get install --yes --no-install-recommends ./*.deb'
+	cp --no-clobber "$FOLDER"/tree/var/cache/apt/archives/*.deb \
+		"$TREE/var/cache/apt/archives"
+}
+
+# The sandbox is not in the package; it runs beside the tree, no longer than we.
+start_sandbox_beside()
+{
+	make --silent PG_CONFIG="$PG_CONFIG" sandbox
+	test/sandbox/build/ocean-sandbox --port 0 --port-file "$FOLDER/port" \
+		--until-pid $$ &
+	until [[ -s $FOLDER/port ]]; do
+		kill -0 $!
+		sleep 0.1
+	done
+}
+
+# The statements that a reader of the package's documents would run.
+enriches_rows()
+{
+	local charges
+	cp test/packages/enrich.sh "$FOLDER/tree/tmp/"
+	in_tree postgres sh enrich.sh "http://127.0.0.1:$(cat "$FOLDER/port")"
+	charges=$(curl --silent --fail "http://127.0.0.1:$(cat "$FOLDER/port")/sandbox/books" |
+		jq .charges)
+	echo "paid: $charges"
+	[[ $charges == 6 ]]
+}
+
+leaves_nothing()
+{
+	in_tree root sh -c 'apt-get purge --yes "postgresql-*-ocean-enrich"'
+	[[ -z $(cd "$FOLDER/tree" && find usr etc var -iname '*ocean*enrich*' \
+		! -path 'var/cache/*' ! -path 'var/lib/dpkg/info/*') ]]
+}
+
+main()
+{
+	if [[ $(id -u) != 0 ]]; then
+		echo "test/packages/run.sh makes a Debian in a folder, which only root can" >&2
+		exit 1
+	fi
+	install_missing build package
+	choose_pg_config
+	choose_cache
+	TREE=$OCEAN_CACHE/trees/minimal
+	mkdir -p "$OCEAN_CACHE/trees"
+	rm -rf "$OUT"
+	mkdir -p "$OUT"
+	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	trap 'rm -rf --one-file-system "$FOLDER"' EXIT
+
+	[[ -z $(git status --porcelain) ]] ||
+		echo "there are changes that HEAD, which is tested here, does not have"
+	RELEASE=$PWD/build/ocean_enrich-$(jq --raw-output .version META.json)
+	rm -f "$RELEASE.zip"
+	check 'a release is made' make --silent PG_CONFIG="$PG_CONFIG" dist
+	check 'it holds what git has' holds_what_git_has
+	check 'it holds nothing that was built' no_build_products
+	check 'packages can be built' build_here
+	check 'they can be built elsewhere' build_elsewhere
+	check 'META.json of the release is right' release_is_consistent
+	check 'both times the same packages' packages_are_the_same
+	cp "$FOLDER"/a/*.deb "$OUT"
+	check 'there is a minimal Debian' have_tree
+	check 'the package can be installed there' install_package
+	check 'the sandbox runs' start_sandbox_beside
+	check 'the extension enriches rows there' enriches_rows
+	check 'the package can be purged' leaves_nothing
+
+	((FAILED == 0)) || tail -n 40 "$LOG"
+	echo "$PASSED passed, $FAILED failed"
+	((FAILED == 0))
+}
+
+main "$@"
