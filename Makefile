@@ -5,6 +5,7 @@
 #	make lint				the rules of this source tree
 #	make warnings			everything with gcc and clang, a warning is an error
 #	make coverage			how much of src/ the tests reach
+#	make analyze			what tools think of the C and of the spelling
 #	make dist				the release for PGXN, build/ocean_enrich-VERSION.zip
 #	make deb				packages for Debian, in build/packages, as tested
 #
@@ -121,12 +122,15 @@ sandbox-running: sandbox
 	done; \
 	echo "the sandbox did not start, see build/sandbox.log" >&2; exit 1
 
-.PHONY: lint coverage warnings dist deb
+.PHONY: lint coverage analyze warnings dist deb
 lint:
 	./test/lint.sh
 
 coverage:
 	./test/coverage.sh
+
+analyze:
+	./test/analyze.sh
 
 RELEASE = $(EXTENSION)-$(shell sed -n 's/^   "version": "\(.*\)",$$/\1/p' META.json)
 dist:

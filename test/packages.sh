@@ -26,6 +26,11 @@ proof    dpkg-dev             command -v dpkg-source
 proof    bison                command -v bison
 proof    flex                 command -v flex
 versions mmdebstrap           command -v mmdebstrap
+static   clang                command -v clang
+static   clang-tidy           command -v clang-tidy
+static   clang-tools          command -v scan-build
+static   cppcheck             command -v cppcheck
+static   codespell            command -v codespell
 package  git                  command -v git
 package  unzip                command -v unzip
 package  curl                 command -v curl

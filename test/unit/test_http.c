@@ -442,7 +442,7 @@ submit_tagged(char *tags, int count)
 
 /* Each tag has to come back once. */
 static void
-take_tagged(char *tags, int count)
+take_tagged(const char *tags, int count)
 {
 	for (int i = 0; i < count; i++)
 	{

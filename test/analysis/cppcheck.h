@@ -1,0 +1,9 @@
+/*
+ * cppcheck.h
+ *		What cppcheck has to know of headers that it is not shown.
+ */
+#define PG_VERSION_NUM 150000
+#define LIBCURL_VERSION_NUM 0x075800
+#define pg_attribute_noreturn() __attribute__((noreturn))
+#define foreach(cell, list) \
+	for (cell = list_head(list); cell != NULL; cell = lnext(list, cell))

@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+#
+# analyze.sh
+#	What tools think of our C, and of our spelling.  Each prints its findings, but
+#	those that test/analysis/accepted gives a reason for.
+#
+#	test/analyze.sh [TOOL...]	one or more of those below; all by default
+#
+# Of each tool the files without a finding count as passed and the findings as
+# failed; so does what is accepted and not found any more.  The last line is the
+# sum: "N passed, N failed".
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
+
+TOOLS=(gcc scan-build cppcheck clang-tidy codespell)
+ACCEPTED=test/analysis/accepted
+MAX_SECONDS=1200
+PASSED=0
+FAILED=0
+
+c_files()
+{
+	find src test -name '*.c' ! -path '*/build/*' | sort
+}
+
+# Prose and what else people read.
+text_files()
+{
+	find ./*.md ./*.sh Makefile META.json debian doc expected sql src test \
+		-type f ! -path '*/build/*' ! -path 'test/fuzz/corpus/*' \
+		! -path 'test/results/*' ! -name accepted | sed 's|^\./||' | sort
+}
+
+# What every file of ours can be compiled with.
+set_flags()
+{
+	local cflags
+	read -r -a cflags < <(pkg-config --cflags libcurl json-c libmicrohttpd)
+	FLAGS=(-std=gnu11 -O2 -Isrc -isystem "$("$PG_CONFIG" --includedir-server)"
+		"${cflags[@]}")
+}
+
+# each_file COMMAND...: with a file as its last argument, several at once.  A
+# finding can be an exit code, too, so what counts is what is printed.
+each_file()
+{
+	c_files | timeout "$MAX_SECONDS" xargs -P "$(nproc)" -n 1 "$@" 2>&1 || true
+}
+
+# A tool prints "FILE:LINE: TEXT [CHECK]" for each finding, among other things.
+
+analyze_gcc()
+{
+	each_file gcc "${FLAGS[@]}" -fanalyzer -c -o /dev/null
+}
+
+# scan-build sets CC to what analyzes instead of compiling.
+analyze_scan-build()
+{
+	# shellcheck disable=SC2016
+	c_files | timeout "$MAX_SECONDS" scan-build --use-cc=clang -o build/scan-build \
+		xargs -P "$(nproc)" -n 1 sh -c '"$CC" "$@"' sh \
+		"${FLAGS[@]}" -w -c -o /dev/null 2>&1 || true
+}
+
+# PostgreSQL declares variables where a function begins.
+analyze_cppcheck()
+{
+	c_files | timeout "$MAX_SECONDS" cppcheck --quiet -j "$(nproc)" --std=c11 \
+		--suppress=variableScope \
+		--enable=warning,style,performance,portability --library=posix -Isrc \
+		--include=test/analysis/cppcheck.h \
+		--template='{file}:{line}: {message} [{id}]' --file-list=- 2>&1 || true
+}
+
+# With the checks of .clang-tidy.
+analyze_clang-tidy()
+{
+	# shellcheck disable=SC2016
+	each_file sh -c 'for file; do :; done; exec clang-tidy --quiet "$file" -- "$@"' \
+		sh "${FLAGS[@]}" -w | sed "s|^$PWD/||"
+}
+
+# The misspelt word is the check.
+analyze_codespell()
+{
+	text_files | xargs codespell 2>&1 |
+		sed -E 's/^([^:]+:[0-9]+: )(.*) ==> (.*)$/\1\2 ==> \3 [\2]/' || true
+}
+
+# judge TOOL FILE-COUNT: reads what it printed, prints the findings that are not
+# accepted and what is accepted in vain, and, at last, "PASSED FAILED".
+judge()
+{
+	awk -v tool="$1" -v files="$2" '
+		FNR == NR {
+			if ($1 == tool)
+				accepted[$2 " " $3] = 0
+			next
+		}
+		function is_accepted(file, check, entry, parts)
+		{
+			for (entry in accepted)
+			{
+				split(entry, parts, " ")
+				if (parts[2] == check && \
+					substr("/" file, length(file) + 1 - length(parts[1])) == "/" parts[1])
+				{
+					accepted[entry]++
+					return 1
+				}
+			}
+			return 0
+		}
+		match($0, /^[^ :]+:[0-9]+:.* \[[^]]+\]$/) {
+			file = $0
+			sub(/:.*/, "", file)
+			check = $0
+			sub(/^.* \[/, "", check)
+			sub(/[],].*$/, "", check)
+			if (seen[$0]++ || is_accepted(file, check))
+				next
+			print
+			failed++
+			if (!bad[file]++)
+				files--
+		}
+		/^[^ :]+:[0-9]+:.*(fatal )?error:/ && !/ \[[^]]+\]$/ {
+			print
+			failed++
+		}
+		END {
+			for (entry in accepted)
+				if (accepted[entry] == 0)
+				{
+					print "test/analysis/accepted: not found any more: " tool " " entry
+					failed++
+				}
+			print files + 0, failed + 0
+		}' "$ACCEPTED" -
+}
+
+run_tool()
+{
+	local tool=$1 result passed failed files
+	files=$(if [[ $tool == codespell ]]; then text_files; else c_files; fi | wc -l)
+	SECONDS=0
+	result=$("analyze_$tool" | judge "$tool" "$files")
+	read -r passed failed <<< "${result##*$'\n'}"
+	sed '$d' <<< "$result"
+	echo "$tool: $failed findings in $files files, $SECONDS s"
+	((PASSED += passed, FAILED += failed)) || true
+}
+
+main()
+{
+	local tool
+	(($# > 0)) || set -- "${TOOLS[@]}"
+	for tool in "$@"; do
+		if [[ " ${TOOLS[*]} " != *" $tool "* ]]; then
+			echo "usage: test/analyze.sh [TOOL...], TOOL being one of: ${TOOLS[*]}" >&2
+			exit 2
+		fi
+	done
+	install_missing build static
+	choose_pg_config
+	set_flags
+	for tool in "$@"; do
+		run_tool "$tool"
+	done
+	echo "$PASSED passed, $FAILED failed"
+	((FAILED == 0))
+}
+
+main "$@"
