@@ -16,6 +16,7 @@ typedef struct Writer
 {
 	SbText		text;
 	SbFaultKind fault;
+	SbContacts	contacts;
 } Writer;
 
 /* Faults that lie in one of these values; as JSON, or nearly. */
@@ -173,28 +174,56 @@ put_experiences(Writer *writer, const SbInvention *person, bool newer_keys)
 	sb_text_add_string(&writer->text, "]");
 }
 
+/* The members of a phone, and of an e-mail address, but for their braces. */
 static void
-put_phone(Writer *writer, const SbInvention *person)
+add_phone(SbText *text, const SbInvention *person, SbContact contact)
 {
 	const char *numbers[] = {person->phone};
 
+	if (contact == SB_CONTACT_KNOWN)
+	{
+		add_key(text, "numbers");
+		add_list(text, numbers, 1);
+		add_member(text, "status", "verified");
+		return;
+	}
+	add_member(text, "numbers", NULL);
+	add_member(text, "status",
+			   contact == SB_CONTACT_PENDING ? "inProgress" : "notFound");
+}
+
+static void
+add_email(SbText *text, const SbInvention *person, SbContact contact)
+{
+	bool		known = contact == SB_CONTACT_KNOWN;
+
+	add_member(text, "address", known ? person->email : NULL);
+	add_member(text, "status", known ? "verified" : "notFound");
+}
+
+static void
+put_phone(Writer *writer, const SbInvention *person)
+{
 	if (!begin(writer, "phone"))
 		return;
 	sb_text_add_string(&writer->text, "{");
-	add_key(&writer->text, "numbers");
-	add_list(&writer->text, numbers, 1);
-	add_member(&writer->text, "status", "verified");
+	add_phone(&writer->text, person, writer->contacts.phone);
 	sb_text_add_string(&writer->text, "}");
 }
 
 static void
 put_email(Writer *writer, const SbInvention *person)
 {
+	/* There is no status for an address that is still to come. */
+	if (writer->contacts.email == SB_CONTACT_PENDING)
+	{
+		put(writer, "email", NULL);
+		return;
+	}
 	if (!begin(writer, "email"))
 		return;
 	sb_text_add_string(&writer->text, "{");
-	add_member(&writer->text, "address", person->email);
-	add_member(&writer->text, "status", "verified");
+	add_email(&writer->text, person, writer->contacts.email);
 	sb_text_add_string(&writer->text, "}");
 }
 
@@ -334,9 +363,9 @@ write_person(Writer *writer, const SbConfig *config,
 
 void
 sb_answer(const SbConfig *config, const SbInvention *person,
-		  const SbFault *fault, SbReply *reply)
+		  const SbFault *fault, SbContacts contacts, SbReply *reply)
 {
-	Writer		writer = {.fault = fault->kind};
+	Writer		writer = {.fault = fault->kind, .contacts = contacts};
 
 	switch (fault->kind)
 	{
@@ -359,4 +388,83 @@ sb_answer(const SbConfig *config, const SbInvention *person,
 			break;
 	}
 	sb_reply_take(reply, 200, "application/json", &writer.text);
+}
+
+/* One finding by itself: {"personId": ..., "address": ..., "status": ...} */
+static void
+add_finding(SbText *text, const SbInvention *person, SbContacts contacts,
+			bool is_email)
+{
+	sb_text_add_string(text, "{");
+	add_member(text, "personId", person->id);
+	if (is_email)
+		add_email(text, person, contacts.email);
+	else
+		add_phone(text, person, contacts.phone);
+	sb_text_add_string(text, "}");
+}
+
+static void
+add_credits_used(SbText *text, SbAmount cost)
+{
+	char		amount[SB_AMOUNT_CHARS];
+
+	sb_amount_format(cost, amount);
+	add_key(text, "creditsUsed");
+	sb_text_add_string(text, amount);
+}
+
+static void
+add_list_of_findings(SbText *text, const SbInvention *person,
+					 SbContacts contacts, bool is_email, const char *key,
+					 SbAmount cost)
+{
+	sb_text_add_string(text, "{");
+	add_key(text, key);
+	sb_text_add_string(text, "[");
+	add_finding(text, person, contacts, is_email);
+	sb_text_add_string(text, "]");
+	add_credits_used(text, cost);
+	sb_text_add_string(text, "}");
+}
+
+static void
+add_person(SbText *text, const SbConfig *config, const SbInvention *person,
+		   SbContacts contacts)
+{
+	SbConfig	plain = *config;
+	SbFault		none = {.kind = SB_FAULT_NONE};
+	Writer		writer = {.contacts = contacts};
+
+	/* Here nobody is told what it did cost. */
+	plain.credits_used = false;
+	write_person(&writer, &plain, person, &none);
+	sb_text_add(text, writer.text.data, writer.text.len);
+	sb_text_free(&writer.text);
+}
+
+void
+sb_answer_webhook(const SbConfig *config, const SbInvention *person,
+				  SbContacts contacts, bool is_email, SbAmount cost,
+				  SbText *payload)
+{
+	const char *form = config->webhook_form;
+
+	if (strcmp(form, "lists") == 0)
+		add_list_of_findings(payload, person, contacts, is_email,
+							 is_email ? "emails" : "phones", cost);
+	else if (strcmp(form, "results") == 0)
+		add_list_of_findings(payload, person, contacts, is_email, "results",
+							 cost);
+	else if (strcmp(form, "people") == 0)
+	{
+		sb_text_add_string(payload, "{\"people\":[{\"uniqueId\":\"1\","
+						   "\"status\":\"Success\",\"person\":");
+		add_person(payload, config, person, contacts);
+		sb_text_add_string(payload, "}],\"overallStatus\":\"Completed\"");
+		add_credits_used(payload, cost);
+		sb_text_add_string(payload, "}");
+	}
+	else
+		add_person(payload, config, person, contacts);
 }

@@ -6,13 +6,38 @@
 #ifndef SB_ANSWER_H
 #define SB_ANSWER_H
 
+#include <stdbool.h>
+
 #include "config.h"
 #include "faults.h"
 #include "invent.h"
 #include "reply.h"
 
+/* What is known of an e-mail address or a phone number. */
+typedef enum SbContact
+{
+	SB_CONTACT_KNOWN,
+	SB_CONTACT_PENDING,			/* a webhook will tell */
+	SB_CONTACT_NOT_FOUND,
+} SbContact;
+
+typedef struct SbContacts
+{
+	SbContact	email;
+	SbContact	phone;
+} SbContacts;
+
 /* Fill "reply" with the 200 for "person" in the way that "fault" asks for. */
 extern void sb_answer(const SbConfig *config, const SbInvention *person,
-					  const SbFault *fault, SbReply *reply);
+					  const SbFault *fault, SbContacts contacts,
+					  SbReply *reply);
+
+/*
+ * Add the payload of a webhook about the e-mail address, or else the phone
+ * number, in the configured form: "person", "lists", "people" or "results".
+ */
+extern void sb_answer_webhook(const SbConfig *config,
+							  const SbInvention *person, SbContacts contacts,
+							  bool is_email, SbAmount cost, SbText *payload);
 
 #endif							/* SB_ANSWER_H */

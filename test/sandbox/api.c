@@ -473,6 +473,75 @@ charge(SbApi *api, const SbCall *call)
 	sb_books_charge(&api->books, call->identity, api->config.cost);
 }
 
+void
+sb_api_charge_reveal(SbApi *api, SbAmount cost)
+{
+	if (cost == 0)
+		return;
+	if (api->config.credits != SB_NOT_SET)
+		api->config.credits -= cost < api->config.credits ? cost
+			: api->config.credits;
+	api->books.reveals++;
+	api->books.reveals_charged += cost;
+}
+
+/* Where "what" is to be told by webhook, if it is asked for; or NULL. */
+static const char *
+webhook_of(const SbCall *call, const char *what, const char *flag)
+{
+	struct json_object *reveal = json_object_object_get(call->json, what);
+	const char *url = json_object_get_string(json_object_object_get(reveal, "webhookUrl"));
+
+	if (!json_object_get_boolean(json_object_object_get(reveal, flag)))
+		return NULL;
+	return unless_empty(url);
+}
+
+static void
+tell(SbApi *api, const char *url, const SbInvention *person,
+	 SbContacts contacts, bool is_email, SbAmount cost)
+{
+	SbText		payload = {0};
+
+	sb_answer_webhook(&api->config, person, contacts, is_email, cost,
+					  &payload);
+	api->tell(api->tell_arg, url, &payload, cost);
+	sb_text_free(&payload);
+}
+
+/*
+ * What is asked for with a webhook is missing in the answer, which is "contacts"
+ * then, and told later: the e-mail address first, then the phone number, too.
+ */
+static SbContacts
+reveal(SbApi *api, const SbCall *call, const SbInvention *person,
+	   const SbFault *fault)
+{
+	const char *email = webhook_of(call, "revealEmails", "includeEmails");
+	const char *phone = webhook_of(call, "revealPhones", "includePhones");
+	bool		found = fault->kind != SB_FAULT_NOTREVEALED;
+	SbContact	told = found ? SB_CONTACT_KNOWN : SB_CONTACT_NOT_FOUND;
+	SbContacts	answer = {
+		email ? SB_CONTACT_PENDING : SB_CONTACT_KNOWN,
+		phone ? SB_CONTACT_PENDING : SB_CONTACT_KNOWN
+	};
+	SbContacts	contacts = answer;
+
+	if (email != NULL)
+	{
+		contacts.email = told;
+		tell(api, email, person, contacts, true,
+			 found ? api->config.email_cost : 0);
+	}
+	if (phone != NULL)
+	{
+		contacts.phone = told;
+		tell(api, phone, person, contacts, false,
+			 found ? api->config.phone_cost : 0);
+	}
+	return answer;
+}
+
 /* How the answer travels. */
 static void
 deliver(const SbFault *fault, SbReply *reply)
@@ -524,7 +593,8 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 
 	charge(api, call);
 	sb_invent(&person, call->json, call->identity);
-	sb_answer(config, &person, &fault, reply);
+	sb_answer(config, &person, &fault, reveal(api, call, &person, &fault),
+			  reply);
 	deliver(&fault, reply);
 }
 

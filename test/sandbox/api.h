@@ -26,6 +26,11 @@ typedef struct SbApi
 	SbRate		rate;
 	const char **tokens;		/* the registered ones, NULL at the end */
 	uint64_t	random_state;
+
+	/* how a webhook is delivered; "url" and "payload" are not kept */
+	void		(*tell) (void *arg, const char *url, const SbText *payload,
+						 SbAmount cost);
+	void	   *tell_arg;
 } SbApi;
 
 /* The two places for a token; NULL where there is none. */
@@ -71,6 +76,9 @@ extern void sb_api_receive(SbApi *api, SbCall *call, int64_t now_us);
 /* Decide on the answer, and charge for it if it is a 200. */
 extern void sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us,
 						 SbReply *reply);
+
+/* Something was revealed by webhook. */
+extern void sb_api_charge_reveal(SbApi *api, SbAmount cost);
 
 extern void sb_call_free(SbCall *call);
 

@@ -69,6 +69,7 @@ sb_books_reset(SbBooks *books)
 	fresh.in_flight = books->in_flight;
 	fresh.most_in_flight = books->in_flight;
 	fresh.held = books->held;
+	fresh.webhooks_pending = books->webhooks_pending;
 	free_people(books);
 	*books = fresh;
 }

@@ -33,6 +33,11 @@ typedef struct SbBooks
 	SbAmount	charged;
 	uint64_t	answers[SB_STATUS_END];
 	uint64_t	unanswered;		/* ended without a status line */
+	uint64_t	webhooks;		/* taken with a 2xx */
+	uint64_t	webhook_failures;
+	uint64_t	webhooks_refused;	/* not to this machine */
+	uint64_t	reveals;		/* told by webhook, and charged */
+	SbAmount	reveals_charged;
 	uint64_t	balances;		/* told; costs nothing */
 	uint64_t	refused_tokens;
 	uint64_t	strangers;		/* requests to paths that are not ours */
@@ -43,6 +48,7 @@ typedef struct SbBooks
 	uint64_t	open_connections;
 	uint64_t	in_flight;
 	uint64_t	held;
+	uint64_t	webhooks_pending;
 
 	/* the people, by hash and in order */
 	SbPerson  **buckets;

@@ -32,6 +32,13 @@ typedef struct SbConfig
 	bool		identical_tokens_conflict;
 	int			keepalive_requests; /* per connection; 0: no end */
 	bool		hold;
+	SbAmount	email_cost;		/* for an address that a webhook tells */
+	SbAmount	phone_cost;
+	char		webhook_form[16];	/* what their payloads look like */
+	int			webhook_delay_ms;
+	int			webhook_retry_ms;	/* the first wait after a failure */
+	int			webhook_copies; /* how often each is delivered */
+	bool		hold_answers;
 	int			balance_status; /* of every balance, or SB_NOT_SET */
 	char		balance_changes[1024];	/* a JSON object; see sb_api_balance() */
 	SbAmount	add_credits;	/* an order, reset by who obeys it ... */

@@ -58,6 +58,12 @@ books_json(const SbBooks *books)
 	put_count(json, "unanswered", books->unanswered);
 	put_amount(json, "charged", books->charged);
 	put_count(json, "charges", books->charges);
+	put_count(json, "webhooks", books->webhooks);
+	put_count(json, "webhook_failures", books->webhook_failures);
+	put_count(json, "webhooks_pending", books->webhooks_pending);
+	put_count(json, "webhooks_refused", books->webhooks_refused);
+	put_count(json, "reveals", books->reveals);
+	put_amount(json, "reveals_charged", books->reveals_charged);
 	put_count(json, "balances", books->balances);
 	put_count(json, "refused_tokens", books->refused_tokens);
 	put_count(json, "strangers", books->strangers);
@@ -180,6 +186,8 @@ sb_wait_parse(const SbControlRequest *request, SbWait *wait, SbReply *reply)
 		!number(request, "in_flight", &wait->in_flight) ||
 		!number(request, "charges", &wait->charges) ||
 		!number(request, "balances", &wait->balances) ||
+		!number(request, "webhooks", &wait->webhooks) ||
+		!number(request, "webhook_failures", &wait->webhook_failures) ||
 		!number(request, "idle", &idle) ||
 		!number(request, "timeout_ms", &timeout_ms))
 	{
@@ -203,6 +211,8 @@ sb_wait_reached(const SbWait *wait, const SbBooks *books)
 		books->in_flight >= wait->in_flight &&
 		books->charges >= wait->charges &&
 		books->balances >= wait->balances &&
+		books->webhooks >= wait->webhooks &&
+		books->webhook_failures >= wait->webhook_failures &&
 		(!wait->idle || books->in_flight == 0);
 }
 

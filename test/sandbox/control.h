@@ -33,6 +33,8 @@ typedef struct SbWait
 	uint64_t	in_flight;
 	uint64_t	charges;
 	uint64_t	balances;
+	uint64_t	webhooks;
+	uint64_t	webhook_failures;
 	bool		idle;			/* nothing in flight */
 	int			timeout_ms;
 } SbWait;

@@ -60,6 +60,7 @@ static const struct
 	{"sb-html", SB_FAULT_HTML, 0},
 	{"sb-deep", SB_FAULT_DEEP, 5000},
 	{"sb-badcredits", SB_FAULT_BADCREDITS, 1},
+	{"sb-notrevealed", SB_FAULT_NOTREVEALED, 0},
 	{LATENCY, SB_FAULT_NONE, 100},
 };
 

@@ -53,6 +53,9 @@ typedef enum SbFaultKind
 	SB_FAULT_HTML,
 	SB_FAULT_DEEP,
 	SB_FAULT_BADCREDITS,
+
+	/* what a webhook says */
+	SB_FAULT_NOTREVEALED,
 } SbFaultKind;
 
 typedef struct SbFault

@@ -21,6 +21,7 @@
 #include "loop.h"
 #include "memory.h"
 #include "server.h"
+#include "webhooks.h"
 
 #define DEFAULT_TOKEN		"sandbox-token"
 #define PID_CHECK_MS		200
@@ -274,6 +275,7 @@ main(int argc, char **argv)
 	char		problem[SB_PROBLEM_CHARS];
 	SbApi		api;
 	SbServer   *server;
+	SbWebhooks *webhooks;
 
 	parse_options(&options, argc, argv);
 	sb_api_init(&api, options.tokens);
@@ -291,6 +293,7 @@ main(int argc, char **argv)
 	server = sb_server_start(&api, life.loop, options.port, certificate, key);
 	if (server == NULL)
 		return 1;
+	webhooks = sb_webhooks_start(&api, life.loop);
 	announce(&options, sb_server_port(server));
 
 	while (!life.over)
@@ -299,6 +302,7 @@ main(int argc, char **argv)
 		sb_loop_turn(life.loop, sb_server_max_wait_ms(server));
 	}
 
+	sb_webhooks_stop(webhooks);
 	sb_server_stop(server);
 	end_life(&life);
 	sb_api_free(&api);

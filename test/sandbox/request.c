@@ -2,7 +2,8 @@
  * request.c
  *		Leads a request through its life.
  *
- *		arrive -> [held] -> judge -> [delayed] -> finish	enrich/person
+ *		arrive -> [held] -> judge -> [delayed] -> [held again] -> finish
+ *															enrich/person
  *		arrive -> [waiting] -> finish_wait					/sandbox/wait
  *		arrive -> sb_send									everything else
  *
@@ -165,6 +166,7 @@ void
 sb_request_abandon_all(struct SbServer *server)
 {
 	abandon_list(&server->held);
+	abandon_list(&server->judged);
 	abandon_list(&server->waiters);
 	abandon_list(&server->sleepers);
 }
@@ -185,6 +187,11 @@ hang(SbRequest *request)
 static enum MHD_Result
 finish(SbRequest *request)
 {
+	if (request->server->api->config.hold_answers)
+	{
+		suspend(request, &request->server->judged);
+		return MHD_YES;
+	}
 	if (request->reply.delivery == SB_DELIVER_NEVER)
 		return hang(request);
 	if (request->reply.delivery == SB_DELIVER_NOTHING)
@@ -381,6 +388,9 @@ obey_config(struct SbServer *server)
 		config->release--;
 	}
 	config->release = 0;
+	while (!config->hold_answers &&
+		   (request = TAILQ_FIRST(&server->judged)) != NULL)
+		resume(request);
 	if (config->close_idle)
 		close_idle(server);
 	config->close_idle = false;

@@ -39,6 +39,7 @@ struct SbServer
 
 	/* the suspended requests */
 	struct SbRequestList held;	/* until the configuration lets them go */
+	struct SbRequestList judged;	/* likewise, their answers */
 	struct SbRequestList waiters;	/* GET /sandbox/wait */
 	struct SbRequestList sleepers;	/* until a timer or for ever */
 };

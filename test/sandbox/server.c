@@ -283,6 +283,7 @@ sb_server_start(SbApi *api, SbLoop *loop, int port,
 	server->starting = true;
 	TAILQ_INIT(&server->connections);
 	TAILQ_INIT(&server->held);
+	TAILQ_INIT(&server->judged);
 	TAILQ_INIT(&server->waiters);
 	TAILQ_INIT(&server->sleepers);
 
