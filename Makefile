@@ -30,6 +30,7 @@ OBJS = \
 	src/server/call.o \
 	src/server/channel.o \
 	src/server/errors.o \
+	src/server/forget.o \
 	src/server/functions.o \
 	src/server/launcher.o \
 	src/server/ledger.o \
@@ -41,7 +42,9 @@ OBJS = \
 	src/server/settings.o \
 	src/server/statement.o \
 	src/server/submit.o \
+	src/server/upkeep.o \
 	src/server/verdict.o \
+	src/server/webhook.o \
 	src/server/worker.o
 
 PG_CONFIG ?= pg_config

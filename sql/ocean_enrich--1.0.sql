@@ -65,6 +65,9 @@ CREATE INDEX call_state_idx ON ocean_enrich.call (state, priority, next_attempt_
 -- Requests are sent in the order of the rows, so days lie together.
 CREATE INDEX call_sent_at_idx ON ocean_enrich.call
 	USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
+-- Likewise those whose time is over.
+CREATE INDEX call_answered_at_idx ON ocean_enrich.call
+	USING brin (answered_at) WITH (pages_per_range = 32, autosummarize = on);
 
 COMMENT ON TABLE ocean_enrich.call IS
 	'one row for every request that was queued or sent to the API';
@@ -578,6 +581,504 @@ CREATE VIEW ocean_enrich.queue_status AS
 	FROM tally AS t, decision AS d, ocean_enrich.queue_state() AS s;
 COMMENT ON VIEW ocean_enrich.queue_status IS
 	'one row: what the queue is doing, how far it is, when it will be done, what it cost, what needs a decision';
+-- Reveals: e-mail addresses and phone numbers that come later, by webhook
+
+CREATE TABLE ocean_enrich.reveal (
+	call_id      bigint PRIMARY KEY,
+	person_id    text NOT NULL,
+	emails       boolean NOT NULL,
+	phones       boolean NOT NULL,
+	email_status text,
+	phone_status text
+);
+-- How a webhook finds the calls: narrow, and written for such calls only.
+CREATE INDEX reveal_person_id_idx ON ocean_enrich.reveal (person_id);
+COMMENT ON TABLE ocean_enrich.reveal IS 'answered calls whose e-mail address or phone number comes by webhook';
+COMMENT ON COLUMN ocean_enrich.reveal.call_id IS 'row of ocean_enrich.call';
+COMMENT ON COLUMN ocean_enrich.reveal.person_id IS 'the person''s id, by which a webhook is matched';
+COMMENT ON COLUMN ocean_enrich.reveal.emails IS 'e-mail addresses were asked for, with a webhook';
+COMMENT ON COLUMN ocean_enrich.reveal.phones IS 'phone numbers were asked for, with a webhook';
+COMMENT ON COLUMN ocean_enrich.reveal.email_status IS 'what the last webhook said of the address; NULL: none came';
+COMMENT ON COLUMN ocean_enrich.reveal.phone_status IS 'what the last webhook said of the numbers; NULL: none came';
+
+CREATE TABLE ocean_enrich.webhook (
+	webhook_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	digest      bytea UNIQUE,
+	received_at timestamptz NOT NULL DEFAULT now(),
+	deliveries  integer NOT NULL DEFAULT 1,
+	people      integer NOT NULL,
+	credits     numeric,
+	told        boolean NOT NULL,
+	call_ids    bigint[] NOT NULL DEFAULT '{}'
+);
+CREATE INDEX webhook_received_at_idx ON ocean_enrich.webhook (received_at) WHERE digest IS NOT NULL;
+COMMENT ON TABLE ocean_enrich.webhook IS 'one row for every payload that was received, without the people in it';
+COMMENT ON SEQUENCE ocean_enrich.webhook_webhook_id_seq IS 'numbers of the rows of ocean_enrich.webhook';
+COMMENT ON COLUMN ocean_enrich.webhook.webhook_id IS 'number of the payload';
+COMMENT ON COLUMN ocean_enrich.webhook.digest IS
+	'SHA-256 of the payload, by which its repetition is known; NULL after a week, or once somebody in it was erased';
+COMMENT ON COLUMN ocean_enrich.webhook.received_at IS 'when it came, the first time';
+COMMENT ON COLUMN ocean_enrich.webhook.deliveries IS 'how often it came';
+COMMENT ON COLUMN ocean_enrich.webhook.people IS 'how many people it was about';
+COMMENT ON COLUMN ocean_enrich.webhook.credits IS 'what the reveals in it cost';
+COMMENT ON COLUMN ocean_enrich.webhook.told IS
+	'the payload said so; else it is reckoned by credits_per_email and credits_per_phone';
+COMMENT ON COLUMN ocean_enrich.webhook.call_ids IS 'the calls whose person it changed';
+
+CREATE TABLE ocean_enrich.early_reveal (
+	webhook_id  bigint NOT NULL,
+	nth         integer NOT NULL,
+	person_id   text NOT NULL,
+	email       jsonb,
+	phone       jsonb,
+	received_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (webhook_id, nth)
+);
+CREATE INDEX early_reveal_person_id_idx ON ocean_enrich.early_reveal (person_id);
+COMMENT ON TABLE ocean_enrich.early_reveal IS
+	'what came by webhook before the answer of its call; kept until that is recorded, or for a week';
+COMMENT ON COLUMN ocean_enrich.early_reveal.webhook_id IS 'row of ocean_enrich.webhook';
+COMMENT ON COLUMN ocean_enrich.early_reveal.nth IS 'place in the payload';
+COMMENT ON COLUMN ocean_enrich.early_reveal.person_id IS 'whom it is about';
+COMMENT ON COLUMN ocean_enrich.early_reveal.email IS 'address and status';
+COMMENT ON COLUMN ocean_enrich.early_reveal.phone IS 'numbers and status';
+COMMENT ON COLUMN ocean_enrich.early_reveal.received_at IS 'when it came';
+
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.reveal', '');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.webhook', '');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.webhook_webhook_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.early_reveal', '');
+
+CREATE VIEW ocean_enrich.open_reveals AS
+	SELECT r.call_id, c.role, c.account, r.emails, r.email_status, r.phones, r.phone_status,
+		c.answered_at, clock_timestamp() - c.answered_at AS age
+	FROM ocean_enrich.reveal AS r JOIN ocean_enrich.call AS c ON c.call_id = r.call_id
+	WHERE r.emails AND coalesce(r.email_status, 'inProgress') = 'inProgress'
+		OR r.phones AND coalesce(r.phone_status, 'inProgress') = 'inProgress';
+COMMENT ON VIEW ocean_enrich.open_reveals IS
+	'calls whose webhook has not come, or has not come for all that was asked';
+
+/*
+ * What is in a payload.  Documented are: a person; "emails" and "phones", lists
+ * of what was found, by personId; "people", a list of people, plain or in a
+ * member "person"; "results", which nobody describes: any of these.
+ */
+CREATE FUNCTION ocean_enrich.webhook_items(
+	payload       jsonb,
+	OUT person_id text,
+	OUT email     jsonb,
+	OUT phone     jsonb
+) RETURNS SETOF record
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		WITH body AS (
+			SELECT CASE jsonb_typeof(payload -> 'results') WHEN 'object'
+				THEN payload -> 'results' ELSE payload END AS value
+		), list AS (
+			SELECT key, CASE jsonb_typeof(value -> key) WHEN 'array' THEN value -> key ELSE '[]' END AS elements
+			FROM body, unnest(ARRAY['emails', 'phones', 'people', 'results']) AS key
+			UNION ALL
+			SELECT 'person', jsonb_build_array(value) FROM body
+		), item AS (
+			SELECT list.key, element AS value,
+				CASE jsonb_typeof(element -> 'person') WHEN 'object'
+					THEN element -> 'person' ELSE element END AS person
+			FROM list, jsonb_array_elements(elements) AS element
+			WHERE jsonb_typeof(element) = 'object'
+		), found AS (
+			SELECT coalesce(person ->> 'id', person ->> 'personId', value ->> 'personId') AS person_id,
+				CASE WHEN jsonb_typeof(person -> 'email') = 'object' THEN person -> 'email'
+					WHEN key = 'emails' OR key = 'results' AND value ? 'address' THEN value - 'personId'
+					END AS email,
+				CASE WHEN jsonb_typeof(person -> 'phone') = 'object' THEN person -> 'phone'
+					WHEN key = 'phones' OR key = 'results' AND value ? 'numbers' THEN value - 'personId'
+					END AS phone
+			FROM item
+		)
+		SELECT f.person_id, f.email, f.phone FROM found AS f
+		WHERE f.person_id <> '' AND (f.email IS NOT NULL OR f.phone IS NOT NULL);
+	END;
+COMMENT ON FUNCTION ocean_enrich.webhook_items(jsonb) IS
+	'the people in the payload of a webhook, with what it says of their e-mail address and phone number';
+
+/*
+ * Two webhooks, for e-mail and for phone, carry the whole person as it was then,
+ * and may come late, twice and in any order.  So what is known gives way only to
+ * what is at least as good.
+ */
+CREATE FUNCTION ocean_enrich.contact_rank(contact jsonb) RETURNS integer
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE
+			WHEN jsonb_typeof(contact) IS DISTINCT FROM 'object' THEN 0
+			WHEN coalesce(contact ->> 'address', '') = ''
+				AND coalesce(contact ->> 'numbers', '[]') = '[]'
+				THEN CASE contact ->> 'status' WHEN 'inProgress' THEN 1 ELSE 2 END
+			ELSE CASE contact ->> 'status'
+				WHEN 'notFound' THEN 2
+				WHEN 'inProgress' THEN 3
+				WHEN 'guessed' THEN 4
+				WHEN 'catchAll' THEN 5
+				WHEN 'verified' THEN 7
+				ELSE 6 END
+			END;
+	END;
+COMMENT ON FUNCTION ocean_enrich.contact_rank(jsonb) IS
+	'how good an e-mail address or a phone number is: 0 nothing, 1 in progress, 2 not found, 3 and more found';
+
+CREATE FUNCTION ocean_enrich.better_contact(old jsonb, new jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE
+			WHEN ocean_enrich.contact_rank(new) = 0
+				OR ocean_enrich.contact_rank(new) < ocean_enrich.contact_rank(old) THEN old
+			WHEN jsonb_typeof(old) = 'object' THEN old || new
+			ELSE new END;
+	END;
+COMMENT ON FUNCTION ocean_enrich.better_contact(jsonb, jsonb) IS
+	'the newer of two e-mail addresses or phone numbers, unless it is worse';
+
+CREATE FUNCTION ocean_enrich.revealed_person(person jsonb, email jsonb, phone jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT person
+			|| CASE WHEN email IS NULL THEN '{}' ELSE jsonb_build_object('email',
+				ocean_enrich.better_contact(person -> 'email', email)) END
+			|| CASE WHEN phone IS NULL THEN '{}' ELSE jsonb_build_object('phone',
+				ocean_enrich.better_contact(person -> 'phone', phone)) END;
+	END;
+COMMENT ON FUNCTION ocean_enrich.revealed_person(jsonb, jsonb, jsonb) IS
+	'a person with what a webhook said of the e-mail address and the phone number';
+
+CREATE FUNCTION ocean_enrich.call_changed(call_id bigint) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+	BEGIN ATOMIC
+		SELECT pg_notify('ocean_enrich', call_id::text);
+		SELECT call_id;
+	END;
+COMMENT ON FUNCTION ocean_enrich.call_changed(bigint) IS
+	'told of every call whose person has changed after its answer: notifies channel ocean_enrich';
+
+/*
+ * Everything that came goes through the table early_reveal, whether its call is
+ * answered already or not: so there is one way, and it can be gone again.  Rows
+ * that somebody has locked are left for the next time.
+ */
+CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+	BEGIN ATOMIC
+		WITH come AS (
+			SELECT e.* FROM ocean_enrich.early_reveal AS e WHERE e.person_id = ANY (people)
+			FOR UPDATE SKIP LOCKED
+		), email AS (
+			SELECT DISTINCT ON (person_id) person_id, webhook_id, email AS value FROM come
+			WHERE email IS NOT NULL
+			ORDER BY person_id, ocean_enrich.contact_rank(email) DESC, webhook_id DESC, nth DESC
+		), phone AS (
+			SELECT DISTINCT ON (person_id) person_id, webhook_id, phone AS value FROM come
+			WHERE phone IS NOT NULL
+			ORDER BY person_id, ocean_enrich.contact_rank(phone) DESC, webhook_id DESC, nth DESC
+		), expected AS (
+			SELECT r.* FROM ocean_enrich.reveal AS r JOIN ocean_enrich.call AS c ON c.call_id = r.call_id
+			WHERE r.person_id IN (SELECT person_id FROM come) AND c.person IS NOT NULL
+			ORDER BY r.call_id FOR NO KEY UPDATE SKIP LOCKED
+		), news AS (
+			SELECT x.call_id, x.person_id, email.value AS email, phone.value AS phone,
+				email.webhook_id AS email_webhook, phone.webhook_id AS phone_webhook,
+				ocean_enrich.contact_rank(email.value) >= 4 AND x.emails
+					AND coalesce(x.email_status, 'inProgress') IN ('inProgress', 'notFound') AS email_found,
+				ocean_enrich.contact_rank(phone.value) >= 4 AND x.phones
+					AND coalesce(x.phone_status, 'inProgress') IN ('inProgress', 'notFound') AS phone_found
+			FROM expected AS x LEFT JOIN email USING (person_id) LEFT JOIN phone USING (person_id)
+		), changed AS (
+			UPDATE ocean_enrich.call AS c SET person = ocean_enrich.revealed_person(c.person, n.email, n.phone)
+			FROM news AS n
+			WHERE c.call_id = n.call_id
+				AND ocean_enrich.revealed_person(c.person, n.email, n.phone) IS DISTINCT FROM c.person
+			RETURNING c.call_id, n.email_webhook, n.phone_webhook
+		), told AS (
+			UPDATE ocean_enrich.reveal AS r SET
+				email_status = ocean_enrich.better_contact(jsonb_build_object('status', r.email_status,
+					'address', CASE WHEN r.email_status NOT IN ('inProgress', 'notFound') THEN 'known' END),
+					n.email) ->> 'status',
+				phone_status = ocean_enrich.better_contact(jsonb_build_object('status', r.phone_status,
+					'numbers', CASE WHEN r.phone_status NOT IN ('inProgress', 'notFound') THEN '{known}'::text[] END),
+					n.phone) ->> 'status'
+			FROM news AS n WHERE r.call_id = n.call_id
+		), cost AS (
+			-- One person is charged once, however many calls wait for it.
+			SELECT webhook_id, sum(credits) AS credits, array_agg(DISTINCT call_id) FILTER (WHERE changed) AS call_ids
+			FROM (
+				SELECT n.email_webhook AS webhook_id, c.call_id, c.call_id IS NOT NULL AS changed,
+					CASE WHEN n.email_found AND row_number() OVER (
+							PARTITION BY n.person_id, n.email_found ORDER BY n.call_id) = 1
+						THEN ocean_enrich.setting('credits_per_email')::numeric END AS credits
+				FROM news AS n LEFT JOIN changed AS c ON c.call_id = n.call_id
+				WHERE n.email_webhook IS NOT NULL
+				UNION ALL
+				SELECT n.phone_webhook, c.call_id, c.call_id IS NOT NULL,
+					CASE WHEN n.phone_found AND row_number() OVER (
+							PARTITION BY n.person_id, n.phone_found ORDER BY n.call_id) = 1
+						THEN ocean_enrich.setting('credits_per_phone')::numeric END
+				FROM news AS n LEFT JOIN changed AS c ON c.call_id = n.call_id
+				WHERE n.phone_webhook IS NOT NULL
+			) AS part
+			GROUP BY webhook_id
+		), receipt AS (
+			UPDATE ocean_enrich.webhook AS w SET
+				credits = CASE WHEN w.told OR cost.credits IS NULL THEN w.credits
+					ELSE coalesce(w.credits, 0) + cost.credits END,
+				call_ids = ARRAY(SELECT DISTINCT call_id FROM unnest(w.call_ids || cost.call_ids) AS call_id
+					ORDER BY call_id)
+			FROM cost WHERE w.webhook_id = cost.webhook_id
+				AND (cost.credits IS NOT NULL OR cost.call_ids IS NOT NULL)
+		), done AS (
+			-- While a call with a webhook is on the wire, it may be this very person's.
+			DELETE FROM ocean_enrich.early_reveal AS e USING come
+			WHERE e.webhook_id = come.webhook_id AND e.nth = come.nth
+				AND e.person_id IN (SELECT person_id FROM expected)
+				AND NOT EXISTS (SELECT FROM ocean_enrich.reveal AS r
+					WHERE r.person_id = e.person_id AND r.call_id NOT IN (SELECT call_id FROM expected))
+				AND NOT EXISTS (SELECT FROM ocean_enrich.call AS c
+					WHERE c.state = 'sent' AND c.request::text LIKE '%"webhookUrl"%')
+		)
+		SELECT count(ocean_enrich.call_changed(changed.call_id)) FROM changed;
+	END;
+COMMENT ON FUNCTION ocean_enrich.merge_reveals(text[]) IS
+	'merges what came by webhook into the answers of the calls that asked for it; how many it changed';
+
+CREATE FUNCTION ocean_enrich.expect_reveals(call_id bigint) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+	BEGIN ATOMIC
+		INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
+		SELECT c.call_id, c.person ->> 'id', a.emails, a.phones
+		FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT
+				coalesce(c.request -> 'revealEmails' @> '{"includeEmails": true}'
+					AND c.request -> 'revealEmails' ? 'webhookUrl', false),
+				coalesce(c.request -> 'revealPhones' @> '{"includePhones": true}'
+					AND c.request -> 'revealPhones' ? 'webhookUrl', false)) AS a (emails, phones)
+		WHERE c.call_id = expect_reveals.call_id AND c.state = 'answered' AND c.person ->> 'id' <> ''
+			AND (a.emails OR a.phones)
+		ON CONFLICT DO NOTHING;
+		SELECT ocean_enrich.merge_reveals(ARRAY(SELECT r.person_id FROM ocean_enrich.reveal AS r
+			WHERE r.call_id = expect_reveals.call_id));
+	END;
+COMMENT ON FUNCTION ocean_enrich.expect_reveals(bigint) IS
+	'notes that a call which was answered waits for a webhook, and merges what came already; called by the worker';
+
+CREATE FUNCTION ocean_enrich.take_webhook(payload jsonb, digest bytea) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+	BEGIN ATOMIC
+		WITH receipt AS (
+			INSERT INTO ocean_enrich.webhook AS w (digest, people, credits, told)
+			SELECT take_webhook.digest, (SELECT count(*) FROM ocean_enrich.webhook_items(payload)), used.credits,
+				used.credits IS NOT NULL
+			FROM (SELECT CASE WHEN jsonb_typeof(payload -> 'creditsUsed') = 'number'
+					AND (payload -> 'creditsUsed')::numeric BETWEEN 0 AND 1000000000
+				THEN (payload -> 'creditsUsed')::numeric END) AS used (credits)
+			ON CONFLICT (digest) DO UPDATE SET deliveries = w.deliveries + 1
+			RETURNING webhook_id
+		)
+		INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email, phone)
+		SELECT r.webhook_id, i.nth, i.person_id, i.email, i.phone
+		FROM receipt AS r, ocean_enrich.webhook_items(payload) WITH ORDINALITY AS i (person_id, email, phone, nth)
+		ON CONFLICT DO NOTHING;
+		-- Unlike the worker we can wait for those who have a row locked.
+		SELECT count(*) FROM (SELECT FROM ocean_enrich.reveal AS r JOIN ocean_enrich.call AS c ON c.call_id = r.call_id
+			WHERE r.person_id IN (SELECT i.person_id FROM ocean_enrich.webhook_items(payload) AS i)
+			ORDER BY r.call_id FOR NO KEY UPDATE) AS locked;
+		SELECT ocean_enrich.merge_reveals(ARRAY(SELECT i.person_id FROM ocean_enrich.webhook_items(payload) AS i));
+	END;
+COMMENT ON FUNCTION ocean_enrich.take_webhook(jsonb, bytea) IS
+	'records a payload and merges it; called by ocean_enrich.receive_webhook()';
+
+CREATE FUNCTION ocean_enrich.receive_webhook(payload jsonb, secret text DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ocean_enrich_receive_webhook'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.receive_webhook(jsonb, text) IS
+	'takes the payload of a webhook of the API, any number of times; how many calls it changed';
+
+-- Personal data
+
+CREATE TABLE ocean_enrich.forget_later (
+	call_id bigint PRIMARY KEY
+);
+COMMENT ON TABLE ocean_enrich.forget_later IS
+	'calls that were erased while they were on their way: what still comes is erased, too';
+COMMENT ON COLUMN ocean_enrich.forget_later.call_id IS 'row of ocean_enrich.call';
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.forget_later', '');
+
+/*
+ * The one place that knows what erasing means.  Without the fingerprint nobody
+ * can tell by trying whom the call was about, and it answers nobody any more.
+ */
+CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+	BEGIN ATOMIC
+		WITH erased AS (
+			UPDATE ocean_enrich.call AS c
+			SET state = CASE c.state WHEN 'queued' THEN 'cancelled' ELSE c.state END,
+				request = NULL, person = NULL, raw = NULL, detail = NULL, fingerprint = ''
+			WHERE c.call_id = ANY (call_ids)
+			RETURNING c.call_id, c.state, c.next_attempt_at
+		), later AS (
+			INSERT INTO ocean_enrich.forget_later (call_id)
+			SELECT e.call_id FROM erased AS e
+			WHERE e.state = 'sent' OR e.state = 'failed' AND e.next_attempt_at > now() - interval '1 hour'
+			ON CONFLICT DO NOTHING
+		), expected AS (
+			DELETE FROM ocean_enrich.reveal AS r USING erased AS e WHERE r.call_id = e.call_id
+		)
+		SELECT count(*) FROM erased;
+	END;
+COMMENT ON FUNCTION ocean_enrich.erase_calls(bigint[]) IS
+	'erases the people of these calls and keeps the receipts; what is queued is cancelled';
+
+CREATE FUNCTION ocean_enrich.linkedin_key(url text) RETURNS text
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE WHEN path = '' THEN NULL WHEN path LIKE '%/%' THEN path ELSE 'in/' || path END
+		FROM (SELECT btrim(regexp_replace(regexp_replace(lower(btrim(url, E' \t\r\n')),
+			'^(https?:)?/*([a-z0-9-]+\.)*linkedin\.com/', ''), '[?#].*$', ''), '/') AS path) AS bare;
+	END;
+COMMENT ON FUNCTION ocean_enrich.linkedin_key(text) IS
+	'a LinkedIn URL or handle without what may differ: scheme, subdomain, letter case, parameters, slash at the end';
+
+CREATE FUNCTION ocean_enrich.raw_has(raw bytea, word text) RETURNS boolean
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT strpos(lower(encode(raw, 'escape')),
+			lower(encode(convert_to(word, 'UTF8'), 'escape'))) > 0;
+	END;
+COMMENT ON FUNCTION ocean_enrich.raw_has(bytea, text) IS
+	'does an answer that is no jsonb have this word in it, in whatever letter case?';
+
+CREATE FUNCTION ocean_enrich.erase_person(id text, email text, linkedin text) RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC
+		WITH wanted AS (
+			SELECT erase_person.id, lower(erase_person.email) AS email,
+				ocean_enrich.linkedin_key(erase_person.linkedin) AS linkedin
+		), named AS (
+			SELECT c.call_id, coalesce(c.person ->> 'id', c.request #>> '{person,id}') AS person_id
+			FROM ocean_enrich.call AS c, wanted AS w
+			WHERE w.id IN (c.person ->> 'id', c.request #>> '{person,id}')
+				OR w.email IN (lower(btrim(c.request #>> '{person,email}')), lower(c.person #>> '{email,address}'))
+				OR strpos(lower(c.person ->> 'inferredEmails'), '"' || w.email || '"') > 0
+				OR w.linkedin IN (ocean_enrich.linkedin_key(c.request #>> '{person,linkedin}'),
+					ocean_enrich.linkedin_key(c.person ->> 'linkedinUrl'))
+				OR ocean_enrich.raw_has(c.raw, '"' || w.id || '"')
+				OR ocean_enrich.raw_has(c.raw, w.email)
+				OR ocean_enrich.raw_has(c.raw, 'linkedin.com/' || w.linkedin)
+		), person AS (
+			SELECT erase_person.id AS id UNION SELECT person_id FROM named
+		), hit AS MATERIALIZED (
+			SELECT call_id FROM named
+			UNION
+			SELECT c.call_id FROM ocean_enrich.call AS c JOIN person AS p
+				ON p.id IN (c.person ->> 'id', c.request #>> '{person,id}')
+		), early AS (
+			DELETE FROM ocean_enrich.early_reveal AS e USING wanted AS w
+			WHERE e.person_id IN (SELECT p.id FROM person AS p) OR lower(e.email ->> 'address') = w.email
+			RETURNING e.webhook_id
+		), receipt AS (
+			UPDATE ocean_enrich.webhook AS w SET digest = NULL
+			WHERE w.digest IS NOT NULL AND (w.webhook_id IN (SELECT webhook_id FROM early)
+				OR w.call_ids && ARRAY(SELECT call_id FROM hit))
+		)
+		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM hit));
+	END;
+COMMENT ON FUNCTION ocean_enrich.erase_person(text, text, text) IS
+	'erases a person; called by ocean_enrich.forget()';
+
+CREATE FUNCTION ocean_enrich.forget(
+	id       text DEFAULT NULL,
+	email    text DEFAULT NULL,
+	linkedin text DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ocean_enrich_forget'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.forget(text, text, text) IS
+	'erases a person from requests and answers and keeps the receipts; from how many calls';
+
+CREATE TABLE ocean_enrich.retention_progress (
+	only_one  boolean PRIMARY KEY DEFAULT true,
+	erased_to timestamptz NOT NULL DEFAULT '2020-01-01 00:00:00+00',
+	step      interval NOT NULL DEFAULT '1 hour'
+);
+COMMENT ON TABLE ocean_enrich.retention_progress IS 'how far ocean_enrich.apply_retention() has come';
+COMMENT ON COLUMN ocean_enrich.retention_progress.only_one IS 'true: there is one row';
+COMMENT ON COLUMN ocean_enrich.retention_progress.erased_to IS 'answers up to here are erased';
+COMMENT ON COLUMN ocean_enrich.retention_progress.step IS 'what time the next step covers';
+
+/*
+ * One step.  Answers lie in the order of time, so a step reads what is new to it
+ * and never the whole ledger again; it covers more time the less it finds.  What
+ * nobody has decided about stays as it is; once decided it is found by its state.
+ */
+CREATE FUNCTION ocean_enrich.apply_retention(OUT erased bigint, OUT more boolean) RETURNS record
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC
+		INSERT INTO ocean_enrich.retention_progress DEFAULT VALUES ON CONFLICT DO NOTHING;
+		WITH setting AS (
+			SELECT now() - nullif(ocean_enrich.setting('retention')::interval, '0') AS oldest
+		), step AS (
+			SELECT p.erased_to, p.step, s.oldest, least(p.erased_to + p.step, s.oldest) AS upto
+			FROM ocean_enrich.retention_progress AS p, setting AS s WHERE s.oldest IS NOT NULL
+			FOR UPDATE OF p NOWAIT
+		), answered AS (
+			SELECT c.call_id FROM ocean_enrich.call AS c
+			-- An answer is committed some moments after its time.
+			WHERE c.answered_at >= (SELECT erased_to - interval '1 minute' FROM step)
+				AND c.answered_at < (SELECT upto FROM step)
+				AND c.fingerprint <> '' AND c.state IN ('answered', 'refused', 'failed')
+			LIMIT 2000 FOR NO KEY UPDATE NOWAIT
+		), decided AS (
+			SELECT c.call_id FROM ocean_enrich.call AS c
+			WHERE (c.state = 'unknown' AND c.resolution IS NOT NULL OR c.state = 'cancelled')
+				AND c.requested_at < (SELECT oldest FROM step) AND c.fingerprint <> ''
+			LIMIT 2000 FOR NO KEY UPDATE NOWAIT
+		), count AS (
+			SELECT (SELECT count(*) FROM answered) AS answered, (SELECT count(*) FROM decided) AS decided
+		), progress AS (
+			UPDATE ocean_enrich.retention_progress AS p SET
+				erased_to = CASE WHEN count.answered = 2000 THEN p.erased_to ELSE greatest(s.upto, p.erased_to) END,
+				step = CASE WHEN count.answered = 2000 THEN greatest(p.step / 2, interval '1 second')
+					WHEN count.answered < 500 THEN least(p.step * 2, interval '1000 days')
+					ELSE p.step END
+			FROM step AS s, count
+			RETURNING count.answered = 2000 OR count.decided = 2000 OR p.erased_to < s.oldest AS more
+		)
+		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM answered UNION SELECT call_id FROM decided)),
+			coalesce((SELECT progress.more FROM progress), false);
+	END;
+COMMENT ON FUNCTION ocean_enrich.apply_retention() IS
+	'erases people of calls older than ocean_enrich.retention, a step at a time: how many, and whether there may be more';
+
+CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC
+		SELECT ocean_enrich.merge_reveals(ARRAY(SELECT DISTINCT e.person_id FROM ocean_enrich.early_reveal AS e
+			LIMIT 1000));
+		WITH setting AS (
+			SELECT now() - least(nullif(ocean_enrich.setting('retention')::interval, '0'), interval '7 days') AS oldest
+		), early AS (
+			DELETE FROM ocean_enrich.early_reveal AS e USING setting AS s WHERE e.received_at < s.oldest
+		)
+		UPDATE ocean_enrich.webhook AS w SET digest = NULL FROM setting AS s
+		WHERE w.received_at < s.oldest AND w.digest IS NOT NULL;
+		WITH ended AS (
+			SELECT f.call_id FROM ocean_enrich.forget_later AS f JOIN ocean_enrich.call AS c ON c.call_id = f.call_id
+			WHERE c.state NOT IN ('queued', 'sent') AND (c.state <> 'failed' OR c.next_attempt_at IS NULL
+				OR c.next_attempt_at <= now() - interval '1 hour')
+			FOR NO KEY UPDATE SKIP LOCKED
+		), forgotten AS (
+			DELETE FROM ocean_enrich.forget_later AS f USING ended WHERE f.call_id = ended.call_id
+		)
+		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM ended));
+	END;
+COMMENT ON FUNCTION ocean_enrich.tidy() IS
+	'what the worker does now and then: merges webhooks that crossed their answer, erases what was to be erased at its end';
 
 -- It spends money and holds personal data, so nobody has it who was not given it.
 REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;

@@ -11,11 +11,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The direction of knowledge in src/server, from upper to lower layers: a file
 # includes only its own header and those of layers below.
 LAYERS='
-	ocean_enrich /
+	ocean_enrich forget webhook /
 	functions read_ahead worker launcher /
 	read_ahead_plan submit /
 	call /
-	progress verdict queue /
+	progress verdict queue upkeep /
 	settings channel ledger /
 	message errors statement /
 	compat'

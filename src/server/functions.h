@@ -15,5 +15,7 @@ extern Datum ocean_enrich_support(PG_FUNCTION_ARGS);
 extern Datum ocean_enrich_in_flight(PG_FUNCTION_ARGS);
 extern Datum ocean_enrich_statements(PG_FUNCTION_ARGS);
 extern Datum ocean_enrich_account(PG_FUNCTION_ARGS);
+extern Datum ocean_enrich_receive_webhook(PG_FUNCTION_ARGS);
+extern Datum ocean_enrich_forget(PG_FUNCTION_ARGS);
 
 #endif							/* OE_FUNCTIONS_H */

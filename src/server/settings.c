@@ -26,6 +26,9 @@
 #define BALANCE_PATH		"/v2/credits/balance"
 #define TOKEN_MAX_BYTES		4096
 
+/* A secret that is given by its digest begins so. */
+#define DIGEST_PREFIX		"sha256:"
+
 typedef enum TokenIn
 {
 	TOKEN_IN_HEADER,
@@ -58,6 +61,7 @@ bool		oe_record_before_send = true;
 int			oe_worker_idle_timeout_s = 60;
 bool		oe_queue_enabled = true;
 int			oe_balance_interval_s = 60;
+int			oe_retention_s = 0;
 
 static char *api_token;
 static char *api_token_file;
@@ -77,6 +81,9 @@ static char *credits_per_call;
 static int	gathering_wait_ms;
 static int	gathering_retries;
 static int	queue_retries;
+static char *credits_per_email;
+static char *credits_per_phone;
+static char *webhook_secret;
 
 static bool
 has_control_character(const char *text)
@@ -113,6 +120,29 @@ check_token(char **newval, void **extra, GucSource source)
 		}
 	}
 	return true;
+}
+
+/* The digits behind the prefix, or NULL when the secret is no digest. */
+static const char *
+hex_of_digest(const char *secret)
+{
+	Size		len = strlen(DIGEST_PREFIX);
+
+	return strncmp(secret, DIGEST_PREFIX, len) == 0 ? secret + len : NULL;
+}
+
+static bool
+check_secret(char **newval, void **extra, GucSource source)
+{
+	const char *hex = hex_of_digest(*newval);
+
+	if (!hex || (strlen(hex) == 2 * OE_FINGERPRINT_BYTES &&
+				 strspn(hex, "0123456789abcdefABCDEF") == strlen(hex)))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.webhook_secret\"");
+	GUC_check_errdetail("Behind \"%s\" stand %d hexadecimal digits.",
+						DIGEST_PREFIX, 2 * OE_FINGERPRINT_BYTES);
+	return false;
 }
 
 static bool
@@ -237,6 +267,16 @@ define_limit_settings(void)
 							   "A decimal number of credits.",
 							   &credits_per_call, "3", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.credits_per_email",
+							   "What an e-mail address costs that came by webhook.",
+							   "A decimal number of credits; for payloads that do not say.",
+							   &credits_per_email, "1", PGC_SUSET, 0,
+							   check_credits, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.credits_per_phone",
+							   "What a phone number costs that came by webhook.",
+							   "A decimal number of credits; for payloads that do not say.",
+							   &credits_per_phone, "10", PGC_SUSET, 0,
+							   check_credits, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.max_retries",
 							"How often a request is sent again that surely was not processed.",
 							"A request that may have been paid is never sent again.",
@@ -278,6 +318,22 @@ define_call_settings(void)
 							 "What happens to a key of a request that the API is not known to take.",
 							 NULL, &oe_unknown_keys, OE_UNKNOWN_KEYS_ERROR, unknown_keys_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
+define_person_settings(void)
+{
+	DefineCustomStringVariable("ocean_enrich.webhook_secret",
+							   "What the URL of a webhook has to carry.",
+							   "The secret itself, or \"sha256:\" and its SHA-256 in hexadecimal digits.",
+							   &webhook_secret, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
+							   check_secret, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.retention",
+							"How long the ledger keeps the people of its calls.",
+							"0: for ever. The receipts are kept in any case.",
+							&oe_retention_s, 0, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 static void
@@ -339,6 +395,7 @@ oe_settings_define(void)
 	define_limit_settings();
 	define_call_settings();
 	define_queue_settings();
+	define_person_settings();
 	define_worker_settings();
 	MarkGUCPrefixReserved("ocean_enrich");
 }
@@ -359,6 +416,23 @@ oe_sha256(const void *bytes, Size len, uint8 digest[OE_FINGERPRINT_BYTES])
 		elog(ERROR, "could not compute SHA-256: %s", reason);
 	}
 	pg_cryptohash_free(ctx);
+}
+
+bool
+oe_webhook_has_secret(void)
+{
+	return webhook_secret[0] != '\0';
+}
+
+void
+oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES])
+{
+	const char *hex = hex_of_digest(webhook_secret);
+
+	if (hex)
+		(void) hex_decode(hex, 2 * OE_FINGERPRINT_BYTES, (char *) digest);
+	else
+		oe_sha256(webhook_secret, strlen(webhook_secret), digest);
 }
 
 pg_noreturn static void no_token(const char *detail, const char *hint);

@@ -43,6 +43,7 @@ extern char *oe_settings_balance_url(void);
 
 /* How patient the queue is, by the current settings. */
 extern void oe_settings_patience(OePatience *patience);
+extern int	oe_retention_s;		/* 0: for ever */
 
 /* Define them all; once, from _PG_init. */
 extern void oe_settings_define(void);
@@ -53,6 +54,10 @@ extern void oe_settings_define(void);
  * 28000 (invalid_authorization_specification) when there is no usable token.
  */
 extern void oe_settings_fill(OeCall *call);
+
+/* Is ocean_enrich.webhook_secret set?  And the SHA-256 of the secret. */
+extern bool oe_webhook_has_secret(void);
+extern void oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES]);
 
 /* SHA-256 of "len" bytes. */
 extern void oe_sha256(const void *bytes, Size len,

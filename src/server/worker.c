@@ -57,6 +57,7 @@
 #include "server/message.h"
 #include "server/queue.h"
 #include "server/settings.h"
+#include "server/upkeep.h"
 #include "server/verdict.h"
 #include "server/worker.h"
 
@@ -916,6 +917,8 @@ record_ended(Job *job, TimestampTz now)
 		row.next_attempt_at = now + job->reply->retry_after_ms * INT64CONST(1000);
 	if (!write_row(job, &row))
 		return;
+	if (verdict.person && oe_upkeep_has_webhook(job->call.body))
+		oe_upkeep_answered(job->call_id);
 	settle_with(job, &verdict.result);
 	if (job->background)
 		tally_settled(job->call_id, verdict.state, job->cost);
@@ -2000,7 +2003,12 @@ wait_for_something(WaitEventSet *set, uint32 wait_event)
 		shorten(&timeout_ms,
 				TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wake_at));
 	if (hash_get_num_entries(jobs) == 0)
+	{
 		shorten(&timeout_ms, DATABASE_IN_USE_CHECK_MS);
+		shorten(&timeout_ms,
+				TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												oe_upkeep_due_at()));
+	}
 	(void) WaitEventSetWait(set, timeout_ms, &event, 1, wait_event);
 }
 
@@ -2058,6 +2066,16 @@ may_leave(TimestampTz *idle_since)
 	if (orphans_left)
 		(void) try_reconcile();
 	return CountDBConnections(MyDatabaseId) == 0;
+}
+
+/* Not a call: lock_timeout ends its waits, and then it is tried again. */
+static void
+do_upkeep(void)
+{
+	may_be_cancelled = true;
+	oe_upkeep(GetCurrentTimestamp());
+	may_be_cancelled = false;
+	QueryCancelPending = false;
 }
 
 /* Unsent requests wait for the next worker; what is tried again, no longer. */
@@ -2155,9 +2173,14 @@ run(void)
 		}
 		MemoryContextReset(turn_mcxt);
 		take_a_turn();
+		if (oe_upkeep_is_due(GetCurrentTimestamp(),
+							 hash_get_num_entries(jobs) == 0))
+			do_upkeep();
 		if (may_leave(&idle_since))
 		{
 			say_whether_wanted();
+			if (oe_upkeep_is_left())
+				do_upkeep();
 			if (oe_channel_retire())
 				return;
 			continue;			/* whoever came meanwhile woke nobody */

@@ -1,0 +1,143 @@
+/*
+ * upkeep.c
+ *		The worker's work beside calls.  What is done is SQL, in functions of the
+ *		install script; here is when.
+ *
+ * Once when the worker starts, then every minute, and when it has run out of
+ * calls, so that a worker does not leave anything behind.  A step is short, as
+ * all calls wait for it; while there is more to do, steps follow each other as
+ * long as nothing else is to be done.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "server/ledger.h"
+#include "server/settings.h"
+#include "server/upkeep.h"
+
+#define INTERVAL_US			USECS_PER_MINUTE
+#define IDLE_INTERVAL_US	USECS_PER_SEC
+
+static TimestampTz done_at;		/* the last step; 0: none yet */
+static bool more_to_do;			/* it left something */
+static bool looked_while_idle;	/* nothing has happened since */
+
+bool
+oe_upkeep_has_webhook(const char *body)
+{
+	/* Inside a string the quotes would have backslashes before them. */
+	return strstr(body, "\"webhookUrl\"") != NULL;
+}
+
+/* Run a query that gives one row.  SPI leaves its memory context behind. */
+static void
+execute(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			rc = SPI_execute_with_args(sql, nargs, types, values, NULL,
+										   false, 0);
+
+	if (rc != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not execute \"%s\": %s", sql,
+			 SPI_result_code_string(rc));
+	MemoryContextSwitchTo(caller);
+}
+
+void
+oe_upkeep_answered(int64 call_id)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(call_id);
+
+	execute("SELECT ocean_enrich.expect_reveals($1)", 1, &type, &value);
+}
+
+TimestampTz
+oe_upkeep_due_at(void)
+{
+	if (more_to_do)
+		return done_at;
+	return done_at + (looked_while_idle ? INTERVAL_US : IDLE_INTERVAL_US);
+}
+
+bool
+oe_upkeep_is_due(TimestampTz now, bool idle)
+{
+	if (!idle)
+		looked_while_idle = false;
+	return now >= (idle ? oe_upkeep_due_at() : done_at + INTERVAL_US);
+}
+
+bool
+oe_upkeep_is_left(void)
+{
+	return !looked_while_idle;
+}
+
+/* How many calls the retention erased in this step. */
+static int64
+apply_retention(void)
+{
+	bool		isnull;
+	Datum		erased;
+
+	execute("SELECT erased, more FROM ocean_enrich.apply_retention()", 0, NULL, NULL);
+	erased = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	more_to_do = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+											SPI_tuptable->tupdesc, 2, &isnull));
+	return DatumGetInt64(erased);
+}
+
+static void
+do_step(void)
+{
+	int64		erased = 0;
+
+	if (oe_ledger_begin() != OE_LEDGER_READY)
+		return;
+	execute("SELECT ocean_enrich.tidy()", 0, NULL, NULL);
+	if (oe_retention_s > 0)
+		erased = apply_retention();
+	(void) oe_ledger_commit();
+	if (erased > 0)
+		ereport(LOG,
+				errmsg("ocean_enrich has erased the people of " INT64_FORMAT
+					   " calls, by ocean_enrich.retention", erased));
+}
+
+void
+oe_upkeep(TimestampTz now)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	done_at = now;
+	more_to_do = false;
+	looked_while_idle = true;
+	PG_TRY();
+	{
+		do_step();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		oe_ledger_abort();
+		more_to_do = false;
+		/* Whoever holds a lock will let it go; the next step tries again. */
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			ereport(WARNING,
+					errmsg("the upkeep of ocean_enrich.call failed: %s",
+						   edata->message ? edata->message : "unknown error"));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+}

@@ -1,0 +1,145 @@
+/*
+ * webhook.c
+ *		ocean_enrich.receive_webhook(): who may have a payload taken, and in whose
+ *		name that is done.  What is in a payload, and what becomes of it, is SQL:
+ *		see ocean_enrich.take_webhook() in the install script.
+ *
+ * A webhook carries no signature; all that can be asked of its sender is a
+ * secret in the URL that only he was given.  So that its comparison takes the
+ * same time whatever is wrong with it, digests are compared, to their end.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#include "server/functions.h"
+#include "server/ledger.h"
+#include "server/settings.h"
+
+/* As much as an answer may have. */
+#define PAYLOAD_MAX_BYTES	(1024 * 1024)
+
+PG_FUNCTION_INFO_V1(ocean_enrich_receive_webhook);
+
+static bool
+equal_in_constant_time(const uint8 *a, const uint8 *b, Size len)
+{
+	volatile uint8 difference = 0;
+
+	for (Size i = 0; i < len; i++)
+		difference |= a[i] ^ b[i];
+	return difference == 0;
+}
+
+static bool
+is_the_secret(text *given)
+{
+	uint8		wanted[OE_FINGERPRINT_BYTES];
+	uint8		digest[OE_FINGERPRINT_BYTES];
+
+	oe_webhook_secret_digest(wanted);
+	oe_sha256(VARDATA_ANY(given), VARSIZE_ANY_EXHDR(given), digest);
+	return equal_in_constant_time(wanted, digest, sizeof(digest));
+}
+
+/*
+ * Without a secret only those are let in who may write the ledger anyway: an
+ * open door would let everybody change what was paid for.
+ */
+static void
+check_caller(text *given)
+{
+	if (oe_webhook_has_secret())
+	{
+		if (given && is_the_secret(given))
+			return;
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				errmsg("the secret of the webhook is wrong"));
+	}
+	if (!oe_ledger_is_ours_to_write())
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				errmsg("no secret for webhooks is set"),
+				errhint("Ask the administrator to set \"ocean_enrich.webhook_secret\"."));
+}
+
+/* Before it is unpacked. */
+static void
+check_size(Datum payload)
+{
+	if (toast_raw_datum_size(payload) > PAYLOAD_MAX_BYTES)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the payload of the webhook is too large"),
+				errdetail("It may have %d bytes at most.", PAYLOAD_MAX_BYTES));
+}
+
+/* A documented one: an object that is a person, or has a list of findings. */
+static void
+check_form(Jsonb *payload)
+{
+	static const char *const keys[] =
+	{"id", "emails", "phones", "people", "results"};
+
+	for (int i = 0; JB_ROOT_IS_OBJECT(payload) && i < (int) lengthof(keys); i++)
+	{
+		JsonbValue	value;
+
+		if (getKeyJsonValueFromContainer(&payload->root, keys[i],
+										 strlen(keys[i]), &value) &&
+			value.type != jbvNull)
+			return;
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("the payload of the webhook is none that the API documents"),
+			errdetail("It is no object with \"id\", \"emails\", \"phones\", "
+					  "\"people\" or \"results\"."));
+}
+
+static Datum
+digest_of(Jsonb *payload)
+{
+	bytea	   *digest = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
+	char	   *json = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
+
+	SET_VARSIZE(digest, VARHDRSZ + OE_FINGERPRINT_BYTES);
+	oe_sha256(json, strlen(json), (uint8 *) VARDATA(digest));
+	pfree(json);
+	return PointerGetDatum(digest);
+}
+
+Datum
+ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
+{
+	Oid			types[2] = {JSONBOID, BYTEAOID};
+	Datum		values[2];
+	OeLedgerGuest guest;
+	Jsonb	   *payload;
+	int64		changed;
+	bool		isnull;
+
+	check_caller(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	check_size(PG_GETARG_DATUM(0));
+	payload = PG_GETARG_JSONB_P(0);
+	check_form(payload);
+
+	values[0] = JsonbPGetDatum(payload);
+	values[1] = digest_of(payload);
+	oe_ledger_enter(&guest);
+	if (SPI_execute_with_args("SELECT ocean_enrich.take_webhook($1, $2)", 2,
+							  types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not take a webhook");
+	changed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull));
+	oe_ledger_leave(&guest);
+	PG_RETURN_INT64(changed);
+}
