@@ -968,8 +968,9 @@ CREATE FUNCTION ocean_enrich.erase_person(id text, email text, linkedin text) RE
 				OR w.linkedin IN (ocean_enrich.linkedin_key(c.request #>> '{person,linkedin}'),
 					ocean_enrich.linkedin_key(c.person ->> 'linkedinUrl'))
 				OR ocean_enrich.raw_has(c.raw, '"' || w.id || '"')
-				OR ocean_enrich.raw_has(c.raw, w.email)
-				OR ocean_enrich.raw_has(c.raw, 'linkedin.com/' || w.linkedin)
+				OR ocean_enrich.raw_has(c.raw, '"' || w.email || '"')
+				OR ocean_enrich.raw_has(c.raw, 'linkedin.com/' || w.linkedin || '"')
+				OR ocean_enrich.raw_has(c.raw, 'linkedin.com/' || w.linkedin || '/')
 		), person AS (
 			SELECT erase_person.id AS id UNION SELECT person_id FROM named
 		), hit AS MATERIALIZED (
@@ -1004,7 +1005,7 @@ COMMENT ON FUNCTION ocean_enrich.forget(text, text, text) IS
 CREATE TABLE ocean_enrich.retention_progress (
 	only_one  boolean PRIMARY KEY DEFAULT true,
 	erased_to timestamptz NOT NULL DEFAULT '2020-01-01 00:00:00+00',
-	step      interval NOT NULL DEFAULT '1 hour'
+	step      interval NOT NULL DEFAULT '1000 days'
 );
 COMMENT ON TABLE ocean_enrich.retention_progress IS 'how far ocean_enrich.apply_retention() has come';
 COMMENT ON COLUMN ocean_enrich.retention_progress.only_one IS 'true: there is one row';

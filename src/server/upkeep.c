@@ -4,15 +4,17 @@
  *		install script; here is when.
  *
  * Once when the worker starts, then every minute, and when it has run out of
- * calls, so that a worker does not leave anything behind.  A step is short, as
+ * calls or read new settings, so that a worker does not leave anything behind.  A step is short, as
  * all calls wait for it; while there is more to do, steps follow each other as
  * long as nothing else is to be done.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "server/ledger.h"
@@ -21,6 +23,7 @@
 
 #define INTERVAL_US			USECS_PER_MINUTE
 #define IDLE_INTERVAL_US	USECS_PER_SEC
+#define STEPS_MAX_US		(50 * INT64CONST(1000))
 
 static TimestampTz done_at;		/* the last step; 0: none yet */
 static bool more_to_do;			/* it left something */
@@ -47,13 +50,50 @@ execute(const char *sql, int nargs, Oid *types, Datum *values)
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * What went wrong, once the caller's context is current again.  Not its context:
+ * that may quote a person.
+ */
+static ErrorData *
+take_error(MemoryContext caller)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(caller);
+	edata = CopyErrorData();
+	FlushErrorState();
+	return edata;
+}
+
 void
 oe_upkeep_answered(int64 call_id)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(call_id);
 
-	execute("SELECT ocean_enrich.expect_reveals($1)", 1, &type, &value);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		execute("SELECT ocean_enrich.expect_reveals($1)", 1, &type, &value);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = take_error(caller);
+
+		RollbackAndReleaseCurrentSubTransaction();
+		ereport(WARNING,
+				errmsg("could not note that call " INT64_FORMAT
+					   " waits for a webhook: %s", call_id,
+					   edata->message ? edata->message : "unknown error"));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
 }
 
 TimestampTz
@@ -72,10 +112,16 @@ oe_upkeep_is_due(TimestampTz now, bool idle)
 	return now >= (idle ? oe_upkeep_due_at() : done_at + INTERVAL_US);
 }
 
+void
+oe_upkeep_soon(void)
+{
+	looked_while_idle = false;
+}
+
 bool
 oe_upkeep_is_left(void)
 {
-	return !looked_while_idle;
+	return more_to_do || !looked_while_idle;
 }
 
 /* How many calls the retention erased in this step. */
@@ -109,25 +155,32 @@ do_step(void)
 					   " calls, by ocean_enrich.retention", erased));
 }
 
+/* Whoever asks meanwhile waits that long, and for the step that is under way. */
+static void
+do_steps(TimestampTz until)
+{
+	do
+	{
+		more_to_do = false;
+		do_step();
+	} while (more_to_do && GetCurrentTimestamp() < until);
+}
+
 void
 oe_upkeep(TimestampTz now)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	done_at = now;
-	more_to_do = false;
 	looked_while_idle = true;
 	PG_TRY();
 	{
-		do_step();
+		do_steps(now + STEPS_MAX_US);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
+		ErrorData  *edata = take_error(caller);
 
-		MemoryContextSwitchTo(caller);
-		edata = CopyErrorData();
-		FlushErrorState();
 		oe_ledger_abort();
 		more_to_do = false;
 		/* Whoever holds a lock will let it go; the next step tries again. */

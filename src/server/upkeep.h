@@ -16,8 +16,9 @@
 extern bool oe_upkeep_has_webhook(const char *body);
 
 /*
- * A call whose request has a webhook was answered.  Inside a transaction of the
- * ledger: what came by webhook before is merged with the answer or not at all.
+ * A call whose request has a webhook was answered.  Inside the transaction of
+ * the ledger that records the answer, which no error here may undo: then there
+ * is a warning in the log.
  */
 extern void oe_upkeep_answered(int64 call_id);
 
@@ -27,11 +28,14 @@ extern bool oe_upkeep_is_due(TimestampTz now, bool idle);
 /* When it is, if the worker stays idle. */
 extern TimestampTz oe_upkeep_due_at(void);
 
-/* There were calls since the last step: a worker that leaves does one more. */
+/* The settings may have changed: do not wait for the next minute. */
+extern void oe_upkeep_soon(void);
+
+/* There is something to do yet: a worker that leaves does it before. */
 extern bool oe_upkeep_is_left(void);
 
 /*
- * Do one step, in a transaction of its own, which waits for nobody.  Raises no
+ * Do some steps, in transactions of their own, which wait for nobody.  Raises no
  * error; what went wrong stands in the log.  The current memory context stays.
  */
 extern void oe_upkeep(TimestampTz now);

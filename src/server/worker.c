@@ -2164,6 +2164,7 @@ run(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			queue_settings_read_at = 0;
+			oe_upkeep_soon();
 		}
 		if (ShutdownRequestPending)
 		{

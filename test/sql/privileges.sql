@@ -26,6 +26,9 @@ INSERT INTO statements (object, statement) VALUES
 	('account', 'SELECT ocean_enrich.account()'),
 	('in_flight', 'SELECT * FROM ocean_enrich.in_flight()'),
 	('resolve', 'SELECT ocean_enrich.resolve(0, ''give up'')'),
+	('receive_webhook', 'SELECT ocean_enrich.receive_webhook(''{}'')'),
+	('forget', 'SELECT ocean_enrich.forget(''x'')'),
+	('apply_retention', 'SELECT ocean_enrich.apply_retention()'),
 	('text_array', 'SELECT ocean_enrich.text_array(''[]'')'),
 	('to_integer', 'SELECT ocean_enrich.to_integer(''7'')'),
 	('to_date', 'SELECT ocean_enrich.to_date(''"2020-01-01"'')'),
@@ -44,6 +47,12 @@ INSERT INTO statements (object, statement) VALUES
 	('receipts', 'SELECT * FROM ocean_enrich.receipts'),
 	('limits', 'SELECT * FROM ocean_enrich.limits'),
 	('calls_in_flight', 'SELECT * FROM ocean_enrich.calls_in_flight'),
+	('open_reveals', 'SELECT * FROM ocean_enrich.open_reveals'),
+	('reveal', 'SELECT * FROM ocean_enrich.reveal'),
+	('webhook', 'SELECT * FROM ocean_enrich.webhook'),
+	('early_reveal', 'SELECT * FROM ocean_enrich.early_reveal'),
+	('forget_later', 'INSERT INTO ocean_enrich.forget_later VALUES (1)'),
+	('retention_progress', 'DELETE FROM ocean_enrich.retention_progress'),
 	('schema ocean_enrich', 'CREATE TABLE ocean_enrich.mine (id int)');
 
 -- Roles that were given nothing, the schema, one function, the types and

@@ -174,6 +174,38 @@ $node->safe_psql('postgres',
 is($node->safe_psql('postgres', 'SELECT count(*) FROM ocean_enrich.open_reveals'),
 	0, 'nothing was asked for');
 
+# Who listens is told; the person's id is not said.
+
+like(
+	$node->safe_psql(
+		'postgres', q{
+		LISTEN ocean_enrich;
+		SELECT set_config('ocean_enrich.webhook_secret', '', false);
+		INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email)
+		SELECT 0, 1, person_id, '{"address": "new@example.com", "status": "verified"}'
+		FROM ocean_enrich.reveal ORDER BY call_id DESC LIMIT 1;
+		SELECT ocean_enrich.tidy();}),
+	qr/notification "ocean_enrich" with payload "\d+" received/,
+	'listeners hear of a call that has changed');
+
+# If nothing can be noted, the answer is recorded all the same.
+
+$node->safe_psql('postgres',
+	'ALTER TABLE ocean_enrich.reveal ADD CONSTRAINT nobody CHECK (call_id < 0) NOT VALID');
+my $log_end = -s $node->logfile;
+is( $node->safe_psql('postgres',
+		"SELECT count(*) FROM " . call('gerda@example.com')),
+	1, 'an answer whose webhook cannot be noted');
+is( $node->safe_psql('postgres',
+		"SELECT state, credits FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1"),
+	'answered|3', '... is recorded');
+my $log = substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $log_end);
+like($log, qr/WARNING:  could not note that call \d+ waits for a webhook: new row/,
+	'... and the log says so');
+unlike(join(' ', $log =~ /^.*(?:WARNING|DETAIL|CONTEXT):.*$/mg), qr/gerda/, '... without the person');
+wait_for_webhooks(2);
+$node->safe_psql('postgres', 'ALTER TABLE ocean_enrich.reveal DROP CONSTRAINT nobody');
+
 # The secret
 
 $sandbox->config(webhook_retry_ms => 20);
