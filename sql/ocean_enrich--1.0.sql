@@ -850,13 +850,15 @@ COMMENT ON FUNCTION ocean_enrich.merge_reveals(text[]) IS
 CREATE FUNCTION ocean_enrich.expect_reveals(call_id bigint) RETURNS bigint
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 	BEGIN ATOMIC
-		INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
-		SELECT c.call_id, c.person ->> 'id', a.emails, a.phones
+		-- What an earlier equal call was told, its copy has.
+		INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones, email_status, phone_status)
+		SELECT c.call_id, c.person ->> 'id', a.emails, a.phones, r.email_status, r.phone_status
 		FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT
 				coalesce(c.request -> 'revealEmails' @> '{"includeEmails": true}'
 					AND c.request -> 'revealEmails' ? 'webhookUrl', false),
 				coalesce(c.request -> 'revealPhones' @> '{"includePhones": true}'
 					AND c.request -> 'revealPhones' ? 'webhookUrl', false)) AS a (emails, phones)
+			LEFT JOIN ocean_enrich.reveal AS r ON r.call_id = c.reused_from
 		WHERE c.call_id = expect_reveals.call_id AND c.state = 'answered' AND c.person ->> 'id' <> ''
 			AND (a.emails OR a.phones)
 		ON CONFLICT DO NOTHING;
@@ -917,10 +919,17 @@ CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
 	BEGIN ATOMIC
 		WITH erased AS (
 			UPDATE ocean_enrich.call AS c
-			SET state = CASE c.state WHEN 'queued' THEN 'cancelled' ELSE c.state END,
+			SET state = CASE old.state WHEN 'queued' THEN 'cancelled' ELSE c.state END,
+				next_attempt_at = CASE WHEN old.state <> 'queued' THEN c.next_attempt_at END,
 				request = NULL, person = NULL, raw = NULL, detail = NULL, fingerprint = ''
-			WHERE c.call_id = ANY (call_ids)
-			RETURNING c.call_id, c.state, c.next_attempt_at
+			FROM (SELECT o.call_id, o.state FROM ocean_enrich.call AS o WHERE o.call_id = ANY (call_ids)
+				ORDER BY o.call_id FOR NO KEY UPDATE) AS old
+			WHERE c.call_id = old.call_id
+			RETURNING c.call_id, c.state, c.next_attempt_at, old.state AS old_state
+		), tally AS (
+			INSERT INTO ocean_enrich.queue_tally (day, waiting, cancelled)
+			SELECT (now() AT TIME ZONE 'UTC')::date, -count(*), count(*) FROM erased
+			WHERE old_state = 'queued' HAVING count(*) > 0
 		), later AS (
 			INSERT INTO ocean_enrich.forget_later (call_id)
 			SELECT e.call_id FROM erased AS e

@@ -7,16 +7,23 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 
 #include "server/functions.h"
 #include "server/ledger.h"
+#include "server/statement.h"
 
 #define WAYS_TO_NAME	3		/* id, e-mail address, LinkedIn */
 
 PG_FUNCTION_INFO_V1(ocean_enrich_forget);
+
+static OeStatement erase_statement = {
+	"SELECT ocean_enrich.erase_person($1, $2, $3)",
+	WAYS_TO_NAME,
+	{TEXTOID, TEXTOID, TEXTOID},
+	NULL
+};
 
 /* Without white space round it; NULL if nothing else is in it. */
 static char *
@@ -52,10 +59,9 @@ who(FunctionCallInfo fcinfo, Datum *values, char *nulls)
 Datum
 ocean_enrich_forget(PG_FUNCTION_ARGS)
 {
-	Oid			types[WAYS_TO_NAME] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[WAYS_TO_NAME] = {0};
 	char		nulls[WAYS_TO_NAME + 1] = {0};
-	OeLedgerGuest guest;
+	OeOwnerScope scope;
 	int64		erased;
 	bool		isnull;
 
@@ -64,13 +70,10 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("nothing says who is to be forgotten"),
 				errhint("Give an id, an e-mail address or a LinkedIn URL."));
-	oe_ledger_enter(&guest);
-	if (SPI_execute_with_args("SELECT ocean_enrich.erase_person($1, $2, $3)",
-							  WAYS_TO_NAME, types, values, nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not forget a person");
-	erased = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										 SPI_tuptable->tupdesc, 1, &isnull));
-	oe_ledger_leave(&guest);
+	oe_owner_begin(&scope, oe_ledger_owner());
+	(void) oe_statement_run(&erase_statement, values, nulls);
+	erased = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	oe_owner_end(&scope);
 
 	/* The statement and the context name the person. */
 	ereport(LOG,

@@ -38,7 +38,6 @@
 #include "pgstat.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -328,48 +327,23 @@ oe_ledger_abort(void)
 	MemoryContextSwitchTo(caller);
 }
 
-/* In a session, which somebody calls through the extension. */
-static Oid
-existing_ledger(void)
+Oid
+oe_ledger_owner(void)
 {
 	Oid			relation = ledger_relation();
+	HeapTuple	tuple;
+	Oid			owner;
 
 	if (!OidIsValid(relation))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("the extension ocean_enrich is not installed in this database"));
-	return relation;
-}
-
-bool
-oe_ledger_is_ours_to_write(void)
-{
-	return pg_class_aclcheck(existing_ledger(), GetUserId(), ACL_UPDATE) ==
-		ACLCHECK_OK;
-}
-
-void
-oe_ledger_enter(OeLedgerGuest *guest)
-{
-	Oid			relation = existing_ledger();
-
-	guest->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	GetUserIdAndSecContext(&guest->user, &guest->security_context);
-	SetUserIdAndSecContext(relation_owner(relation),
-						   guest->security_context | SECURITY_RESTRICTED_OPERATION);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-void
-oe_ledger_leave(const OeLedgerGuest *guest)
-{
-	SPI_finish();
-	AtEOXact_GUC(false, guest->guc_level);
-	SetUserIdAndSecContext(guest->user, guest->security_context);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relation);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* ----------------------------------------------------------------

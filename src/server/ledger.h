@@ -37,6 +37,9 @@ extern void oe_ledger_look_anew(void);
 /* The table; InvalidOid: there is none of ours. */
 extern Oid	oe_ledger_relation(void);
 
+/* Whose it is.  Raises an error when there is none of ours. */
+extern Oid	oe_ledger_owner(void);
+
 /*
  * Commits without waiting for the disk.  Returns the end of our last commit
  * record: after a transaction that only read, of the one before it, so that what
@@ -44,25 +47,6 @@ extern Oid	oe_ledger_relation(void);
  */
 extern XLogRecPtr oe_ledger_commit(void);
 extern void oe_ledger_abort(void);
-
-/*
- * For a session that does what only the owner of the ledger may: from here to
- * oe_ledger_leave() it runs as that owner, in a security-restricted operation
- * and with a fixed search_path, with SPI connected.  Raises an error when there
- * is no ledger.  An error inside undoes all of that with its (sub)transaction.
- */
-typedef struct OeLedgerGuest
-{
-	Oid			user;
-	int			security_context;
-	int			guc_level;
-} OeLedgerGuest;
-
-extern void oe_ledger_enter(OeLedgerGuest *guest);
-extern void oe_ledger_leave(const OeLedgerGuest *guest);
-
-/* May the current role write the ledger by itself? */
-extern bool oe_ledger_is_ours_to_write(void);
 
 /* The states that a row is in; "queued" and "cancelled" are the queue's. */
 typedef enum OeLedgerState

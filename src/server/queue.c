@@ -309,6 +309,17 @@ oe_queue_pass(const OeQueuePosition *position)
  * Claiming
  * ---------------------------------------------------------------- */
 
+/* Zeros if it was erased: nobody's. */
+static const uint8 *
+fingerprint_of(bytea *value)
+{
+	uint8	   *fingerprint = palloc0(OE_FINGERPRINT_BYTES);
+
+	memcpy(fingerprint, VARDATA_ANY(value),
+		   Min(VARSIZE_ANY_EXHDR(value), OE_FINGERPRINT_BYTES));
+	return fingerprint;
+}
+
 static void
 fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 {
@@ -319,8 +330,7 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 	call->position.call_id = DatumGetInt64(oe_statement_value(row, 1, &isnull));
 	call->position.due = DatumGetTimestampTz(oe_statement_value(row, 2, &isnull));
 	call->role = oe_statement_text(row, 3);
-	call->fingerprint = (const uint8 *)
-		VARDATA_ANY(DatumGetByteaPP(oe_statement_value(row, 4, &isnull)));
+	call->fingerprint = fingerprint_of(DatumGetByteaPP(oe_statement_value(row, 4, &isnull)));
 	request = oe_statement_value(row, 5, &isnull);
 	call->request = isnull ? NULL : DatumGetJsonbP(request);
 	call->attempts = DatumGetInt32(oe_statement_value(row, 6, &isnull));

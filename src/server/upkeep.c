@@ -12,18 +12,39 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "server/ledger.h"
 #include "server/settings.h"
+#include "server/statement.h"
 #include "server/upkeep.h"
 
 #define INTERVAL_US			USECS_PER_MINUTE
 #define IDLE_INTERVAL_US	USECS_PER_SEC
 #define STEPS_MAX_US		(50 * INT64CONST(1000))
+
+static OeStatement expect_statement = {
+	"SELECT ocean_enrich.expect_reveals($1)",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement tidy_statement = {
+	"SELECT ocean_enrich.tidy()",
+	0,
+	{0},
+	NULL
+};
+
+static OeStatement retention_statement = {
+	"SELECT erased, more FROM ocean_enrich.apply_retention()",
+	0,
+	{0},
+	NULL
+};
 
 static TimestampTz done_at;		/* the last step; 0: none yet */
 static bool more_to_do;			/* it left something */
@@ -34,20 +55,6 @@ oe_upkeep_has_webhook(const char *body)
 {
 	/* Inside a string the quotes would have backslashes before them. */
 	return strstr(body, "\"webhookUrl\"") != NULL;
-}
-
-/* Run a query that gives one row.  SPI leaves its memory context behind. */
-static void
-execute(const char *sql, int nargs, Oid *types, Datum *values)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	int			rc = SPI_execute_with_args(sql, nargs, types, values, NULL,
-										   false, 0);
-
-	if (rc != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "could not execute \"%s\": %s", sql,
-			 SPI_result_code_string(rc));
-	MemoryContextSwitchTo(caller);
 }
 
 /*
@@ -70,14 +77,14 @@ oe_upkeep_answered(int64 call_id)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(call_id);
 
+	oe_ledger_use_spi();
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		execute("SELECT ocean_enrich.expect_reveals($1)", 1, &type, &value);
+		(void) oe_statement_run(&expect_statement, &value, NULL);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -94,6 +101,7 @@ oe_upkeep_answered(int64 call_id)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	oe_ledger_look_anew();
 }
 
 TimestampTz
@@ -129,13 +137,10 @@ static int64
 apply_retention(void)
 {
 	bool		isnull;
-	Datum		erased;
 
-	execute("SELECT erased, more FROM ocean_enrich.apply_retention()", 0, NULL, NULL);
-	erased = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	more_to_do = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-											SPI_tuptable->tupdesc, 2, &isnull));
-	return DatumGetInt64(erased);
+	(void) oe_statement_run(&retention_statement, NULL, NULL);
+	more_to_do = DatumGetBool(oe_statement_value(0, 2, &isnull));
+	return DatumGetInt64(oe_statement_value(0, 1, &isnull));
 }
 
 static void
@@ -145,7 +150,8 @@ do_step(void)
 
 	if (oe_ledger_begin() != OE_LEDGER_READY)
 		return;
-	execute("SELECT ocean_enrich.tidy()", 0, NULL, NULL);
+	oe_ledger_use_spi();
+	(void) oe_statement_run(&tidy_statement, NULL, NULL);
 	if (oe_retention_s > 0)
 		erased = apply_retention();
 	(void) oe_ledger_commit();

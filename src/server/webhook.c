@@ -12,19 +12,28 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
 #include "server/functions.h"
 #include "server/ledger.h"
 #include "server/settings.h"
+#include "server/statement.h"
 
 /* As much as an answer may have. */
 #define PAYLOAD_MAX_BYTES	(1024 * 1024)
 
 PG_FUNCTION_INFO_V1(ocean_enrich_receive_webhook);
+
+static OeStatement take_statement = {
+	"SELECT ocean_enrich.take_webhook($1, $2)",
+	2,
+	{JSONBOID, BYTEAOID},
+	NULL
+};
 
 static bool
 equal_in_constant_time(const uint8 *a, const uint8 *b, Size len)
@@ -62,7 +71,8 @@ check_caller(text *given)
 				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				errmsg("the secret of the webhook is wrong"));
 	}
-	if (!oe_ledger_is_ours_to_write())
+	if (pg_class_aclcheck(oe_ledger_relation(), GetUserId(), ACL_UPDATE) !=
+		ACLCHECK_OK)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				errmsg("no secret for webhooks is set"),
@@ -118,10 +128,10 @@ digest_of(Jsonb *payload)
 Datum
 ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 {
-	Oid			types[2] = {JSONBOID, BYTEAOID};
 	Datum		values[2];
-	OeLedgerGuest guest;
+	OeOwnerScope scope;
 	Jsonb	   *payload;
+	Oid			owner = oe_ledger_owner();
 	int64		changed;
 	bool		isnull;
 
@@ -134,12 +144,9 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 
 	values[0] = JsonbPGetDatum(payload);
 	values[1] = digest_of(payload);
-	oe_ledger_enter(&guest);
-	if (SPI_execute_with_args("SELECT ocean_enrich.take_webhook($1, $2)", 2,
-							  types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not take a webhook");
-	changed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull));
-	oe_ledger_leave(&guest);
+	oe_owner_begin(&scope, owner);
+	(void) oe_statement_run(&take_statement, values, NULL);
+	changed = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	oe_owner_end(&scope);
 	PG_RETURN_INT64(changed);
 }

@@ -1426,6 +1426,9 @@ settle_by_hit(const OeQueuedCall *queued, OeLedgerHit *hit, TimestampTz now)
 	if (hit->state == OE_LEDGER_ANSWERED || hit->state == OE_LEDGER_REFUSED)
 	{
 		oe_queue_settle_reused(call_id, hit->call_id, now);
+		if (oe_upkeep_has_webhook(JsonbToCString(NULL, &queued->request->root,
+												 VARSIZE(queued->request))))
+			oe_upkeep_answered(call_id);
 		tally_settled(call_id, OE_LEDGER_SENT, 0);
 		tally.reused++;
 		tally.waiting--;
