@@ -174,6 +174,75 @@ $node->safe_psql('postgres',
 is($node->safe_psql('postgres', 'SELECT count(*) FROM ocean_enrich.open_reveals'),
 	0, 'nothing was asked for');
 
+# From the queue: a call, and an equal one that its answer serves
+
+$sandbox->config(hold_answers => JSON::PP::true);
+$node->safe_psql('postgres',
+	"SELECT ocean_enrich.submit(ocean_person_request(email => 'hanna\@example.com',"
+	  . " reveal_emails => true, reveal_emails_webhook_url => '$url')) FROM generate_series(1, 2)");
+wait_for_webhooks(1);
+$sandbox->config(hold_answers => JSON::PP::false);
+wait_until(
+	$node, q{
+	SELECT count(*) = 2 FROM ocean_enrich.call
+	WHERE background AND state = 'answered' AND person #>> '{email,address}' = 'hanna@example.com'});
+pass('queued calls are told, too');
+is( $node->safe_psql('postgres',
+		'SELECT count(*) FROM ocean_enrich.reveal JOIN ocean_enrich.call USING (call_id) WHERE background'),
+	2, '... both of them');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM ocean_enrich.open_reveals'),
+	0, '... and wait for nothing');
+
+# Two at once: the second waits for the first, and nothing of either is lost.
+
+sub person_id
+{
+	my ($email) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT person ->> 'id' FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$email' LIMIT 1");
+}
+
+sub receive
+{
+	my ($id, $members) = @_;
+	return "SELECT ocean_enrich.receive_webhook('{\"id\": \"$id\", $members}', 'open-sesame')";
+}
+
+my $email = '"email": {"address": "ida@example.com", "status": "verified"}';
+my $phone = '"phone": {"numbers": ["+1 555 0100"], "status": "verified"}';
+$node->safe_psql('postgres',
+	'SELECT ' . call('ida@example.com', url => 'https://elsewhere.example'));
+my $id = person_id('ida@example.com');
+my $first = $node->background_psql('postgres');
+$first->query_safe('BEGIN');
+$first->query_safe(receive($id, $email));
+my $second = OceanTest::Query->start($node, receive($id, $phone));
+wait_until($node,
+	q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%receive_webhook%')});
+$first->query_safe('COMMIT');
+is(($second->finish)[0], 1, 'the second webhook of two at once');
+is(contacts('ida@example.com'), 'ida@example.com|verified|{"+1 555 0100"}|verified',
+	'both are merged');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM ocean_enrich.early_reveal'),
+	0, 'and gone');
+
+# A webhook that crosses its answer: neither transaction sees the other.
+
+$node->safe_psql('postgres', "SELECT ocean_enrich_person(ocean_person_request(email => 'jana\@example.com'))");
+$id = person_id('jana@example.com');
+$first->query_safe('BEGIN');
+$first->query_safe(receive($id, $phone));
+$node->safe_psql('postgres',
+	'SELECT ' . call('jana@example.com', url => 'https://elsewhere.example', reveals => ['phones']));
+$first->query_safe('COMMIT');
+# It is merged when the worker has nothing else to do, or by the next one.
+$node->safe_psql('postgres', "SELECT ocean_enrich_person(ocean_person_request(email => 'karla\@example.com'))");
+wait_until($node,
+	q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.early_reveal)});
+is((split /\|/, contacts('jana@example.com'))[2], '{"+1 555 0100"}',
+	'it is merged afterwards');
+$first->quit;
+
 # Who listens is told; the person's id is not said.
 
 like(

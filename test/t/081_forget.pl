@@ -82,6 +82,37 @@ is(($retried->finish)[0], 'example.com', 'a call that is tried again is answered
 wait_until($node, 'SELECT NOT EXISTS (SELECT FROM ocean_enrich.forget_later)');
 is(remembered('dora'), 0, '... and forgotten');
 
+# In the queue: it is taken out.
+
+$node->safe_psql('postgres',
+	q{SELECT ocean_enrich.submit(ocean_person_request(email => 'hanna@example.com'), not_before => now() + interval '1 hour')});
+is( $node->safe_psql('postgres',
+		q{SELECT ocean_enrich.forget(email => 'hanna@example.com')}),
+	1, 'somebody is forgotten whose call is queued');
+is( $node->safe_psql('postgres',
+		q{SELECT state, request, (SELECT sum(waiting) FROM ocean_enrich.queue_tally)
+		FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1}),
+	'cancelled||0', '... which is not sent any more');
+
+# Queued, on the wire, and then in the queue again: it has no request any more.
+
+$sandbox->config(hold => JSON::PP::true);
+$node->safe_psql('postgres',
+	q{SET ocean_enrich.gathering_wait = 10; SELECT ocean_enrich.submit(ocean_person_request(email => 'ida.sb-gathering@example.com'))});
+$sandbox->wait(held => 1);
+is( $node->safe_psql('postgres',
+		q{SELECT ocean_enrich.forget(email => 'ida.sb-gathering@example.com')}),
+	1, 'somebody is forgotten whose data is gathered');
+$sandbox->config(hold => JSON::PP::false);
+wait_until($node,
+	q{SELECT state IN ('queued', 'failed') FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1});
+$node->safe_psql('postgres',
+	q{UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE state = 'queued'});
+is(remembered('ida'), 0, '... and it stays so');
+is( $sandbox->books(identity => 'ida.sb-gathering@example.com')->{people}
+	  {'ida.sb-gathering@example.com'}{requests},
+	1, '... and is not sent again');
+
 # By their age: the worker does that, by itself.
 
 is(remembered('berta'), 1, 'without a retention people stay');

@@ -21,7 +21,8 @@ use Test::More;
 
 my $top = "$FindBin::Bin/../..";
 my @documents =
-  ('README.md', 'doc/reference.md', 'doc/operations.md', 'doc/architecture.md');
+  ('README.md', 'doc/reference.md', 'doc/operations.md', 'doc/architecture.md',
+	'doc/webhooks.md');
 # Where the documents' blocks run unless they say otherwise: after quickstart.sh.
 my $home = 'sandbox';
 my $marker = '=== block';
