@@ -1042,22 +1042,22 @@ CREATE FUNCTION ocean_enrich.apply_retention(OUT erased bigint, OUT more boolean
 			WHERE c.answered_at >= (SELECT erased_to - interval '1 minute' FROM step)
 				AND c.answered_at < (SELECT upto FROM step)
 				AND c.fingerprint <> '' AND c.state IN ('answered', 'refused', 'failed')
-			LIMIT 2000 FOR NO KEY UPDATE NOWAIT
+			LIMIT 500 FOR NO KEY UPDATE NOWAIT
 		), decided AS (
 			SELECT c.call_id FROM ocean_enrich.call AS c
 			WHERE (c.state = 'unknown' AND c.resolution IS NOT NULL OR c.state = 'cancelled')
 				AND c.requested_at < (SELECT oldest FROM step) AND c.fingerprint <> ''
-			LIMIT 2000 FOR NO KEY UPDATE NOWAIT
+			LIMIT 500 FOR NO KEY UPDATE NOWAIT
 		), count AS (
 			SELECT (SELECT count(*) FROM answered) AS answered, (SELECT count(*) FROM decided) AS decided
 		), progress AS (
 			UPDATE ocean_enrich.retention_progress AS p SET
-				erased_to = CASE WHEN count.answered = 2000 THEN p.erased_to ELSE greatest(s.upto, p.erased_to) END,
-				step = CASE WHEN count.answered = 2000 THEN greatest(p.step / 2, interval '1 second')
-					WHEN count.answered < 500 THEN least(p.step * 2, interval '1000 days')
+				erased_to = CASE WHEN count.answered = 500 THEN p.erased_to ELSE greatest(s.upto, p.erased_to) END,
+				step = CASE WHEN count.answered = 500 THEN greatest(p.step / 2, interval '1 second')
+					WHEN count.answered < 125 THEN least(p.step * 2, interval '1000 days')
 					ELSE p.step END
 			FROM step AS s, count
-			RETURNING count.answered = 2000 OR count.decided = 2000 OR p.erased_to < s.oldest AS more
+			RETURNING count.answered = 500 OR count.decided = 500 OR p.erased_to < s.oldest AS more
 		)
 		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM answered UNION SELECT call_id FROM decided)),
 			coalesce((SELECT progress.more FROM progress), false);

@@ -165,7 +165,7 @@ TRUNCATE ocean_enrich.call, ocean_enrich.retention_progress;
 INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at, sent_at, answered_at)
 SELECT 'answered', 'x', 'x', sha256(i::text::bytea), '{}', t, t, t
 FROM generate_series(1, 9000) AS i, (SELECT now() - interval '100 days') AS at (t);
-SELECT erased, steps BETWEEN 5 AND 50 AS quick FROM pg_temp.keep();
+SELECT erased, steps BETWEEN 5 AND 200 AS quick FROM pg_temp.keep();
 SELECT count(*) FROM ocean_enrich.call WHERE request IS NOT NULL;
 RESET ocean_enrich.retention;
 

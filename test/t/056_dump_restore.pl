@@ -34,6 +34,19 @@ $node->safe_psql(
 	VALUES ('queued', 'gone', 'x', 'x', '{"person": {"email": "queued@example.com"}}', now()),
 		('cancelled', 'gone', 'x', 'x', '{"person": {"email": "cancelled@example.com"}}', now())});
 
+# What is still expected and still to be forgotten is not lost either.
+$node->safe_psql(
+	'postgres', q{
+	INSERT INTO ocean_enrich.reveal VALUES (1, 'p1', true, false, 'verified', NULL);
+	INSERT INTO ocean_enrich.forget_later VALUES (2);
+	SELECT ocean_enrich.receive_webhook('{"id": "p2", "email": {"address": "x@example.com", "status": "guessed"}}')});
+my $beside = q{
+	SELECT r::text FROM ocean_enrich.reveal AS r
+	UNION ALL SELECT w::text FROM ocean_enrich.webhook AS w
+	UNION ALL SELECT e::text FROM ocean_enrich.early_reveal AS e
+	UNION ALL SELECT f::text FROM ocean_enrich.forget_later AS f};
+my $rest = $node->safe_psql('postgres', $beside);
+
 my $settled = q{SELECT c::text FROM ocean_enrich.call AS c WHERE state <> 'queued' ORDER BY call_id};
 my $rows = $node->safe_psql('postgres', $settled);
 is(scalar(split /\n/, $rows), 9, 'there is something to dump');
@@ -58,6 +71,9 @@ is( $node->safe_psql('restored',
 	$node->safe_psql('postgres',
 		q{SELECT count(*), sum(credits) FROM ocean_enrich.spending WHERE role = 'gone'}),
 	'they add up as before');
+
+is($node->safe_psql('restored', $beside), $rest,
+	'what is still expected, and still to be forgotten, too');
 
 # The receipts do what they did.
 
