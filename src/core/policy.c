@@ -8,6 +8,9 @@
  * not kept: they come with each call, so a changed one counts at once, and the
  * sendings are remembered even while there is no rate limit.
  *
+ * A role's budgets keep what was spent in the current day, week and month.
+ * Their limits are kept with them, since they come from a table.
+ *
  * The clock may be set back.  Then the remembered times move back with it, as
  * if no time had passed, so that nobody waits for a time that comes again; and
  * no day begins anew, so that nothing is granted twice.
@@ -23,6 +26,7 @@
 #define FIRST_CAPACITY		64
 #define FIRST_RETRY_WAIT_MS 500
 #define CREDITS_TEXT_SIZE	32
+#define TIME_TEXT_SIZE		48
 #define EXPONENT_MAX		1000000000
 
 /*
@@ -43,14 +47,13 @@ struct OeAccount
 	OeTime		seen;			/* the latest time we were told */
 	int64_t		day;			/* the day that the next two belong to */
 	int64_t		requests;
-	OeCredits	credits;		/* spent and reserved */
-	OeCredits	in_doubt;		/* of these, reserved for what is in flight */
+	OeSpent		spent;
 	OeTime		paused_until;
 	int			in_flight;
 	SentRing	sent;
 };
 
-/* Sums and differences that stay at the ends of their type. */
+/* Sums, differences and products that stay at the ends of their type. */
 static int64_t
 add(int64_t a, int64_t b)
 {
@@ -71,11 +74,62 @@ subtract(int64_t a, int64_t b)
 	return difference;
 }
 
+static int64_t
+multiply(int64_t a, int64_t b)
+{
+	int64_t		product;
+
+	if (__builtin_mul_overflow(a, b, &product))
+		return (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN;
+	return product;
+}
+
 /* Times before the epoch have days, too: round down. */
 static int64_t
 day_of(OeTime time)
 {
 	return time / DAY - (time % DAY < 0 ? 1 : 0);
+}
+
+/* All that is spent, whatever those in flight will have cost. */
+static OeCredits
+certain(const OeSpent *spent)
+{
+	return subtract(spent->credits, spent->in_doubt);
+}
+
+static void
+reserve_credits(OeSpent *spent, OeCredits reserve)
+{
+	spent->credits = add(spent->credits, reserve);
+	spent->in_doubt = add(spent->in_doubt, reserve);
+}
+
+/* A request ended: what it cost takes the place of what was reserved. */
+static void
+settle_credits(OeSpent *spent, OeOutcome outcome, OeCredits reserved,
+			   OeCredits credits)
+{
+	OeCredits	cost = 0;
+
+	switch (outcome)
+	{
+		case OE_ANSWERED:
+			cost = credits;
+			break;
+		case OE_REFUSED:
+		case OE_FAILED:
+			break;
+		case OE_UNKNOWN:
+			cost = reserved;
+			break;
+	}
+	spent->credits = add(subtract(spent->credits, reserved), cost);
+	if (spent->credits < 0)
+		spent->credits = 0;
+	spent->in_doubt = subtract(spent->in_doubt, reserved);
+	if (spent->in_doubt < 0)
+		spent->in_doubt = 0;
 }
 
 static OeTime
@@ -186,8 +240,7 @@ see_day(OeAccount *account, OeTime now)
 	if (today > account->day)
 	{
 		account->requests = 0;
-		account->credits = 0;
-		account->in_doubt = 0;
+		account->spent = (OeSpent) {0};
 	}
 	if (today > account->day || today < account->day - 1)
 		account->day = today;
@@ -229,7 +282,7 @@ oe_account_restore_day(OeAccount *account, OeTime now,
 {
 	see(account, now);
 	account->requests = requests;
-	account->credits = credits;
+	account->spent.credits = credits;
 }
 
 bool
@@ -307,7 +360,6 @@ credits_suffice(OeCredits used, const OeLimits *limits)
 		add(used, limits->credits_per_call) <= limits->credit_limit;
 }
 
-/* Whatever those in flight will have cost. */
 static bool
 credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 						   OeError *error)
@@ -316,14 +368,14 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	char		used[CREDITS_TEXT_SIZE];
 	char		reserve[CREDITS_TEXT_SIZE];
 
-	if (credits_suffice(subtract(account->credits, account->in_doubt), limits))
+	if (credits_suffice(certain(&account->spent), limits))
 		return false;
 	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
 				 "credit limit of %s credits a day is reached",
 				 credits_text(limits->credit_limit, limit, sizeof(limit)));
 	oe_error_detail(error, "%s credits were spent or reserved since midnight "
 					"UTC, and a request reserves %s.",
-					credits_text(account->credits, used, sizeof(used)),
+					credits_text(account->spent.credits, used, sizeof(used)),
 					credits_text(limits->credits_per_call, reserve, sizeof(reserve)));
 	oe_error_hint(error, "Raise \"ocean_enrich.credit_limit\" or wait until "
 				  "midnight UTC.");
@@ -362,7 +414,7 @@ oe_account_admit(OeAccount *account, const OeLimits *limits, OeTime now,
 		return OE_ADMIT_WHEN_ONE_ENDS;
 
 	/* Those in flight may turn out to cost less than is reserved for them. */
-	if (!credits_suffice(account->credits, limits))
+	if (!credits_suffice(account->spent.credits, limits))
 		return OE_ADMIT_WHEN_ONE_ENDS;
 
 	earliest = rate_limit_ends(account, limits);
@@ -382,8 +434,7 @@ oe_account_sent(OeAccount *account, const OeLimits *limits, OeTime now)
 		return false;
 	account->in_flight++;
 	account->requests = add(account->requests, 1);
-	account->credits = add(account->credits, limits->credits_per_call);
-	account->in_doubt = add(account->in_doubt, limits->credits_per_call);
+	reserve_credits(&account->spent, limits->credits_per_call);
 	return true;
 }
 
@@ -400,38 +451,17 @@ void
 oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 				 OeOutcome outcome, OeCredits reserved, OeCredits credits)
 {
-	OeCredits	cost = 0;
-
 	see(account, now);
 	account->in_flight--;
 	if (account->in_flight == 0)
-		account->in_doubt = 0;
+		account->spent.in_doubt = 0;
 
 	/* What was sent on another day is of no matter to this one. */
 	if (day_of(sent) != account->day)
 		return;
-
-	switch (outcome)
-	{
-		case OE_ANSWERED:
-			cost = credits;
-			break;
-		case OE_REFUSED:
-			break;
-		case OE_FAILED:
-			if (account->requests > 0)
-				account->requests--;
-			break;
-		case OE_UNKNOWN:
-			cost = reserved;
-			break;
-	}
-	account->credits = add(subtract(account->credits, reserved), cost);
-	if (account->credits < 0)
-		account->credits = 0;
-	account->in_doubt = subtract(account->in_doubt, reserved);
-	if (account->in_doubt < 0)
-		account->in_doubt = 0;
+	if (outcome == OE_FAILED && account->requests > 0)
+		account->requests--;
+	settle_credits(&account->spent, outcome, reserved, credits);
 }
 
 void
@@ -449,8 +479,246 @@ oe_account_usage(const OeAccount *account, OeTime now, OeUsage *usage)
 	usage->in_flight = account->in_flight;
 	usage->last_minute = (int) ring_count_last_minute(&account->sent, now);
 	usage->today = day_is_over ? 0 : account->requests;
-	usage->credits_today = day_is_over ? 0 : account->credits;
+	usage->credits_today = day_is_over ? 0 : account->spent.credits;
 	usage->paused_until = account->paused_until > now ? account->paused_until : 0;
+}
+
+/*
+ * Of a full minute's requests each one goes a minute after the one that many
+ * places before it.
+ */
+OeTime
+oe_policy_last_goes(int rate_limit, const OeTime *sent, size_t count,
+					OeTime now, int64_t requests)
+{
+	int64_t		limit = rate_limit;
+	int64_t		before = (int64_t) count;
+	int64_t		last;
+	OeTime		base;
+
+	if (limit > OE_RATE_LIMIT_MAX)
+		limit = OE_RATE_LIMIT_MAX;
+	if (limit <= 0 || requests <= 0)
+		return now;
+	if (before > limit)
+	{
+		sent += before - limit;
+		before = limit;
+	}
+	last = add(before, requests) - 1;
+	if (last < limit)
+		return now;
+	base = last % limit < before ? sent[last % limit] : now;
+	return add(base, multiply(last / limit, MINUTE));
+}
+
+/* ---- Budgets ---- */
+
+typedef struct CivilDay
+{
+	int64_t		year;
+	int			month;			/* 1 to 12 */
+	int			day;			/* 1 to 31 */
+} CivilDay;
+
+/*
+ * The date of a day.  Years begin in March here, so that the odd day is their
+ * last one; and 400 of them are a cycle, one of which began on 2000-03-01.
+ */
+static CivilDay
+civil_day(int64_t day)
+{
+	int64_t		since_march = day - 60;
+	int64_t		cycle = since_march / 146097 - (since_march % 146097 < 0 ? 1 : 0);
+	int64_t		of_cycle = since_march - cycle * 146097;
+	int64_t		year = (of_cycle - of_cycle / 1460 + of_cycle / 36524 -
+						of_cycle / 146096) / 365;
+	int64_t		of_year = of_cycle - (365 * year + year / 4 - year / 100);
+	int			month = (int) ((5 * of_year + 2) / 153);
+	CivilDay	civil;
+
+	civil.day = (int) (of_year - (153 * month + 2) / 5 + 1);
+	civil.month = month < 10 ? month + 3 : month - 9;
+	civil.year = 2000 + cycle * 400 + year + (civil.month <= 2 ? 1 : 0);
+	return civil;
+}
+
+static int64_t
+first_of_month(int64_t day)
+{
+	return day - (civil_day(day).day - 1);
+}
+
+/* 2000-01-03 was a Monday. */
+static int64_t
+monday_of(int64_t day)
+{
+	int64_t		weekday = (day - 2) % 7;
+
+	return day - (weekday < 0 ? weekday + 7 : weekday);
+}
+
+void
+oe_period_bounds(OePeriod period, OeTime now, OeTime *start, OeTime *end)
+{
+	int64_t		first = day_of(now);
+	int64_t		next = first + 1;
+
+	switch (period)
+	{
+		case OE_PERIOD_DAY:
+			break;
+		case OE_PERIOD_WEEK:
+			first = monday_of(first);
+			next = first + 7;
+			break;
+		case OE_PERIOD_MONTH:
+			first = first_of_month(first);
+			next = first_of_month(first + 31);
+			break;
+	}
+	*start = multiply(first, DAY);
+	*end = multiply(next, DAY);
+}
+
+/*
+ * As see_day(): a period that ended begins anew, and a clock that is set back
+ * leaves the later one open or, set back further, takes what is used along.
+ */
+static void
+see_period(OeBudget *budget, OePeriod period, OeTime now)
+{
+	OeTime		start;
+	OeTime		end;
+
+	if (now >= budget->start && now < budget->end)
+		return;
+	oe_period_bounds(period, now, &start, &end);
+	if (start > budget->start)
+		budget->spent = (OeSpent) {0};
+	if (start > budget->start || end < budget->start)
+	{
+		budget->start = start;
+		budget->end = end;
+	}
+}
+
+void
+oe_budgets_restore(OeBudgets *budgets, OeTime now,
+				   const OeCredits credits[OE_PERIODS])
+{
+	budgets->in_flight = 0;
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeBudget   *budget = &budgets->of[i];
+
+		oe_period_bounds((OePeriod) i, now, &budget->start, &budget->end);
+		budget->spent = (OeSpent) {.credits = credits[i]};
+	}
+}
+
+static bool
+budget_suffices(const OeBudget *budget, OeCredits used, OeCredits reserve)
+{
+	return !budget->limited ||
+		(used < budget->limit && add(used, reserve) <= budget->limit);
+}
+
+/* A time as people write it, to the minute. */
+static const char *
+time_text(OeTime time, char *text, size_t size)
+{
+	CivilDay	civil = civil_day(day_of(time));
+
+	(void) snprintf(text, size, "%lld-%02d-%02d 00:00 UTC",
+					(long long) civil.year, civil.month, civil.day);
+	return text;
+}
+
+static void
+refuse_by_budget(const OeBudget *budget, OePeriod period, const char *role,
+				 OeCredits reserve, OeError *error)
+{
+	static const char *const names[] = {
+		[OE_PERIOD_DAY] = "day",
+		[OE_PERIOD_WEEK] = "week",
+		[OE_PERIOD_MONTH] = "month",
+	};
+	char		limit[CREDITS_TEXT_SIZE];
+	char		used[CREDITS_TEXT_SIZE];
+	char		needed[CREDITS_TEXT_SIZE];
+	char		time[TIME_TEXT_SIZE];
+
+	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
+				 "budget of role \"%s\" is spent: %s credits a %s", role,
+				 credits_text(budget->limit, limit, sizeof(limit)),
+				 names[period]);
+	oe_error_detail(error, "%s credits were spent or reserved since %s, and a "
+					"request reserves %s.",
+					credits_text(budget->spent.credits, used, sizeof(used)),
+					time_text(budget->start, time, sizeof(time)),
+					credits_text(reserve, needed, sizeof(needed)));
+	oe_error_hint(error, "Raise \"credit_limit\" in ocean_enrich.budget or "
+				  "wait until %s.",
+				  time_text(budget->end, time, sizeof(time)));
+}
+
+OeAdmission
+oe_budgets_admit(OeBudgets *budgets, const char *role, OeCredits reserve,
+				 OeTime now, OeTime *when, OeError *error)
+{
+	OeAdmission admission = OE_ADMIT_NOW;
+
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeBudget   *budget = &budgets->of[i];
+
+		see_period(budget, (OePeriod) i, now);
+		if (budget_suffices(budget, budget->spent.credits, reserve))
+			continue;
+		if (budget_suffices(budget, certain(&budget->spent), reserve))
+		{
+			if (admission == OE_ADMIT_NOW)
+				admission = OE_ADMIT_WHEN_ONE_ENDS;
+			continue;
+		}
+
+		/* Of several, the one that lasts longest. */
+		if (admission == OE_ADMIT_NEVER && *when >= budget->end)
+			continue;
+		admission = OE_ADMIT_NEVER;
+		*when = budget->end;
+		refuse_by_budget(budget, (OePeriod) i, role, reserve, error);
+	}
+	return admission;
+}
+
+void
+oe_budgets_sent(OeBudgets *budgets, OeCredits reserve, OeTime now)
+{
+	budgets->in_flight++;
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		see_period(&budgets->of[i], (OePeriod) i, now);
+		reserve_credits(&budgets->of[i].spent, reserve);
+	}
+}
+
+void
+oe_budgets_ended(OeBudgets *budgets, OeTime sent, OeTime now,
+				 OeOutcome outcome, OeCredits reserved, OeCredits credits)
+{
+	budgets->in_flight--;
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeBudget   *budget = &budgets->of[i];
+
+		see_period(budget, (OePeriod) i, now);
+		if (budgets->in_flight == 0)
+			budget->spent.in_doubt = 0;
+		if (sent >= budget->start && sent < budget->end)
+			settle_credits(&budget->spent, outcome, reserved, credits);
+	}
 }
 
 OeOutcome

@@ -109,6 +109,75 @@ typedef struct OeUsage
 extern void oe_account_usage(const OeAccount *account, OeTime now,
 							 OeUsage *usage);
 
+/*
+ * When the last of "requests" new ones may go, by the rate limit alone; "now" if
+ * all may go at once.  "sent" holds the requests of the last minute, oldest first.
+ */
+extern OeTime oe_policy_last_goes(int rate_limit, const OeTime *sent,
+								  size_t count, OeTime now, int64_t requests);
+
+/*
+ * Budgets: what one role may spend in a calendar period, in UTC.  Weeks begin on
+ * Monday.  For these the epoch is PostgreSQL's, a Saturday.
+ */
+typedef enum OePeriod
+{
+	OE_PERIOD_DAY,
+	OE_PERIOD_WEEK,
+	OE_PERIOD_MONTH,
+} OePeriod;
+
+#define OE_PERIODS	(OE_PERIOD_MONTH + 1)
+
+/* When the period of "now" began, and when the next one begins. */
+extern void oe_period_bounds(OePeriod period, OeTime now,
+							 OeTime *start, OeTime *end);
+
+typedef struct OeSpent
+{
+	OeCredits	credits;		/* spent and reserved */
+	OeCredits	in_doubt;		/* of these, reserved for what is in flight */
+} OeSpent;
+
+typedef struct OeBudget
+{
+	bool		limited;		/* is there a budget for this period? */
+	OeCredits	limit;			/* 0: nothing may be spent */
+	OeTime		start;			/* of the period that "spent" belongs to */
+	OeTime		end;
+	OeSpent		spent;			/* counted with or without a limit */
+} OeBudget;
+
+/* All of one role.  Starts as {0}, then the limits are filled in. */
+typedef struct OeBudgets
+{
+	OeBudget	of[OE_PERIODS];
+	int			in_flight;
+} OeBudgets;
+
+/*
+ * What the ledger knows to have been spent or reserved in the periods of "now".
+ * Nothing is in flight then; what is has to be counted by oe_budgets_sent().
+ */
+extern void oe_budgets_restore(OeBudgets *budgets, OeTime now,
+							   const OeCredits credits[OE_PERIODS]);
+
+/*
+ * Do the budgets allow one more request, which reserves "reserve"?
+ * OE_ADMIT_WHEN_ONE_ENDS: what is left is only reserved.  OE_ADMIT_NEVER:
+ * "error" is OE_LOCAL_CREDIT_LIMIT, and *when is when the budget begins anew;
+ * not before that unless its limit is raised.  "role" is UTF-8.
+ */
+extern OeAdmission oe_budgets_admit(OeBudgets *budgets, const char *role,
+									OeCredits reserve, OeTime now,
+									OeTime *when, OeError *error);
+
+/* As oe_account_sent() and oe_account_ended() count for the account. */
+extern void oe_budgets_sent(OeBudgets *budgets, OeCredits reserve, OeTime now);
+extern void oe_budgets_ended(OeBudgets *budgets, OeTime sent, OeTime now,
+							 OeOutcome outcome, OeCredits reserved,
+							 OeCredits credits);
+
 /* What the end of one transfer means for the money. */
 extern OeOutcome oe_policy_outcome(OeHttpResult result, int status);
 

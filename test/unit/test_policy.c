@@ -3,9 +3,12 @@
  *		The decisions, with time as an argument: tables, boundaries, and long
  *		random histories against a model that remembers everything.
  */
+#define _DEFAULT_SOURCE			/* timegm */
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/policy.h"
 #include "unit.h"
@@ -1063,6 +1066,415 @@ test_random_clock(void)
 	}
 }
 
+/* The same by the C library: seconds since 1970. */
+static OeTime
+from_date(int year, int month, int day)
+{
+	struct tm	date = {.tm_year = year - 1900,.tm_mon = month - 1,.tm_mday = day};
+
+	return ((OeTime) timegm(&date) - 946684800) * SECOND;
+}
+
+static void
+test_periods(void)
+{
+	OeTime		start;
+	OeTime		end;
+
+	oe_period_bounds(OE_PERIOD_DAY, from_date(2026, 10, 15) + 1, &start, &end);
+	CHECK(start == from_date(2026, 10, 15) && end == from_date(2026, 10, 16));
+	oe_period_bounds(OE_PERIOD_WEEK, from_date(2026, 10, 18), &start, &end);
+	CHECK(start == from_date(2026, 10, 12) && end == from_date(2026, 10, 19));
+	oe_period_bounds(OE_PERIOD_WEEK, from_date(2026, 10, 19), &start, &end);
+	CHECK(start == from_date(2026, 10, 19));
+	oe_period_bounds(OE_PERIOD_WEEK, from_date(2026, 10, 19) - 1, &start, &end);
+	CHECK(end == from_date(2026, 10, 19));
+	oe_period_bounds(OE_PERIOD_MONTH, from_date(2024, 2, 29), &start, &end);
+	CHECK(start == from_date(2024, 2, 1) && end == from_date(2024, 3, 1));
+	oe_period_bounds(OE_PERIOD_MONTH, from_date(2026, 12, 31), &start, &end);
+	CHECK(start == from_date(2026, 12, 1) && end == from_date(2027, 1, 1));
+
+	/* every day of centuries, before the epoch, too */
+	for (OeTime now = from_date(1890, 1, 1); now < from_date(2410, 1, 1); now += DAY)
+	{
+		time_t		seconds = (time_t) (now / SECOND + 946684800);
+		struct tm	date;
+		int			year;
+		int			month;
+
+		(void) gmtime_r(&seconds, &date);
+		year = date.tm_year + 1900;
+		month = date.tm_mon + 1;
+		oe_period_bounds(OE_PERIOD_MONTH, now + DAY - 1, &start, &end);
+		if (start != from_date(year, month, 1) || end != from_date(year, month + 1, 1))
+			CHECK(!"month");
+		oe_period_bounds(OE_PERIOD_WEEK, now + DAY - 1, &start, &end);
+		if (start != from_date(year, month, date.tm_mday - (date.tm_wday + 6) % 7) ||
+			end != start + 7 * DAY)
+			CHECK(!"week");
+	}
+}
+
+static const OeCredits nothing_spent[OE_PERIODS];
+
+static OeBudgets
+budgets_of(OePeriod period, OeCredits limit, OeTime now)
+{
+	OeBudgets	budgets = {0};
+
+	budgets.of[period].limited = true;
+	budgets.of[period].limit = limit;
+	oe_budgets_restore(&budgets, now, nothing_spent);
+	return budgets;
+}
+
+/* Three credits each, as no_limits has it. */
+static OeAdmission
+admit_budget(OeBudgets *budgets, OeTime now)
+{
+	OeError		error = {0};
+	OeAdmission admission;
+
+	when = 0;
+	admission = oe_budgets_admit(budgets, "anna", 3 * OE_CREDITS_ONE, now, &when,
+								 &error);
+	refusal = error.code;
+	CHECK(refusal == (admission == OE_ADMIT_NEVER ? OE_LOCAL_CREDIT_LIMIT : OE_OK));
+	CHECK(admission != OE_ADMIT_NEVER || when > now);
+	oe_error_free(&error);
+	return admission;
+}
+
+static void
+test_budget(void)
+{
+	OeBudgets	budgets = budgets_of(OE_PERIOD_MONTH, 9 * OE_CREDITS_ONE, NOON);
+	OeCredits	three = 3 * OE_CREDITS_ONE;
+	OeTime		start;
+	OeTime		end;
+
+	oe_period_bounds(OE_PERIOD_MONTH, NOON, &start, &end);
+	for (int i = 0; i < 3; i++)
+	{
+		CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
+		oe_budgets_sent(&budgets, three, NOON);
+	}
+	/* all of it is reserved, but not spent yet */
+	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
+	oe_budgets_ended(&budgets, NOON, NOON, OE_REFUSED, three, 0);
+	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
+	oe_budgets_ended(&budgets, NOON, NOON, OE_UNKNOWN, three, 0);
+	oe_budgets_ended(&budgets, NOON, NOON, OE_ANSWERED, three, three + 1);
+	CHECK(budgets.of[OE_PERIOD_MONTH].spent.credits == 2 * three + 1);
+	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NEVER);
+	CHECK(when == end);
+
+	/* raised, it goes on; and in the next month in any case */
+	budgets.of[OE_PERIOD_MONTH].limit++;
+	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
+	budgets.of[OE_PERIOD_MONTH].limit = three;
+	CHECK(admit_budget(&budgets, end - 1) == OE_ADMIT_NEVER);
+	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NOW);
+
+	/* nothing may be spent: not even what is said to cost nothing */
+	budgets.of[OE_PERIOD_MONTH].limit = 0;
+	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NEVER);
+	{
+		OeError		error = {0};
+
+		CHECK(oe_budgets_admit(&budgets, "anna", 0, end, &when, &error) == OE_ADMIT_NEVER);
+		oe_error_free(&error);
+	}
+
+	/* no budget at all */
+	budgets.of[OE_PERIOD_MONTH].limited = false;
+	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NOW);
+}
+
+/* Each has to allow it; the one that lasts longest says so. */
+static void
+test_budgets_of_several_periods(void)
+{
+	OeBudgets	budgets = budgets_of(OE_PERIOD_DAY, 3 * OE_CREDITS_ONE, from_date(2026, 10, 29));
+	OeTime		now = from_date(2026, 10, 29);
+	OeCredits	three = 3 * OE_CREDITS_ONE;
+
+	budgets.of[OE_PERIOD_WEEK].limited = true;
+	budgets.of[OE_PERIOD_WEEK].limit = 6 * OE_CREDITS_ONE;
+	budgets.of[OE_PERIOD_MONTH].limited = true;
+	budgets.of[OE_PERIOD_MONTH].limit = 6 * OE_CREDITS_ONE;
+	for (int day = 0; day < 2; day++, now += DAY)
+	{
+		CHECK(admit_budget(&budgets, now) == OE_ADMIT_NOW);
+		oe_budgets_sent(&budgets, three, now);
+		CHECK(admit_budget(&budgets, now) == OE_ADMIT_WHEN_ONE_ENDS);
+		oe_budgets_ended(&budgets, now, now, OE_ANSWERED, three, three);
+		CHECK(admit_budget(&budgets, now) == OE_ADMIT_NEVER);
+		CHECK(when == (day == 0 ? from_date(2026, 10, 30) : from_date(2026, 11, 2)));
+	}
+
+	/* Saturday the 31st and Sunday: by the week; then by none of them */
+	CHECK(admit_budget(&budgets, now) == OE_ADMIT_NEVER);
+	CHECK(when == from_date(2026, 11, 2));
+	CHECK(admit_budget(&budgets, now + DAY) == OE_ADMIT_NEVER);
+	CHECK(admit_budget(&budgets, now + 2 * DAY) == OE_ADMIT_NOW);
+}
+
+static void
+test_budget_texts(void)
+{
+	OeBudgets	budgets = {0};
+	OeCredits	spent[OE_PERIODS] = {0, 0, 299 * OE_CREDITS_ONE + OE_CREDITS_ONE / 2};
+	OeError		error = {0};
+	OeTime		now = from_date(2026, 12, 24);
+
+	budgets.of[OE_PERIOD_MONTH].limited = true;
+	budgets.of[OE_PERIOD_MONTH].limit = 300 * OE_CREDITS_ONE;
+	oe_budgets_restore(&budgets, now, spent);
+	CHECK(oe_budgets_admit(&budgets, "anna", 3 * OE_CREDITS_ONE, now, &when,
+						   &error) == OE_ADMIT_NEVER);
+	CHECK_STRING(error.message, "budget of role \"anna\" is spent: 300 credits a month");
+	CHECK_STRING(error.detail, "299.5 credits were spent or reserved since "
+				 "2026-12-01 00:00 UTC, and a request reserves 3.");
+	CHECK_STRING(error.hint, "Raise \"credit_limit\" in ocean_enrich.budget or "
+				 "wait until 2027-01-01 00:00 UTC.");
+	oe_error_free(&error);
+
+	for (int n = 1; n <= 3; n++)
+	{
+		unit_fail_malloc_from(n);
+		CHECK(oe_budgets_admit(&budgets, "anna", 3 * OE_CREDITS_ONE, now, &when,
+							   &error) == OE_ADMIT_NEVER);
+		unit_fail_malloc(0);
+		CHECK(error.code == OE_LOCAL_CREDIT_LIMIT);
+		oe_error_free(&error);
+	}
+}
+
+/* What was sent before the new month belongs to the old one. */
+static void
+test_budget_across_months(void)
+{
+	static const OeOutcome outcomes[] = {
+		OE_ANSWERED, OE_REFUSED, OE_FAILED, OE_UNKNOWN
+	};
+	OeTime		midnight = from_date(2026, 11, 1);
+	OeCredits	three = 3 * OE_CREDITS_ONE;
+
+	for (int i = 0; i < COUNT(outcomes); i++)
+	{
+		OeBudgets	budgets = budgets_of(OE_PERIOD_MONTH, 6 * OE_CREDITS_ONE, midnight - 1);
+
+		oe_budgets_sent(&budgets, three, midnight - 1);
+		oe_budgets_sent(&budgets, three, midnight);
+		oe_budgets_ended(&budgets, midnight - 1, midnight + SECOND, outcomes[i], three,
+						 7 * OE_CREDITS_ONE);
+		CHECK(budgets.of[OE_PERIOD_MONTH].spent.credits == three);
+		CHECK(budgets.of[OE_PERIOD_MONTH].spent.in_doubt == three);
+		CHECK(budgets.of[OE_PERIOD_WEEK].spent.in_doubt == three);
+		CHECK(budgets.in_flight == 1);
+	}
+}
+
+/* Nothing is granted twice, and nobody waits for what is not in flight. */
+static void
+test_budget_clock_set_back(void)
+{
+	static const OeTime steps[] = {
+		1, SECOND, DAY, 10 * DAY, 40 * DAY, 400 * DAY, 20000 * DAY
+	};
+	OeTime		now = from_date(2026, 11, 1);
+	OeCredits	three = 3 * OE_CREDITS_ONE;
+
+	for (int i = 0; i < COUNT(steps); i++)
+	{
+		for (int period = 0; period < OE_PERIODS; period++)
+		{
+			OeBudgets	budgets = budgets_of((OePeriod) period, 6 * OE_CREDITS_ONE, now);
+			OeTime		back = now - steps[i];
+
+			oe_budgets_sent(&budgets, three, now);
+			oe_budgets_sent(&budgets, three, now);
+			CHECK(admit_budget(&budgets, back) == OE_ADMIT_WHEN_ONE_ENDS);
+			oe_budgets_ended(&budgets, now, back, OE_ANSWERED, three, three);
+			oe_budgets_ended(&budgets, now, back, OE_ANSWERED, three, three);
+			CHECK(admit_budget(&budgets, back) == OE_ADMIT_NEVER);
+			CHECK(admit_budget(&budgets, back + 70 * DAY) == OE_ADMIT_NOW);
+		}
+	}
+}
+
+static void
+test_budget_extreme_values(void)
+{
+	static const OeTime times[] = {
+		INT64_MIN, INT64_MIN + 1, -DAY - 1, -1, 0, 1, NOON, INT64_MAX - 1, INT64_MAX
+	};
+
+	for (int i = 0; i < COUNT(times); i++)
+	{
+		for (int j = 0; j < COUNT(times); j++)
+		{
+			OeBudgets	budgets = budgets_of(OE_PERIOD_MONTH, INT64_MAX, times[i]);
+			OeError		error = {0};
+
+			oe_budgets_sent(&budgets, INT64_MAX, times[j]);
+			oe_budgets_sent(&budgets, INT64_MAX, times[i]);
+			(void) oe_budgets_admit(&budgets, "anna", INT64_MAX, times[j], &when, &error);
+			oe_budgets_ended(&budgets, times[j], times[i], OE_ANSWERED, INT64_MAX, INT64_MAX);
+			oe_budgets_ended(&budgets, times[i], times[j], OE_UNKNOWN, INT64_MAX, 0);
+			CHECK(budgets.in_flight == 0);
+			for (int period = 0; period < OE_PERIODS; period++)
+			{
+				CHECK(budgets.of[period].spent.credits >= 0);
+				CHECK(budgets.of[period].spent.in_doubt == 0);
+			}
+			oe_error_free(&error);
+		}
+	}
+}
+
+/* When a request alone may go, of those that an account lets go one by one. */
+static void
+test_when_the_last_goes(void)
+{
+	CHECK(oe_policy_last_goes(0, NULL, 0, NOON, 1000) == NOON);
+	CHECK(oe_policy_last_goes(60, NULL, 0, NOON, 0) == NOON);
+	CHECK(oe_policy_last_goes(60, NULL, 0, NOON, 60) == NOON);
+	CHECK(oe_policy_last_goes(60, NULL, 0, NOON, 61) == NOON + MINUTE);
+	CHECK(oe_policy_last_goes(60, NULL, 0, NOON, 1000) == NOON + 16 * MINUTE);
+	CHECK(oe_policy_last_goes(1, NULL, 0, NOON, INT64_MAX) == INT64_MAX);
+
+	for (uint64_t seed = 1; seed <= 200; seed++)
+	{
+		OeAccount  *account = oe_account_new();
+		OeLimits	limits = no_limits;
+		OeTime		sent[50];
+		OeTime		now = NOON;
+		OeTime		goes;
+		int			count;
+		int			requests;
+
+		random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+		count = next_random(COUNT(sent) + 1);
+		requests = 1 + next_random(200);
+		limits.rate_limit = 1 + next_random(40);
+		for (int i = 0; i < count; i++)
+		{
+			now += next_random(SECOND);
+			sent[i] = now;
+			send_and_end(account, now, 1);
+		}
+		goes = now;
+		for (int i = 1; i <= requests; i++)
+		{
+			while (admit(account, &limits, goes) == OE_ADMIT_LATER)
+				goes = when;
+			CHECK(oe_policy_last_goes(limits.rate_limit, sent, count, now, i) == goes);
+			send_and_end(account, goes, 1);
+		}
+		oe_account_free(account);
+	}
+}
+
+/* The same model for budgets: it looks through all requests each time. */
+static OeCredits
+model_spent(const Model *model, OePeriod period, OeTime now, bool certain)
+{
+	OeTime		start;
+	OeTime		end;
+	OeCredits	result = 0;
+
+	oe_period_bounds(period, now, &start, &end);
+	for (int i = 0; i < model->count; i++)
+	{
+		const ModelRequest *request = &model->requests[i];
+
+		if (request->sent < start || request->sent >= end)
+			continue;
+		if (!request->in_flight)
+			result += request->cost;
+		else if (!certain)
+			result += request->reserved;
+	}
+	return result;
+}
+
+static OeAdmission
+model_admit_budgets(const Model *model, const OeBudgets *budgets, OeCredits reserve,
+					OeTime now)
+{
+	OeAdmission admission = OE_ADMIT_NOW;
+
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeCredits	limit = budgets->of[i].limit;
+
+		if (!budgets->of[i].limited)
+			continue;
+		if (model_spent(model, i, now, true) + reserve > limit)
+			return OE_ADMIT_NEVER;
+		if (model_spent(model, i, now, false) + reserve > limit)
+			admission = OE_ADMIT_WHEN_ONE_ENDS;
+	}
+	return admission;
+}
+
+static void
+end_one_of_budget(OeBudgets *budgets, Model *model, OeTime now)
+{
+	ModelRequest *request = &model->requests[next_random(model->count)];
+	bool		answered = next_random(2);
+	OeCredits	cost = next_random(5 * OE_CREDITS_ONE);
+
+	if (!request->in_flight)
+		return;
+	oe_budgets_ended(budgets, request->sent, now, answered ? OE_ANSWERED : OE_UNKNOWN,
+					 request->reserved, cost);
+	request->in_flight = false;
+	request->cost = answered ? cost : request->reserved;
+}
+
+static void
+test_random_budgets(void)
+{
+	static Model model;
+
+	for (uint64_t seed = 1; seed <= 10; seed++)
+	{
+		OeBudgets	budgets = {0};
+		OeTime		now;
+
+		random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+		model.count = 0;
+		now = (OeTime) next_random(10000) * DAY;
+		oe_budgets_restore(&budgets, now, nothing_spent);
+		while (model.count < HISTORY_MAX)
+		{
+			OeCredits	reserve = 1 + next_random(5 * OE_CREDITS_ONE);
+			OeError		error = {0};
+
+			now += next_random(20) ? next_random(SECOND) : next_random(48) * 60 * MINUTE;
+			if (next_random(20) == 0)
+			{
+				OeBudget   *budget = &budgets.of[next_random(OE_PERIODS)];
+
+				budget->limited = next_random(3);
+				budget->limit = 1 + next_random(900 * OE_CREDITS_ONE);
+			}
+			if (model.count > 0 && next_random(2))
+				end_one_of_budget(&budgets, &model, now);
+			CHECK(oe_budgets_admit(&budgets, "anna", reserve, now, &when, &error) ==
+				  model_admit_budgets(&model, &budgets, reserve, now));
+			oe_error_free(&error);
+			oe_budgets_sent(&budgets, reserve, now);
+			model.requests[model.count++] = (ModelRequest) {
+				.sent = now,.reserved = reserve,.in_flight = true
+			};
+		}
+	}
+}
+
 static const UnitTest tests[] = {
 	{"outcome", test_outcome},
 	{"what is retried", test_what_is_retried},
@@ -1094,6 +1506,15 @@ static const UnitTest tests[] = {
 	{"no memory to restore", test_no_memory_to_restore},
 	{"random histories", test_random_histories},
 	{"random clock", test_random_clock},
+	{"periods of the calendar", test_periods},
+	{"budget", test_budget},
+	{"budgets of several periods", test_budgets_of_several_periods},
+	{"budget in words", test_budget_texts},
+	{"budget across months", test_budget_across_months},
+	{"budget and a clock set back", test_budget_clock_set_back},
+	{"budget of extreme values", test_budget_extreme_values},
+	{"random budgets", test_random_budgets},
+	{"when the last goes", test_when_the_last_goes},
 };
 
 int
