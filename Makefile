@@ -27,6 +27,7 @@ OBJS = \
 	src/core/json.o \
 	src/core/policy.o \
 	src/core/request.o \
+	src/server/budget.o \
 	src/server/call.o \
 	src/server/channel.o \
 	src/server/errors.o \

@@ -135,6 +135,43 @@ COMMENT ON COLUMN ocean_enrich.queue_tally.unknown IS 'calls that ended without 
 COMMENT ON COLUMN ocean_enrich.queue_tally.cancelled IS 'calls that were taken out of the queue';
 COMMENT ON COLUMN ocean_enrich.queue_tally.credits IS 'what the answers cost';
 
+-- Budgets.  What is spent stands in the ledger alone.
+
+CREATE TYPE ocean_enrich.period AS ENUM ('day', 'week', 'month');
+COMMENT ON TYPE ocean_enrich.period IS 'a calendar period in UTC; weeks begin on Monday';
+
+CREATE TABLE ocean_enrich.budget (
+	role         name NOT NULL,
+	period       ocean_enrich.period NOT NULL,
+	credit_limit numeric NOT NULL CHECK (credit_limit BETWEEN 0 AND 1000000000),
+	PRIMARY KEY (role, period)
+);
+COMMENT ON TABLE ocean_enrich.budget IS 'credits that a role may spend in a calendar period';
+COMMENT ON COLUMN ocean_enrich.budget.role IS 'name of the role that asks, as the ledger records it';
+COMMENT ON COLUMN ocean_enrich.budget.period IS 'the calendar period, in UTC';
+COMMENT ON COLUMN ocean_enrich.budget.credit_limit IS 'credits in each such period; 0: none at all';
+
+CREATE FUNCTION ocean_enrich.budget_changed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'ocean_enrich_budget_changed'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.budget_changed() IS
+	'tells the worker of changed budgets when that is committed; warns of roles that do not exist';
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ocean_enrich.budget
+	FOR EACH STATEMENT EXECUTE FUNCTION ocean_enrich.budget_changed();
+CREATE TRIGGER role_exists AFTER INSERT OR UPDATE ON ocean_enrich.budget
+	FOR EACH ROW EXECUTE FUNCTION ocean_enrich.budget_changed();
+-- Logical replication, too, has to tell the worker.
+ALTER TABLE ocean_enrich.budget ENABLE ALWAYS TRIGGER changed;
+
+CREATE FUNCTION ocean_enrich.spending_changed() RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ocean_enrich_spending_changed'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.spending_changed() IS
+	'tells the worker to sum up anew what roles have spent';
+
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.budget', '');
+
 -- One call
 
 CREATE FUNCTION ocean_enrich.support(internal) RETURNS internal
@@ -481,6 +518,27 @@ CREATE FUNCTION ocean_enrich.wake() RETURNS void
 COMMENT ON FUNCTION ocean_enrich.wake() IS
 	'has the worker look at the whole queue, and at what was decided, when the transaction commits';
 
+CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
+	SELECT b.role, b.period, b.credit_limit, s.spent, s.reserved,
+		greatest(b.credit_limit - s.spent - s.reserved, 0) AS remaining, p.resets_at
+	FROM ocean_enrich.budget AS b
+	CROSS JOIN LATERAL (
+		SELECT start AT TIME ZONE 'UTC' AS starts_at,
+			(start + ('1 ' || b.period::text)::interval) AT TIME ZONE 'UTC' AS resets_at
+		FROM date_trunc(b.period::text, now() AT TIME ZONE 'UTC') AS start
+	) AS p
+	CROSS JOIN LATERAL (
+		SELECT coalesce(sum(c.credits), 0) AS spent,
+			count(*) FILTER (WHERE c.credits IS NULL AND c.state IN ('sent', 'unknown'))
+				* ocean_enrich.setting('credits_per_call')::numeric AS reserved
+		FROM ocean_enrich.call AS c WHERE c.role = b.role AND c.sent_at >= p.starts_at
+	) AS s
+	WHERE has_table_privilege('ocean_enrich.budget'::regclass, 'SELECT')
+		OR EXISTS (SELECT FROM pg_catalog.pg_roles AS r
+			WHERE r.rolname = b.role AND pg_catalog.pg_has_role(r.oid, 'MEMBER'));
+COMMENT ON VIEW ocean_enrich.budget_status IS
+	'what is spent and left of the budgets of the current role and of those it belongs to; of all, for whoever may read the budgets';
+
 CREATE DOMAIN ocean_enrich.credits AS numeric CHECK (VALUE >= 0 AND VALUE < 'Infinity');
 COMMENT ON DOMAIN ocean_enrich.credits IS 'what a call did cost';
 
@@ -494,7 +552,7 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 			credits = coalesce(resolve.credits::ocean_enrich.credits, c.credits),
 			resolved_by = session_user, resolved_at = now()
 		WHERE c.call_id = resolve.call_id AND c.state = 'unknown' AND resolve.decision IS NOT NULL
-		RETURNING true;
+		RETURNING ocean_enrich.spending_changed();
 	END;
 COMMENT ON FUNCTION ocean_enrich.resolve(bigint, text, numeric) IS
 	'decides about a call whose outcome is unknown: ''pay again'' or ''give up''; with the credits it did cost, if that is known';
@@ -1098,7 +1156,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
 -- Others call these for whoever may call those: they convert, show what
 -- current_setting() shows, and send nothing that was not submitted.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
-	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake() TO PUBLIC;
+	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake(),
+	ocean_enrich.spending_changed() TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person_request FROM PUBLIC;
@@ -1107,5 +1166,6 @@ REVOKE ALL ON FUNCTION @extschema@.ocean_person_experiences(jsonb) FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.call_state FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.resolution FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.credits FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich.period FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.ocean_person FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.ocean_enrich_result FROM PUBLIC;

@@ -15,7 +15,7 @@ LAYERS='
 	functions read_ahead worker launcher /
 	read_ahead_plan submit /
 	call /
-	progress verdict queue upkeep /
+	budget progress verdict queue upkeep /
 	settings channel ledger /
 	message errors statement /
 	compat'

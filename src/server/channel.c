@@ -94,6 +94,7 @@ typedef struct Hub
 	int			worker_procno;	/* starting: of the session that starts it */
 	pg_atomic_uint32 submitted; /* newest submitted slot */
 	pg_atomic_uint32 used;		/* slots that are not free */
+	pg_atomic_uint64 changes;	/* of what the worker keeps in memory */
 	ConditionVariable slot_freed;
 	TimestampTz summoned_at;	/* a worker, by oe_channel_announce() */
 	bool		has_news;
@@ -206,6 +207,7 @@ reset_hub(Hub *reset, Oid database)
 	reset->worker_procno = -1;
 	pg_atomic_init_u32(&reset->submitted, NO_SLOT);
 	pg_atomic_init_u32(&reset->used, 0);
+	pg_atomic_init_u64(&reset->changes, 0);
 	ConditionVariableInit(&reset->slot_freed);
 	reset->summoned_at = 0;
 	reset->has_news = false;
@@ -262,8 +264,8 @@ attach_hub(void)
 	LWLockRelease(&control->lock);
 }
 
-static void
-attach(void)
+void
+oe_channel_attach(void)
 {
 	if (hub)
 		return;
@@ -500,7 +502,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 				errmsg("cannot enrich on a standby server"),
 				errdetail("Each paid answer has to be recorded, and a standby cannot write."),
 				errhint("Run the statement on the primary server."));
-	attach();
+	oe_channel_attach();
 
 	slot = take_slot(refusable);
 	if (!slot)
@@ -533,6 +535,15 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
 		wake(hub->worker_procno);
 	return ticket;
+}
+
+void
+oe_channel_say_changed(void)
+{
+	/* A full barrier: the worker sees the change if it sees what is committed. */
+	pg_atomic_fetch_add_u64(&hub->changes, 1);
+	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
+		wake(hub->worker_procno);
 }
 
 bool
@@ -888,7 +899,7 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 {
 	int			count = 0;
 
-	attach();
+	oe_channel_attach();
 	for (int i = 0; i < OE_CHANNEL_SLOTS && count < max; i++)
 	{
 		Slot	   *slot = &hub->slots[i];
@@ -949,7 +960,7 @@ oe_channel_serve(void)
 {
 	bool		mine = false;
 
-	attach();
+	oe_channel_attach();
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u32(&hub->worker_state) != WORKER_RUNNING)
 	{
@@ -992,6 +1003,12 @@ stop_serving(bool anyway)
 	if (!go_on)
 		wake_submitters();
 	return !go_on;
+}
+
+uint64
+oe_channel_changes(void)
+{
+	return pg_atomic_read_u64(&hub->changes);
 }
 
 bool

@@ -91,6 +91,12 @@ extern void oe_channel_wait_settled(uint64 settled, TimestampTz earliest,
 /* How the queue is served; returns the worker's pid, 0: there is none. */
 extern int	oe_channel_status(OeQueueStatus *status);
 
+/*
+ * The worker keeps budgets and spendings in memory.  Whoever has changed them
+ * says so likewise: the worker is woken and reads them anew.
+ */
+extern void oe_channel_say_changed(void);
+
 /* What is under way in this database, for a view. */
 typedef enum OeSlotState
 {
@@ -129,6 +135,9 @@ extern void *oe_channel_per_process(Size size);
  * leave.  Registers what has to happen when the process ends.
  */
 extern bool oe_channel_serve(void);
+
+/* How often oe_channel_say_changed() was called. */
+extern uint64 oe_channel_changes(void);
 
 /* Stop serving, unless something was submitted or announced meanwhile; false: go on. */
 extern bool oe_channel_retire(void);

@@ -50,6 +50,7 @@
 
 #include "core/http.h"
 #include "core/policy.h"
+#include "server/budget.h"
 #include "server/call.h"
 #include "server/channel.h"
 #include "server/compat.h"
@@ -149,6 +150,7 @@ typedef struct Job
 	TimestampTz sent_at;
 	TimestampTz not_before;
 	int			tries;
+	bool		in_flight;		/* counted by the limits */
 	int64		call_id;
 	OeHttpReply *reply;
 	OeOutcome	outcome;
@@ -598,6 +600,40 @@ find_account(const OeCall *call, TimestampTz now)
 }
 
 /*
+ * What the budgets of the role know, if it has any; in a transaction.  What is
+ * on the wire now is counted as such, whatever its row says.
+ */
+static void
+restore_budget(const OeCall *call, TimestampTz now)
+{
+	int64		call_ids[OE_CHANNEL_SLOTS];
+	OeCredits	reserved[OE_CHANNEL_SLOTS];
+	int			count = 0;
+	HASH_SEQ_STATUS status;
+	JobEntry   *entry;
+
+	if (!oe_budget_is_to_be_restored(call->role))
+		return;
+	hash_seq_init(&status, jobs);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		Job		   *job = entry->job;
+
+		if (!job->in_flight || strcmp(job->call.role, call->role) != 0)
+			continue;
+		if (count == OE_CHANNEL_SLOTS)
+			elog(ERROR, "more requests are in flight than there are slots");
+		call_ids[count] = job->call_id;
+		reserved[count] = job->call.limits.credits_per_call;
+		count++;
+	}
+	oe_budget_restore(call->role, call_ids, count,
+					  call->limits.credits_per_call, now);
+	for (int i = 0; i < count; i++)
+		oe_budget_sent(call->role, reserved[i], now);
+}
+
+/*
  * Sockets count against the server's own limit of open files.  The first one
  * is ours in any case, or nothing would ever go.
  */
@@ -616,32 +652,44 @@ reserve_fd(int on_wire)
 }
 
 /*
- * May the job go now?  Asked for each job in the order of arrival; once one has
- * to wait, those behind it in the same account and under the same limits are
- * not asked again in this turn.
+ * Once a job has to wait, those behind it in the same account and under the same
+ * limits are not asked again in this turn.
+ */
+static OeAdmission
+ask_account(Job *job, TimestampTz now, OeTime *when, OeError *error)
+{
+	AccountEntry *entry = job->account;
+	const OeLimits *limits = &job->call.limits;
+	OeAdmission admission;
+
+	if (entry->full_in_turn == turn_number &&
+		memcmp(&entry->full_limits, limits, sizeof(OeLimits)) == 0)
+		return OE_ADMIT_WHEN_ONE_ENDS;
+	admission = oe_account_admit(entry->account, limits, now, when, error);
+	if (admission == OE_ADMIT_LATER || admission == OE_ADMIT_WHEN_ONE_ENDS)
+	{
+		entry->full_in_turn = turn_number;
+		entry->full_limits = *limits;
+	}
+	return admission;
+}
+
+/*
+ * May the job go now?  Asked for each job in the order of arrival: first the
+ * budget of the role, which holds up nobody else, then the account.
  */
 static OeAdmission
 ask_admission(Job *job, TimestampTz now, OeError *error)
 {
-	AccountEntry *entry = job->account;
-	const OeLimits *limits = &job->call.limits;
 	OeTime		when = job->not_before;
-	OeAdmission admission;
+	OeAdmission admission = OE_ADMIT_LATER;
 
-	if (job->not_before > now)
-		admission = OE_ADMIT_LATER;
-	else if (entry->full_in_turn == turn_number &&
-			 memcmp(&entry->full_limits, limits, sizeof(OeLimits)) == 0)
-		return OE_ADMIT_WHEN_ONE_ENDS;
-	else
-	{
-		admission = oe_account_admit(entry->account, limits, now, &when, error);
-		if (admission == OE_ADMIT_LATER || admission == OE_ADMIT_WHEN_ONE_ENDS)
-		{
-			entry->full_in_turn = turn_number;
-			entry->full_limits = *limits;
-		}
-	}
+	if (job->not_before <= now)
+		admission = oe_budget_admit(job->call.role,
+									job->call.limits.credits_per_call, now,
+									&when, error);
+	if (admission == OE_ADMIT_NOW)
+		admission = ask_account(job, now, &when, error);
 	if (admission == OE_ADMIT_LATER && (wake_at == 0 || when < wake_at))
 		wake_at = when;
 	return admission;
@@ -664,6 +712,46 @@ begin_slots(Job *job)
 }
 
 /*
+ * It may never go, for the one who would pay.  Another role that joined asks
+ * anew, on its own account.
+ */
+static void
+refuse(Job *job, OeError *error)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->slots)
+	{
+		OeCall		call;
+		Size		len;
+
+		if (job->begun)
+			break;
+		oe_call_unpack(oe_channel_request(lfirst_int(lc), &len), &call);
+		if (strcmp(call.role, job->call.role) == 0)
+			continue;
+		oe_channel_give_back(lfirst_int(lc));
+		job->slots = foreach_delete_current(job->slots, lc);
+		SetLatch(MyLatch);
+	}
+	settle_with_error(job, error);
+}
+
+/* From now on the limits count it. */
+static void
+count_sending(Job *job, TimestampTz now)
+{
+	const OeLimits *limits = &job->call.limits;
+
+	if (!oe_account_sent(job->account->account, limits, now))
+		out_of_memory();
+	oe_budget_sent(job->call.role, limits->credits_per_call, now);
+	job->in_flight = true;
+	job->sent_at = now;
+	job->tries++;
+}
+
+/*
  * Let the job go if it may: it is SENDING then.  It is SETTLED when it never
  * may, and stays WAITING otherwise, without slots if nobody wants it any more.
  */
@@ -672,10 +760,11 @@ admit(Job *job, int on_wire, TimestampTz now)
 {
 	OeError		error = {0};
 
+	restore_budget(&job->call, now);
 	switch (ask_admission(job, now, &error))
 	{
 		case OE_ADMIT_NEVER:
-			settle_with_error(job, &error);
+			refuse(job, &error);
 			return;
 		case OE_ADMIT_LATER:
 		case OE_ADMIT_WHEN_ONE_ENDS:
@@ -688,10 +777,7 @@ admit(Job *job, int on_wire, TimestampTz now)
 	begin_slots(job);
 	if (job->slots == NIL)
 		return;
-	if (!oe_account_sent(job->account->account, &job->call.limits, now))
-		out_of_memory();
-	job->sent_at = now;
-	job->tries++;
+	count_sending(job, now);
 	job->phase = JOB_SENDING;
 }
 
@@ -776,6 +862,9 @@ undo_sending(Job *job, TimestampTz now)
 {
 	oe_account_unsent(job->account->account, &job->call.limits, job->sent_at,
 					  now);
+	oe_budget_ended(job->call.role, job->sent_at, now, OE_FAILED,
+					job->call.limits.credits_per_call, 0);
+	job->in_flight = false;
 	job->tries--;
 }
 
@@ -1013,6 +1102,9 @@ count_ending(Job *job, TimestampTz now)
 
 	oe_account_ended(account, job->sent_at, now, job->outcome,
 					 job->call.limits.credits_per_call, job->cost);
+	oe_budget_ended(job->call.role, job->sent_at, now, job->outcome,
+					job->call.limits.credits_per_call, job->cost);
+	job->in_flight = false;
 	if (job->reply && job->reply->retry_after_ms > 0)
 		oe_account_pause(account,
 						 now + job->reply->retry_after_ms * INT64CONST(1000));
@@ -1308,7 +1400,7 @@ static bool
 has_something_to_record(TimestampTz now)
 {
 	return !dlist_is_empty(&arrived) || !dlist_is_empty(&ended) ||
-		any_waiting_is_due(now);
+		oe_budget_is_stale() || any_waiting_is_due(now);
 }
 
 static void
@@ -1993,7 +2085,7 @@ wait_for_something(WaitEventSet *set, uint32 wait_event)
 	WaitEvent	event;
 	long		timeout_ms = oe_http_timeout_ms(http);
 
-	if (ledger_is_busy || row_is_busy)
+	if (ledger_is_busy || row_is_busy || oe_budget_is_stale())
 		shorten(&timeout_ms, LEDGER_BUSY_RETRY_MS);
 	else if (!dlist_is_empty(&arrived) || !dlist_is_empty(&ended))
 		timeout_ms = 0;

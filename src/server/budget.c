@@ -1,0 +1,402 @@
+/*
+ * budget.c
+ *		Budgets of roles: the table ocean_enrich.budget, and what the ledger
+ *		says was spent, in the worker's memory.
+ *
+ * A budget goes by the name of a role, as the ledger does.  Whoever changes
+ * budgets says so when that is committed: a trigger of the table sees to it, and
+ * resolve() does it for the ledger.  Then the worker reads the few rows again,
+ * and sums up the ledger for a role when that one asks next.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "server/budget.h"
+#include "server/channel.h"
+
+PG_FUNCTION_INFO_V1(ocean_enrich_budget_changed);
+PG_FUNCTION_INFO_V1(ocean_enrich_spending_changed);
+
+typedef struct RoleEntry
+{
+	char		name[NAMEDATALEN];
+	bool		restored;
+	OeBudgets	budgets;
+} RoleEntry;
+
+static const char *const period_names[] = {
+	[OE_PERIOD_DAY] = "day",
+	[OE_PERIOD_WEEK] = "week",
+	[OE_PERIOD_MONTH] = "month",
+};
+
+/* Roles that have a budget; NULL: not read yet. */
+static HTAB *roles;
+static uint64 changes_read;		/* oe_channel_changes() when they were read */
+
+/* ----------------------------------------------------------------
+ * The table
+ * ---------------------------------------------------------------- */
+
+bool
+oe_budget_is_stale(void)
+{
+	return !roles || oe_channel_changes() != changes_read;
+}
+
+static HTAB *
+create_roles(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = NAMEDATALEN;
+	ctl.entrysize = sizeof(RoleEntry);
+	ctl.hcxt = TopMemoryContext;
+	return hash_create("ocean_enrich budgets", 64, &ctl,
+					   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/* SPI leaves its own memory context behind; the caller's stays current. */
+static void
+execute(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			rc = SPI_execute_with_args(sql, nargs, types, values, NULL,
+										   false, 0);
+
+	if (rc != SPI_OK_SELECT)
+		elog(ERROR, "could not read the budgets: %s", SPI_result_code_string(rc));
+	MemoryContextSwitchTo(caller);
+}
+
+/* A column of the result as text; it is never NULL. */
+static const char *
+result_text(int row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+static OePeriod
+period_from_name(const char *name)
+{
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		if (strcmp(period_names[i], name) == 0)
+			return (OePeriod) i;
+	}
+	elog(ERROR, "unexpected period of a budget: %s", name);
+}
+
+/* More than we can count is as good as the most that we can. */
+static OeCredits
+credits_from_text(const char *text)
+{
+	OeCredits	credits;
+
+	return oe_credits_parse(text, &credits) ? credits : OE_CREDITS_MAX;
+}
+
+static void
+take_row(HTAB *table, int row)
+{
+	bool		found;
+	RoleEntry  *entry = hash_search(table, result_text(row, 1), HASH_ENTER,
+									&found);
+	OeBudget   *budget;
+
+	if (!found)
+	{
+		entry->restored = false;
+		entry->budgets = (OeBudgets) {0};
+	}
+	budget = &entry->budgets.of[period_from_name(result_text(row, 2))];
+	budget->limited = true;
+	budget->limit = credits_from_text(result_text(row, 3));
+}
+
+/* As with the ledger: everybody's answers would wait with us. */
+static bool
+lock_table(void)
+{
+	Oid			schema = get_namespace_oid("ocean_enrich", false);
+	Oid			relation = get_relname_relid("budget", schema);
+
+	/* If it is not there, reading it says so. */
+	return !OidIsValid(relation) ||
+		ConditionalLockRelationOid(relation, AccessShareLock);
+}
+
+void
+oe_budget_refresh(void)
+{
+	uint64		changes = oe_channel_changes();
+	HTAB	   *table;
+
+	if (!oe_budget_is_stale())
+		return;
+	if (!lock_table())
+	{
+		if (!roles)
+			ereport(ERROR,
+					errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("could not lock ocean_enrich.budget"));
+		return;
+	}
+
+	/* What is changed from here on raises the number, and is read once more. */
+	execute("SELECT role, period::text, credit_limit::text"
+			" FROM ocean_enrich.budget", 0, NULL, NULL);
+	table = create_roles();
+	for (int row = 0; row < (int) SPI_processed; row++)
+		take_row(table, row);
+	if (roles)
+		hash_destroy(roles);
+	roles = table;
+	changes_read = changes;
+}
+
+/* ----------------------------------------------------------------
+ * What is spent
+ * ---------------------------------------------------------------- */
+
+static RoleEntry *
+find_role(const char *role)
+{
+	if (!roles || hash_get_num_entries(roles) == 0)
+		return NULL;
+	return hash_search(roles, role, HASH_FIND, NULL);
+}
+
+bool
+oe_budget_is_to_be_restored(const char *role)
+{
+	RoleEntry  *entry = find_role(role);
+
+	return entry && !entry->restored;
+}
+
+/* No earlier than any period that has a budget: a month may be a long look. */
+static TimestampTz
+earliest_start(const OeBudgets *budgets, const TimestampTz *starts,
+			   TimestampTz now)
+{
+	TimestampTz earliest = now;
+
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		if (budgets->of[i].limited)
+			earliest = Min(earliest, starts[i]);
+	}
+	return earliest;
+}
+
+static ArrayType *
+int8_array(const int64 *numbers, int count)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(numbers[i]);
+	return construct_array(elements, count, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+#define SPENT_SINCE(parameter) \
+	" coalesce(sum(credits) FILTER (WHERE sent_at >= " parameter "), 0)::text," \
+	" count(*) FILTER (WHERE sent_at >= " parameter \
+	" AND credits IS NULL AND state IN ('sent', 'unknown'))::text"
+
+/* In the order of the periods. */
+static void
+sum_up(const char *role, const int64 *in_flight, int count,
+	   const TimestampTz *starts, TimestampTz earliest)
+{
+	Oid			types[] = {NAMEOID, TIMESTAMPTZOID, INT8ARRAYOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[lengthof(types)];
+	NameData	name;
+
+	namestrcpy(&name, role);
+	values[0] = NameGetDatum(&name);
+	values[1] = TimestampTzGetDatum(earliest);
+	values[2] = PointerGetDatum(int8_array(in_flight, count));
+	for (int i = 0; i < OE_PERIODS; i++)
+		values[3 + i] = TimestampTzGetDatum(starts[i]);
+	execute("SELECT" SPENT_SINCE("$4") "," SPENT_SINCE("$5") "," SPENT_SINCE("$6")
+			" FROM ocean_enrich.call"
+			" WHERE role = $1 AND sent_at >= $2 AND call_id <> ALL ($3)",
+			lengthof(types), types, values);
+}
+
+void
+oe_budget_restore(const char *role, const int64 *in_flight, int count,
+				  OeCredits reserve, TimestampTz now)
+{
+	RoleEntry  *entry = find_role(role);
+	TimestampTz starts[OE_PERIODS];
+	OeCredits	credits[OE_PERIODS];
+
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeTime		end;
+
+		oe_period_bounds((OePeriod) i, now, &starts[i], &end);
+	}
+	sum_up(role, in_flight, count, starts,
+		   earliest_start(&entry->budgets, starts, now));
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		int64		unknown = strtoll(result_text(0, 2 * i + 2), NULL, 10);
+
+		/* Bounded, so that the product cannot overflow. */
+		credits[i] = credits_from_text(result_text(0, 2 * i + 1)) +
+			Min(unknown, 1000000) * Min(reserve, OE_CREDITS_ONE * 1000000);
+	}
+	oe_budgets_restore(&entry->budgets, now, credits);
+	entry->restored = true;
+}
+
+OeAdmission
+oe_budget_admit(const char *role, OeCredits reserve, TimestampTz now,
+				OeTime *when, OeError *error)
+{
+	RoleEntry  *entry = find_role(role);
+
+	if (!entry || !entry->restored)
+		return OE_ADMIT_NOW;
+	return oe_budgets_admit(&entry->budgets,
+							pg_server_to_any(role, strlen(role), PG_UTF8),
+							reserve, now, when, error);
+}
+
+void
+oe_budget_sent(const char *role, OeCredits reserve, TimestampTz now)
+{
+	RoleEntry  *entry = find_role(role);
+
+	if (entry)
+		oe_budgets_sent(&entry->budgets, reserve, now);
+}
+
+void
+oe_budget_ended(const char *role, TimestampTz sent, TimestampTz now,
+				OeOutcome outcome, OeCredits reserved, OeCredits credits)
+{
+	RoleEntry  *entry = find_role(role);
+
+	/* Not restored: the ledger will say how it ended. */
+	if (entry && entry->restored)
+		oe_budgets_ended(&entry->budgets, sent, now, outcome, reserved, credits);
+}
+
+/* ----------------------------------------------------------------
+ * The session's side
+ * ---------------------------------------------------------------- */
+
+static bool change_is_pending;
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	if (!change_is_pending)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			oe_channel_say_changed();
+			change_is_pending = false;
+			break;
+		case XACT_EVENT_ABORT:
+			change_is_pending = false;
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			/* Nobody would be there to say so when it is committed. */
+			ereport(ERROR,
+					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"));
+			break;
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
+}
+
+static void
+say_changed_at_commit(void)
+{
+	static bool registered = false;
+
+	oe_channel_attach();
+	if (!registered)
+		RegisterXactCallback(end_of_transaction, NULL);
+	registered = true;
+	change_is_pending = true;
+}
+
+/* No error: a dump may be restored where some roles do not exist. */
+static void
+warn_if_nobody(TriggerData *trigger)
+{
+	HeapTuple	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+		trigger->tg_newtuple : trigger->tg_trigtuple;
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	char	   *role = SPI_getvalue(tuple, desc, SPI_fnumber(desc, "role"));
+
+	if (!OidIsValid(get_role_oid(role, true)))
+		ereport(WARNING,
+				errmsg("role \"%s\" does not exist", role),
+				errhint("A budget goes by the name of the role that asks."));
+}
+
+/* Trigger of ocean_enrich.budget, for rows and for statements. */
+Datum
+ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("budget_changed() can only be called as a trigger"));
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		warn_if_nobody(trigger);
+	else
+		say_changed_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * The ledger was changed by somebody else than the worker: by resolve().  Anybody
+ * may call it, as resolve() runs with its caller's rights; but for whoever may
+ * not decide about the ledger it would only be a way to keep the worker busy.
+ */
+Datum
+ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
+{
+	Oid			ledger = get_relname_relid("call",
+										   get_namespace_oid("ocean_enrich", false));
+	AttrNumber	column = get_attnum(ledger, "resolution");
+
+	if (pg_class_aclcheck(ledger, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(ledger, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "call");
+	say_changed_at_commit();
+	PG_RETURN_BOOL(true);
+}
