@@ -31,6 +31,7 @@ OBJS = \
 	src/server/call.o \
 	src/server/channel.o \
 	src/server/errors.o \
+	src/server/estimate.o \
 	src/server/forget.o \
 	src/server/functions.o \
 	src/server/launcher.o \

@@ -539,6 +539,23 @@ CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 COMMENT ON VIEW ocean_enrich.budget_status IS
 	'what is spent and left of the budgets of the current role and of those it belongs to; of all, for whoever may read the budgets';
 
+CREATE FUNCTION ocean_enrich.estimate(
+	query                text,
+	OUT requests         bigint,
+	OUT to_send          bigint,
+	OUT repeated         bigint,
+	OUT known            bigint,
+	OUT outcome_unknown  bigint,
+	OUT invalid          bigint,
+	OUT allowed          bigint,
+	OUT credits_at_most  numeric,
+	OUT seconds_at_least numeric
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'ocean_enrich_estimate'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 10000;
+COMMENT ON FUNCTION ocean_enrich.estimate(text) IS
+	'what a statement would send and cost: it is run without sending anything, and rolled back';
+
 CREATE DOMAIN ocean_enrich.credits AS numeric CHECK (VALUE >= 0 AND VALUE < 'Infinity');
 COMMENT ON DOMAIN ocean_enrich.credits IS 'what a call did cost';
 

@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # includes only its own header and those of layers below.
 LAYERS='
 	ocean_enrich forget webhook /
-	functions read_ahead worker launcher /
+	estimate functions read_ahead worker launcher /
 	read_ahead_plan submit /
 	call /
 	budget progress verdict queue upkeep /

@@ -39,6 +39,7 @@ struct OeExpectedCall
 };
 
 OeCallStats *oe_call_stats;
+OeCallHandler oe_call_instead;
 
 /* In the order in which they were expected, which is that of asking, mostly. */
 static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
@@ -269,10 +270,13 @@ OeExpectedCall *
 oe_call_expect(Jsonb *request, bool early, OeCallStats *stats)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext scratch = AllocSetContextCreate(caller, "expected call",
-												  ALLOCSET_SMALL_SIZES);
+	MemoryContext scratch;
 	OeExpectedCall *volatile expected = NULL;
 
+	if (oe_call_instead)
+		return NULL;
+	scratch = AllocSetContextCreate(caller, "expected call",
+									ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(scratch);
 	HOLD_INTERRUPTS();
 	PG_TRY();
@@ -441,6 +445,11 @@ oe_call(Jsonb *request, OeResult *result)
 	instr_time	start;
 	instr_time	waited;
 
+	if (oe_call_instead)
+	{
+		oe_call_instead(request, result);
+		return;
+	}
 	oe_progress_call();
 	take_or_submit(request, &making);
 	INSTR_TIME_SET_CURRENT(start);

@@ -32,6 +32,14 @@ extern void oe_call_balance(OeResult *result);
 /* Would ocean_enrich_person() raise this, rather than return a value? */
 extern bool oe_call_raises(OeCode code);
 
+/*
+ * While this is set, calls go there instead of to the worker, and none is begun
+ * early.  The result of such a call may be OE_OK without a person.
+ */
+typedef void (*OeCallHandler) (Jsonb *request, OeResult *result);
+
+extern OeCallHandler oe_call_instead;
+
 /* What calls did. */
 typedef struct OeCallStats
 {

@@ -264,8 +264,8 @@ attach_hub(void)
 	LWLockRelease(&control->lock);
 }
 
-void
-oe_channel_attach(void)
+static void
+attach(void)
 {
 	if (hub)
 		return;
@@ -502,7 +502,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 				errmsg("cannot enrich on a standby server"),
 				errdetail("Each paid answer has to be recorded, and a standby cannot write."),
 				errhint("Run the statement on the primary server."));
-	oe_channel_attach();
+	attach();
 
 	slot = take_slot(refusable);
 	if (!slot)
@@ -899,7 +899,7 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 {
 	int			count = 0;
 
-	oe_channel_attach();
+	attach();
 	for (int i = 0; i < OE_CHANNEL_SLOTS && count < max; i++)
 	{
 		Slot	   *slot = &hub->slots[i];
@@ -960,7 +960,7 @@ oe_channel_serve(void)
 {
 	bool		mine = false;
 
-	oe_channel_attach();
+	attach();
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u32(&hub->worker_state) != WORKER_RUNNING)
 	{

@@ -76,9 +76,9 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 	OeResult	result;
 
 	oe_call(PG_GETARG_JSONB_P(0), &result);
-	if (result.code == OE_OK)
+	if (result.person)
 		PG_RETURN_DATUM(person_datum(&result));
-	if (!oe_call_raises(result.code))
+	if (!oe_call_raises(result.code))	/* of an estimate, too */
 		PG_RETURN_NULL();
 	raise_result(&result);
 }

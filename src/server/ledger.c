@@ -158,6 +158,9 @@ static Oid	saved_user;
 static int	saved_guc_level;
 static int	saved_security_context;
 
+/* In the transaction of a session. */
+static OeOwnerScope session_scope;
+
 /* ----------------------------------------------------------------
  * Transactions
  * ---------------------------------------------------------------- */
@@ -247,6 +250,29 @@ Oid
 oe_ledger_relation(void)
 {
 	return ledger_relation();
+}
+
+void
+oe_ledger_enter(void)
+{
+	Oid			relation = ledger_relation();
+
+	if (!OidIsValid(relation))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("there is no table ocean_enrich.call of the extension ocean_enrich"));
+	ledger = table_open(relation, AccessShareLock);
+	get_to_know_relation();
+	target = NULL;
+	oe_owner_begin(&session_scope, ledger->rd_rel->relowner);
+	spi_connected = true;
+}
+
+void
+oe_ledger_leave(void)
+{
+	oe_owner_end(&session_scope);
+	table_close(ledger, NoLock);
 }
 
 OeLedgerAccess
@@ -350,20 +376,54 @@ oe_ledger_owner(void)
  * Rows
  * ---------------------------------------------------------------- */
 
+static bool
+looks_up_by(Relation index, int column)
+{
+	Form_pg_index form = index->rd_index;
+
+	return form->indnkeyatts == 1 && form->indkey.values[0] == column &&
+		form->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
+/* Of those that a transaction of the worker has opened; InvalidOid: none. */
+static Oid
+opened_index_on(int column)
+{
+	for (int i = 0; i < target->ri_NumIndices; i++)
+	{
+		if (looks_up_by(target->ri_IndexRelationDescs[i], column))
+			return RelationGetRelid(target->ri_IndexRelationDescs[i]);
+	}
+	return InvalidOid;
+}
+
+/* In a session. */
+static Oid
+listed_index_on(int column)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(ledger))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		bool		found = looks_up_by(index, column);
+
+		index_close(index, NoLock);
+		if (found)
+			return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
+
 /* An index that looks rows up by this column alone. */
 static Oid
 index_on(int column)
 {
-	for (int i = 0; i < target->ri_NumIndices; i++)
-	{
-		Form_pg_index index = target->ri_IndexRelationDescs[i]->rd_index;
+	Oid			index = target ? opened_index_on(column) : listed_index_on(column);
 
-		if (index->indnkeyatts == 1 && index->indkey.values[0] == column &&
-			index->indisvalid &&
-			target->ri_IndexRelationDescs[i]->rd_rel->relam == BTREE_AM_OID &&
-			target->ri_IndexRelationInfo[i]->ii_Predicate == NIL)
-			return RelationGetRelid(target->ri_IndexRelationDescs[i]);
-	}
+	if (OidIsValid(index))
+		return index;
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("table ocean_enrich.call lacks an index that the extension made"),

@@ -48,6 +48,13 @@ extern Oid	oe_ledger_owner(void);
 extern XLogRecPtr oe_ledger_commit(void);
 extern void oe_ledger_abort(void);
 
+/*
+ * To read in the transaction of a session, with the rights of the owner and
+ * with SPI connected.  The end of the (sub)transaction leaves after an error.
+ */
+extern void oe_ledger_enter(void);
+extern void oe_ledger_leave(void);
+
 /* The states that a row is in; "queued" and "cancelled" are the queue's. */
 typedef enum OeLedgerState
 {
