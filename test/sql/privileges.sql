@@ -34,6 +34,14 @@ INSERT INTO statements (object, statement) VALUES
 	('to_date', 'SELECT ocean_enrich.to_date(''"2020-01-01"'')'),
 	('setting', 'SELECT ocean_enrich.setting(''rate_limit'')'),
 	('setting: token', 'SELECT ocean_enrich.setting(''api_token'')'),
+	('estimate', 'SELECT ocean_enrich.estimate(''SELECT 1'')'),
+	('spending_changed', 'SELECT ocean_enrich.spending_changed()'),
+	('budget: read', 'SELECT * FROM ocean_enrich.budget'),
+	('budget: insert', 'INSERT INTO ocean_enrich.budget VALUES (''regress_ocean_nobody'', ''day'', 1)'),
+	('budget: update', 'UPDATE ocean_enrich.budget SET credit_limit = 0'),
+	('budget: delete', 'DELETE FROM ocean_enrich.budget'),
+	('budget: truncate', 'TRUNCATE ocean_enrich.budget'),
+	('budget_changed', 'SELECT ocean_enrich.budget_changed()'),
 	('call: read', 'SELECT * FROM ocean_enrich.call'),
 	('call: insert', 'INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at)
 		VALUES (''queued'', ''x'', ''x'', '''', now())'),
@@ -46,6 +54,7 @@ INSERT INTO statements (object, statement) VALUES
 	('unknown_calls', 'SELECT * FROM ocean_enrich.unknown_calls'),
 	('receipts', 'SELECT * FROM ocean_enrich.receipts'),
 	('limits', 'SELECT * FROM ocean_enrich.limits'),
+	('budget_status', 'SELECT * FROM ocean_enrich.budget_status'),
 	('calls_in_flight', 'SELECT * FROM ocean_enrich.calls_in_flight'),
 	('open_reveals', 'SELECT * FROM ocean_enrich.open_reveals'),
 	('reveal', 'SELECT * FROM ocean_enrich.reveal'),
@@ -71,7 +80,8 @@ GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb) TO regress_ocean_caller;
 GRANT EXECUTE ON FUNCTION ocean_person(jsonb), ocean_person_experiences(jsonb), ocean_person_request TO regress_ocean_reader;
 GRANT USAGE ON TYPE ocean_person, ocean_enrich_result TO regress_ocean_reader;
 GRANT SELECT ON ocean_enrich.calls_by_state, ocean_enrich.spending, ocean_enrich.unknown_calls,
-	ocean_enrich.receipts, ocean_enrich.limits, ocean_enrich.calls_in_flight TO regress_ocean_auditor;
+	ocean_enrich.receipts, ocean_enrich.limits, ocean_enrich.calls_in_flight,
+	ocean_enrich.budget_status TO regress_ocean_auditor;
 GRANT EXECUTE ON FUNCTION ocean_enrich.in_flight() TO regress_ocean_auditor;
 GRANT EXECUTE ON FUNCTION ocean_enrich.resolve TO regress_ocean_judge;
 GRANT SELECT (call_id, state, credits), UPDATE (resolution, credits, resolved_by, resolved_at)
