@@ -22,6 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -47,6 +48,8 @@ static const char *const period_names[] = {
 /* Roles that have a budget; NULL: not read yet. */
 static HTAB *roles;
 static uint64 changes_read;		/* oe_channel_changes() when they were read */
+static Oid	relation_read;		/* from this table */
+static bool relation_is_in_doubt;
 
 /* ----------------------------------------------------------------
  * The table
@@ -68,6 +71,14 @@ create_roles(void)
 	ctl.hcxt = TopMemoryContext;
 	return hash_create("ocean_enrich budgets", 64, &ctl,
 					   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+static void
+forget_budgets(void)
+{
+	if (roles)
+		hash_destroy(roles);
+	roles = NULL;
 }
 
 /* SPI leaves its own memory context behind; the caller's stays current. */
@@ -128,27 +139,50 @@ take_row(HTAB *table, int row)
 	budget->limit = credits_from_text(result_text(row, 3));
 }
 
-/* As with the ledger: everybody's answers would wait with us. */
-static bool
-lock_table(void)
+/* If it is not there, reading it says so. */
+static Oid
+budget_relation(void)
 {
-	Oid			schema = get_namespace_oid("ocean_enrich", false);
-	Oid			relation = get_relname_relid("budget", schema);
+	return get_relname_relid("budget", get_namespace_oid("ocean_enrich", false));
+}
 
-	/* If it is not there, reading it says so. */
-	return !OidIsValid(relation) ||
-		ConditionalLockRelationOid(relation, AccessShareLock);
+static void
+doubt_relation(Datum arg, Oid relation)
+{
+	if (!OidIsValid(relation) || relation == relation_read)
+		relation_is_in_doubt = true;
+}
+
+/* The extension may have been dropped, and made again, with budgets of its own. */
+static bool
+is_another_table(void)
+{
+	if (!relation_is_in_doubt)
+		return false;
+	relation_is_in_doubt = false;
+	return budget_relation() != relation_read;
 }
 
 void
 oe_budget_refresh(void)
 {
+	static bool registered = false;
 	uint64		changes = oe_channel_changes();
+	Oid			relation;
 	HTAB	   *table;
 
+	if (!registered)
+		CacheRegisterRelcacheCallback(doubt_relation, (Datum) 0);
+	registered = true;
+	if (is_another_table())
+		forget_budgets();
 	if (!oe_budget_is_stale())
 		return;
-	if (!lock_table())
+
+	/* As with the ledger: everybody's answers would wait with us. */
+	relation = budget_relation();
+	if (OidIsValid(relation) &&
+		!ConditionalLockRelationOid(relation, AccessShareLock))
 	{
 		if (!roles)
 			ereport(ERROR,
@@ -163,10 +197,10 @@ oe_budget_refresh(void)
 	table = create_roles();
 	for (int row = 0; row < (int) SPI_processed; row++)
 		take_row(table, row);
-	if (roles)
-		hash_destroy(roles);
+	forget_budgets();
 	roles = table;
 	changes_read = changes;
+	relation_read = relation;
 }
 
 /* ----------------------------------------------------------------

@@ -19,7 +19,8 @@
 extern bool oe_budget_is_stale(void);
 
 /*
- * Read the budgets anew if they are stale; in a transaction of the ledger.
+ * Read the budgets anew if they are stale, or if the table is another one; in a
+ * transaction of the ledger.
  * While somebody holds a strong lock on the table, those that are known hold;
  * if none were read yet, it raises ERRCODE_LOCK_NOT_AVAILABLE.
  */

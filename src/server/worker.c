@@ -600,11 +600,13 @@ find_account(const OeCall *call, TimestampTz now)
 }
 
 /*
- * What the budgets of the role know, if it has any; in a transaction.  What is
- * on the wire now is counted as such, whatever its row says.
+ * See to it that the budgets of the role are known, and what is spent of them; in
+ * a transaction.  Only for what is to be sent: trouble with the budgets must not
+ * keep an answer from being recorded.  What is on the wire now is counted as
+ * such, whatever its row says.
  */
 static void
-restore_budget(const OeCall *call, TimestampTz now)
+prepare_budget(const OeCall *call, TimestampTz now)
 {
 	int64		call_ids[OE_CHANNEL_SLOTS];
 	OeCredits	reserved[OE_CHANNEL_SLOTS];
@@ -612,6 +614,7 @@ restore_budget(const OeCall *call, TimestampTz now)
 	HASH_SEQ_STATUS status;
 	JobEntry   *entry;
 
+	oe_budget_refresh();
 	if (!oe_budget_is_to_be_restored(call->role))
 		return;
 	hash_seq_init(&status, jobs);
@@ -760,7 +763,7 @@ admit(Job *job, int on_wire, TimestampTz now)
 {
 	OeError		error = {0};
 
-	restore_budget(&job->call, now);
+	prepare_budget(&job->call, now);
 	switch (ask_admission(job, now, &error))
 	{
 		case OE_ADMIT_NEVER:
@@ -1396,11 +1399,18 @@ record_alone(Job *job, TimestampTz now)
 		put_off(job);
 }
 
+/* Changed budgets may let a waiting job go; else they can wait for a call. */
+static bool
+budgets_are_due(void)
+{
+	return !dlist_is_empty(&waiting) && oe_budget_is_stale();
+}
+
 static bool
 has_something_to_record(TimestampTz now)
 {
 	return !dlist_is_empty(&arrived) || !dlist_is_empty(&ended) ||
-		oe_budget_is_stale() || any_waiting_is_due(now);
+		budgets_are_due() || any_waiting_is_due(now);
 }
 
 static void
@@ -2085,7 +2095,7 @@ wait_for_something(WaitEventSet *set, uint32 wait_event)
 	WaitEvent	event;
 	long		timeout_ms = oe_http_timeout_ms(http);
 
-	if (ledger_is_busy || row_is_busy || oe_budget_is_stale())
+	if (ledger_is_busy || row_is_busy || budgets_are_due())
 		shorten(&timeout_ms, LEDGER_BUSY_RETRY_MS);
 	else if (!dlist_is_empty(&arrived) || !dlist_is_empty(&ended))
 		timeout_ms = 0;

@@ -331,4 +331,28 @@ like(
 	qr/^annika\tday\t57$/m,
 	'a dump carries the budgets');
 
+# Another extension has other budgets, and no trouble with them loses an answer.
+
+sql(q{INSERT INTO ocean_enrich.budget VALUES ('bert', 'day', 0)});
+refused('bert', 'dropped@example.com', 'before the extension is dropped');
+sql('DROP EXTENSION ocean_enrich; CREATE EXTENSION ocean_enrich');
+sql(q{GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb), ocean_person_request TO bert});
+$sandbox->reset;
+goes('bert', 'dropped@example.com', 'after it was made again');
+$sandbox->config(hold => JSON::PP::true);
+$query =
+  OceanTest::Query->start($node, 'SELECT ' . enrich('held@example.com'), user => 'bert');
+$sandbox->wait(held => 1);
+sql(q{INSERT INTO ocean_enrich.budget VALUES ('bert', 'day', 100)});
+sql(q{GRANT USAGE ON SCHEMA ocean_enrich TO bert; ALTER TABLE ocean_enrich.call OWNER TO bert});
+$sandbox->config(hold => JSON::PP::false);
+like(($query->finish)[0], qr/^\{/, 'an answer comes while the budgets cannot be read');
+books_agree($node, $sandbox, 'budgets that cannot be read');
+my $sent = $sandbox->books->{requests};
+fails(
+	$node, 'SELECT ' . enrich('unread@example.com'),
+	qr/55000: could not record the request .*\n.*permission denied for table budget/,
+	'and nothing more is sent', user => 'bert');
+is($sandbox->books->{requests}, $sent, 'nothing at all');
+
 done_testing();
