@@ -242,11 +242,14 @@ static ArrayType *
 int8_array(const int64 *numbers, int count)
 {
 	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+	int16		length;
+	bool		by_value;
+	char		alignment;
 
+	get_typlenbyvalalign(INT8OID, &length, &by_value, &alignment);
 	for (int i = 0; i < count; i++)
 		elements[i] = Int64GetDatum(numbers[i]);
-	return construct_array(elements, count, INT8OID, sizeof(int64),
-						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	return construct_array(elements, count, INT8OID, length, by_value, alignment);
 }
 
 #define SPENT_SINCE(parameter) \
@@ -322,7 +325,7 @@ oe_budget_sent(const char *role, OeCredits reserve, TimestampTz now)
 {
 	RoleEntry  *entry = find_role(role);
 
-	if (entry)
+	if (entry && entry->restored)
 		oe_budgets_sent(&entry->budgets, reserve, now);
 }
 
@@ -332,7 +335,7 @@ oe_budget_ended(const char *role, TimestampTz sent, TimestampTz now,
 {
 	RoleEntry  *entry = find_role(role);
 
-	/* Not restored: the ledger will say how it ended. */
+	/* Not restored: the ledger will say how it ended, as it will of a sending. */
 	if (entry && entry->restored)
 		oe_budgets_ended(&entry->budgets, sent, now, outcome, reserved, credits);
 }
