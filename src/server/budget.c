@@ -28,6 +28,8 @@
 
 #include "server/budget.h"
 #include "server/channel.h"
+#include "server/ledger.h"
+#include "server/statement.h"
 
 PG_FUNCTION_INFO_V1(ocean_enrich_budget_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_spending_changed);
@@ -43,6 +45,38 @@ static const char *const period_names[] = {
 	[OE_PERIOD_DAY] = "day",
 	[OE_PERIOD_WEEK] = "week",
 	[OE_PERIOD_MONTH] = "month",
+};
+
+static OeStatement budgets_statement = {
+	"SELECT role, period::text, credit_limit::text FROM ocean_enrich.budget",
+	0,
+	{0},
+	NULL
+};
+
+#define SPENT_SINCE(parameter) \
+	" coalesce(sum(credits) FILTER (WHERE sent_at >= " parameter "), 0)::text," \
+	" count(*) FILTER (WHERE sent_at >= " parameter \
+	" AND credits IS NULL AND state IN ('sent', 'unknown'))::text"
+
+/* In the order of the periods. */
+static OeStatement spent_statement = {
+	"SELECT" SPENT_SINCE("$4") "," SPENT_SINCE("$5") "," SPENT_SINCE("$6")
+	" FROM ocean_enrich.call"
+	" WHERE role = $1 AND sent_at >= $2 AND call_id <> ALL ($3)",
+	6,
+	{NAMEOID, TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	NULL
+};
+
+/* By the message that the core has for it. */
+static OeStatement release_statement = {
+	"UPDATE ocean_enrich.call SET next_attempt_at = $1"
+	" WHERE state = 'queued' AND next_attempt_at > $1"
+	" AND detail ^@ 'budget of role '",
+	1,
+	{TIMESTAMPTZOID},
+	NULL
 };
 
 /* Roles that have a budget; NULL: not read yet. */
@@ -81,26 +115,6 @@ forget_budgets(void)
 	roles = NULL;
 }
 
-/* SPI leaves its own memory context behind; the caller's stays current. */
-static void
-execute(const char *sql, int nargs, Oid *types, Datum *values)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	int			rc = SPI_execute_with_args(sql, nargs, types, values, NULL,
-										   false, 0);
-
-	if (rc != SPI_OK_SELECT)
-		elog(ERROR, "could not read the budgets: %s", SPI_result_code_string(rc));
-	MemoryContextSwitchTo(caller);
-}
-
-/* A column of the result as text; it is never NULL. */
-static const char *
-result_text(int row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
 static OePeriod
 period_from_name(const char *name)
 {
@@ -122,10 +136,10 @@ credits_from_text(const char *text)
 }
 
 static void
-take_row(HTAB *table, int row)
+take_row(HTAB *table, uint64 row)
 {
 	bool		found;
-	RoleEntry  *entry = hash_search(table, result_text(row, 1), HASH_ENTER,
+	RoleEntry  *entry = hash_search(table, oe_statement_text(row, 1), HASH_ENTER,
 									&found);
 	OeBudget   *budget;
 
@@ -134,9 +148,9 @@ take_row(HTAB *table, int row)
 		entry->restored = false;
 		entry->budgets = (OeBudgets) {0};
 	}
-	budget = &entry->budgets.of[period_from_name(result_text(row, 2))];
+	budget = &entry->budgets.of[period_from_name(oe_statement_text(row, 2))];
 	budget->limited = true;
-	budget->limit = credits_from_text(result_text(row, 3));
+	budget->limit = credits_from_text(oe_statement_text(row, 3));
 }
 
 /* If it is not there, reading it says so. */
@@ -169,6 +183,7 @@ oe_budget_refresh(void)
 	static bool registered = false;
 	uint64		changes = oe_channel_changes();
 	Oid			relation;
+	uint64		count;
 	HTAB	   *table;
 
 	if (!registered)
@@ -192,10 +207,10 @@ oe_budget_refresh(void)
 	}
 
 	/* What is changed from here on raises the number, and is read once more. */
-	execute("SELECT role, period::text, credit_limit::text"
-			" FROM ocean_enrich.budget", 0, NULL, NULL);
+	oe_ledger_use_spi();
+	count = oe_statement_run(&budgets_statement, NULL, NULL);
 	table = create_roles();
-	for (int row = 0; row < (int) SPI_processed; row++)
+	for (uint64 row = 0; row < count; row++)
 		take_row(table, row);
 	forget_budgets();
 	roles = table;
@@ -252,19 +267,11 @@ int8_array(const int64 *numbers, int count)
 	return construct_array(elements, count, INT8OID, length, by_value, alignment);
 }
 
-#define SPENT_SINCE(parameter) \
-	" coalesce(sum(credits) FILTER (WHERE sent_at >= " parameter "), 0)::text," \
-	" count(*) FILTER (WHERE sent_at >= " parameter \
-	" AND credits IS NULL AND state IN ('sent', 'unknown'))::text"
-
-/* In the order of the periods. */
 static void
 sum_up(const char *role, const int64 *in_flight, int count,
 	   const TimestampTz *starts, TimestampTz earliest)
 {
-	Oid			types[] = {NAMEOID, TIMESTAMPTZOID, INT8ARRAYOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[lengthof(types)];
+	Datum		values[3 + OE_PERIODS];
 	NameData	name;
 
 	namestrcpy(&name, role);
@@ -273,10 +280,8 @@ sum_up(const char *role, const int64 *in_flight, int count,
 	values[2] = PointerGetDatum(int8_array(in_flight, count));
 	for (int i = 0; i < OE_PERIODS; i++)
 		values[3 + i] = TimestampTzGetDatum(starts[i]);
-	execute("SELECT" SPENT_SINCE("$4") "," SPENT_SINCE("$5") "," SPENT_SINCE("$6")
-			" FROM ocean_enrich.call"
-			" WHERE role = $1 AND sent_at >= $2 AND call_id <> ALL ($3)",
-			lengthof(types), types, values);
+	oe_ledger_use_spi();
+	(void) oe_statement_run(&spent_statement, values, NULL);
 }
 
 void
@@ -297,10 +302,10 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 		   earliest_start(&entry->budgets, starts, now));
 	for (int i = 0; i < OE_PERIODS; i++)
 	{
-		int64		unknown = strtoll(result_text(0, 2 * i + 2), NULL, 10);
+		int64		unknown = strtoll(oe_statement_text(0, 2 * i + 2), NULL, 10);
 
 		/* Bounded, so that the product cannot overflow. */
-		credits[i] = credits_from_text(result_text(0, 2 * i + 1)) +
+		credits[i] = credits_from_text(oe_statement_text(0, 2 * i + 1)) +
 			Min(unknown, 1000000) * Min(reserve, OE_CREDITS_ONE * 1000000);
 	}
 	oe_budgets_restore(&entry->budgets, now, credits);
@@ -338,6 +343,16 @@ oe_budget_ended(const char *role, TimestampTz sent, TimestampTz now,
 	/* Not restored: the ledger will say how it ended, as it will of a sending. */
 	if (entry && entry->restored)
 		oe_budgets_ended(&entry->budgets, sent, now, outcome, reserved, credits);
+}
+
+void
+oe_budget_release(TimestampTz now)
+{
+	Datum		value = TimestampTzGetDatum(now);
+
+	oe_budget_refresh();
+	oe_ledger_use_spi();
+	(void) oe_statement_run(&release_statement, &value, NULL);
 }
 
 /* ----------------------------------------------------------------

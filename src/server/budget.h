@@ -53,4 +53,7 @@ extern void oe_budget_ended(const char *role, TimestampTz sent,
 							TimestampTz now, OeOutcome outcome,
 							OeCredits reserved, OeCredits credits);
 
+/* Calls of the queue that wait for a budget to begin anew are due. */
+extern void oe_budget_release(TimestampTz now);
+
 #endif							/* OE_BUDGET_H */

@@ -298,8 +298,15 @@ ocean_person_request(PG_FUNCTION_ARGS)
 Datum
 ocean_enrich_submit(PG_FUNCTION_ARGS)
 {
+	OeResult	estimated;
+
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	if (oe_call_instead)
+	{
+		oe_call_instead(PG_GETARG_JSONB_P(0), &estimated);
+		PG_RETURN_NULL();
+	}
 	PG_RETURN_INT64(oe_submit(PG_GETARG_JSONB_P(0),
 							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
 							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2)));

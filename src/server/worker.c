@@ -71,6 +71,9 @@
 /* How often to look whether the database is about to be dropped. */
 #define DATABASE_IN_USE_CHECK_MS	250
 
+/* How long a queued call waits for others of its role that are on the wire. */
+#define BUDGET_RESERVED_MS		500
+
 /* How often to look for requests that were given up while they wait. */
 #define CANCELLED_CHECK_MS		100
 
@@ -182,6 +185,7 @@ static bool ledger_is_busy;
 static bool ledger_is_gone;
 static bool orphans_left;		/* rows "sent" from an earlier life */
 static bool row_is_busy;		/* of a job that ended */
+static uint64 budgets_seen = PG_UINT64_MAX; /* by the queue */
 static volatile sig_atomic_t may_be_cancelled;
 
 /* The queue. */
@@ -606,7 +610,7 @@ find_account(const OeCall *call, TimestampTz now)
  * such, whatever its row says.
  */
 static void
-prepare_budget(const OeCall *call, TimestampTz now)
+prepare_budget(const char *role, OeCredits reserve, TimestampTz now)
 {
 	int64		call_ids[OE_CHANNEL_SLOTS];
 	OeCredits	reserved[OE_CHANNEL_SLOTS];
@@ -615,14 +619,14 @@ prepare_budget(const OeCall *call, TimestampTz now)
 	JobEntry   *entry;
 
 	oe_budget_refresh();
-	if (!oe_budget_is_to_be_restored(call->role))
+	if (!oe_budget_is_to_be_restored(role))
 		return;
 	hash_seq_init(&status, jobs);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
 		Job		   *job = entry->job;
 
-		if (!job->in_flight || strcmp(job->call.role, call->role) != 0)
+		if (!job->in_flight || strcmp(job->call.role, role) != 0)
 			continue;
 		if (count == OE_CHANNEL_SLOTS)
 			elog(ERROR, "more requests are in flight than there are slots");
@@ -630,10 +634,9 @@ prepare_budget(const OeCall *call, TimestampTz now)
 		reserved[count] = job->call.limits.credits_per_call;
 		count++;
 	}
-	oe_budget_restore(call->role, call_ids, count,
-					  call->limits.credits_per_call, now);
+	oe_budget_restore(role, call_ids, count, reserve, now);
 	for (int i = 0; i < count; i++)
-		oe_budget_sent(call->role, reserved[i], now);
+		oe_budget_sent(role, reserved[i], now);
 }
 
 /*
@@ -763,7 +766,7 @@ admit(Job *job, int on_wire, TimestampTz now)
 {
 	OeError		error = {0};
 
-	prepare_budget(&job->call, now);
+	prepare_budget(job->call.role, job->call.limits.credits_per_call, now);
 	switch (ask_admission(job, now, &error))
 	{
 		case OE_ADMIT_NEVER:
@@ -1556,6 +1559,28 @@ pass_by(Job *job, const OeQueuePosition *position)
 	job->passed_by = true;
 }
 
+/*
+ * False: it stays in the queue, until its budget begins anew or what is on the
+ * wire has ended.  A raised budget lets it go before: see_to_budgets().
+ */
+static bool
+budget_lets_go(const OeQueuedCall *queued, TimestampTz now)
+{
+	OeCredits	reserve = queue_call.limits.credits_per_call;
+	OeTime		when = now + BUDGET_RESERVED_MS * INT64CONST(1000);
+	OeError		error = {0};
+
+	prepare_budget(queued->role, reserve, now);
+	if (oe_budget_admit(queued->role, reserve, now, &when, &error) == OE_ADMIT_NOW)
+		return true;
+	(void) oe_queue_put_back(queued->position.call_id, when, 0,
+							 queued->attempts, 0,
+							 error.message ? oe_utf8_to_message(error.message)
+							 : "what is left of the budget is reserved");
+	oe_error_free(&error);
+	return false;
+}
+
 typedef struct Claim
 {
 	AccountEntry *account;
@@ -1586,7 +1611,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		fail_queued(queued, "its request was erased", now);
 	else if (oe_ledger_find(queue_call.account, queued->fingerprint, since, &hit))
 		settle_by_hit(queued, &hit, now);
-	else
+	else if (budget_lets_go(queued, now))
 	{
 		if (oe_account_admit(claim->account->account, &queue_call.limits, now,
 							 &when, &error) != OE_ADMIT_NOW)
@@ -1598,10 +1623,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			return false;
 		job = queued_job(queued);
 		job->account = claim->account;
-		if (!oe_account_sent(job->account->account, &job->call.limits, now))
-			out_of_memory();
-		job->sent_at = now;
-		job->tries++;
+		count_sending(job, now);
 		job->phase = JOB_SENDING;
 		claim->jobs = lappend(claim->jobs, job);
 		record_sending(job, now);
@@ -1873,6 +1895,27 @@ keep_tally(TimestampTz now)
 }
 
 static void
+release_for_budgets(void *arg, TimestampTz now)
+{
+	oe_budget_release(now);
+}
+
+/* Changed budgets may let calls go that wait until they begin anew. */
+static void
+see_to_budgets(TimestampTz now)
+{
+	uint64		changes = oe_channel_changes();
+	XLogRecPtr	lsn;
+
+	if (budgets_seen == changes || oe_queue_next_due() == DT_NOEND)
+		return;
+	if (in_ledger(release_for_budgets, NULL, now, &lsn) != NULL || ledger_is_busy)
+		return;
+	budgets_seen = changes;
+	oe_queue_look_everywhere();
+}
+
+static void
 hear_news(void)
 {
 	OeQueueNews news;
@@ -1913,6 +1956,7 @@ serve_queue(TimestampTz now)
 	see_to_decisions(now);
 	sweep_queue(now);
 	keep_tally(now);
+	see_to_budgets(now);
 	queue_wake_at = oe_queue_next_due();
 	if (queue_wake_at > now)
 	{

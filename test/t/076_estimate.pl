@@ -89,6 +89,7 @@ my %statements = (
 		WHEN MATCHED THEN UPDATE SET enriched = ocean_enrich_person(ocean_person_request(email => s.email))",
 	'WITH' => "WITH u AS (UPDATE contacts SET enriched = ocean_enrich_person($request) RETURNING id)
 		SELECT count(*) FROM u",
+	'submit' => "SELECT ocean_enrich.submit($request) FROM contacts",
 	'a function' => 'SELECT enrich_all()',
 	'a trigger' => 'INSERT INTO enriching (email) SELECT email FROM contacts');
 sql(qq{
