@@ -598,7 +598,10 @@ set_outcome(const OeLedgerRow *row)
 static void
 set_default(int column)
 {
-	Expr	   *expr = (Expr *) build_column_default(ledger, column);
+	bool		dropped = TupleDescAttr(RelationGetDescr(ledger),
+										column - 1)->attisdropped;
+	Expr	   *expr = dropped ? NULL
+		: (Expr *) build_column_default(ledger, column);
 	ExprState  *state;
 
 	if (!expr)

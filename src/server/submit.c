@@ -484,6 +484,11 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before)
 
 	PreventCommandIfReadOnly("ocean_enrich.submit()");
 	PreventCommandIfParallelMode("ocean_enrich.submit()");
+	/* That is how a call waits for a decision. */
+	if (TIMESTAMP_IS_NOEND(not_before))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"not_before\" must be finite"));
 	fill_new_call(&call, request, priority, not_before);
 	mine = current_pending();
 	if (!OidIsValid(target.relation))

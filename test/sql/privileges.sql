@@ -33,6 +33,15 @@ INSERT INTO statements (object, statement) VALUES
 	('to_integer', 'SELECT ocean_enrich.to_integer(''7'')'),
 	('to_date', 'SELECT ocean_enrich.to_date(''"2020-01-01"'')'),
 	('setting', 'SELECT ocean_enrich.setting(''rate_limit'')'),
+	('submit', 'SELECT ocean_enrich.submit(NULL)'),
+	('cancel', 'SELECT ocean_enrich.cancel(-1)'),
+	('retry', 'SELECT ocean_enrich.retry(-1)'),
+	('wait', 'SELECT ocean_enrich.wait(ARRAY[-1])'),
+	('balance', 'SELECT ocean_enrich.balance()'),
+	('queue_state', 'SELECT * FROM ocean_enrich.queue_state()'),
+	('queue_status', 'SELECT * FROM ocean_enrich.queue_status'),
+	('queue_tally', 'SELECT * FROM ocean_enrich.queue_tally'),
+	('wake', 'SELECT ocean_enrich.wake()'),
 	('setting: token', 'SELECT ocean_enrich.setting(''api_token'')'),
 	('estimate', 'SELECT ocean_enrich.estimate(''SELECT 1'')'),
 	('spending_changed', 'SELECT ocean_enrich.spending_changed()'),
@@ -81,8 +90,8 @@ GRANT EXECUTE ON FUNCTION ocean_person(jsonb), ocean_person_experiences(jsonb), 
 GRANT USAGE ON TYPE ocean_person, ocean_enrich_result TO regress_ocean_reader;
 GRANT SELECT ON ocean_enrich.calls_by_state, ocean_enrich.spending, ocean_enrich.unknown_calls,
 	ocean_enrich.receipts, ocean_enrich.limits, ocean_enrich.calls_in_flight,
-	ocean_enrich.budget_status TO regress_ocean_auditor;
-GRANT EXECUTE ON FUNCTION ocean_enrich.in_flight() TO regress_ocean_auditor;
+	ocean_enrich.budget_status, ocean_enrich.queue_status TO regress_ocean_auditor;
+GRANT EXECUTE ON FUNCTION ocean_enrich.in_flight(), ocean_enrich.queue_state() TO regress_ocean_auditor;
 GRANT EXECUTE ON FUNCTION ocean_enrich.resolve TO regress_ocean_judge;
 GRANT SELECT (call_id, state, credits), UPDATE (resolution, credits, resolved_by, resolved_at)
 	ON ocean_enrich.call TO regress_ocean_judge;
@@ -104,6 +113,36 @@ FROM statements
 	JOIN pg_temp.codes_as('regress_ocean_auditor') AS auditor USING (nth)
 	JOIN pg_temp.codes_as('regress_ocean_judge') AS judge USING (nth)
 ORDER BY nth;
+
+-- Who may submit may look after his own calls, and after no other's.  Nothing of
+-- his is run with the rights of the table's owner.
+
+CREATE ROLE regress_ocean_submitter;
+CREATE ROLE regress_ocean_rival;
+GRANT USAGE ON SCHEMA ocean_enrich TO regress_ocean_submitter, regress_ocean_rival;
+GRANT EXECUTE ON FUNCTION ocean_enrich.submit, ocean_enrich.cancel, ocean_enrich.retry, ocean_enrich.wait
+	TO regress_ocean_submitter, regress_ocean_rival;
+CREATE SCHEMA planted AUTHORIZATION regress_ocean_submitter;
+SET ROLE regress_ocean_submitter;
+CREATE FUNCTION planted.equal(a bigint, b bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION 'run as %', current_user;
+END $$;
+CREATE OPERATOR planted.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = planted.equal);
+SET search_path = planted, pg_catalog;
+SELECT ocean_enrich.submit('{"person": {"email": "submitter@example.com"}}', not_before => pg_catalog.now() + '1 day') AS call_id \gset
+SELECT ocean_enrich.cancel(:call_id), ocean_enrich.cancel(:call_id);
+SELECT ocean_enrich.retry(:call_id);
+SELECT ocean_enrich.wait(ARRAY[:call_id], '1 ms'), ocean_enrich.cancel(:call_id), ocean_enrich.wait(ARRAY[:call_id]);
+RESET search_path;
+SET ROLE regress_ocean_rival;
+SELECT error.code FROM pg_temp.error_of('SELECT ocean_enrich.cancel(' || :call_id || ')') AS error;
+SELECT error.code FROM pg_temp.error_of('SELECT ocean_enrich.retry(' || :call_id || ')') AS error;
+RESET ROLE;
+SELECT role, state, credits, background FROM ocean_enrich.call WHERE call_id = :call_id;
+DROP SCHEMA planted CASCADE;
+DROP OWNED BY regress_ocean_submitter, regress_ocean_rival;
+DROP ROLE regress_ocean_submitter, regress_ocean_rival;
 
 -- The worker writes the ledger for whoever may call.
 
