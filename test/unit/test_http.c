@@ -411,6 +411,30 @@ test_refused_requests(void)
 	end();
 }
 
+/* GET and POST share handles and connections, and neither takes the other's ways. */
+static void
+test_get(void)
+{
+	OeHttpRequest get = plain_request();
+
+	get.body = NULL;
+	get.body_len = 0;
+	begin(always_hello);
+	for (int i = 0; i < 3; i++)
+	{
+		submit(&get);
+		expect(wait_for_reply(), OE_HTTP_COMPLETE, 200, "hello");
+		CHECK(strncmp(server_head(server, 2 * i), "GET /v2/", 8) == 0);
+		CHECK(strstr(server_head(server, 2 * i), "x-api-token: " TOKEN) != NULL);
+		CHECK(strstr(server_head(server, 2 * i), "Content-Length") == NULL);
+		expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+		CHECK(strncmp(server_head(server, 2 * i + 1), "POST /v2/", 9) == 0);
+		CHECK(strcmp(server_body(server, 2 * i + 1), BODY) == 0);
+	}
+	CHECK(server_connections(server) == 1);
+	end();
+}
+
 static void
 test_connection_is_kept(void)
 {
@@ -1469,6 +1493,7 @@ static const UnitTest tests[] = {
 	{"token in the query", test_token_in_query},
 	{"nothing sticks to a handle", test_nothing_sticks_to_a_handle},
 	{"refused requests", test_refused_requests},
+	{"GET", test_get},
 	{"a connection is kept", test_connection_is_kept},
 	{"many in flight", test_many_in_flight},
 	{"few connections kept", test_few_connections_kept},
