@@ -1649,6 +1649,9 @@ claim_calls(void *arg, TimestampTz now)
 		claiming = calls[i].position.call_id;
 		claim->cut_short = !take_queued(claim, &calls[i],
 										on_wire + list_length(claim->jobs), now);
+		/* It is due still, although the claim has seen the end of the queue. */
+		if (claim->cut_short)
+			oe_queue_look_from(&calls[i].position);
 	}
 	queue_touched |= count > 0;
 }
