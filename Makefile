@@ -27,6 +27,7 @@ OBJS = \
 	src/core/json.o \
 	src/core/policy.o \
 	src/core/request.o \
+	src/server/applier.o \
 	src/server/budget.o \
 	src/server/call.o \
 	src/server/channel.o \
@@ -37,13 +38,18 @@ OBJS = \
 	src/server/launcher.o \
 	src/server/ledger.o \
 	src/server/message.o \
+	src/server/process.o \
 	src/server/progress.o \
 	src/server/queue.o \
 	src/server/read_ahead.o \
 	src/server/read_ahead_plan.o \
+	src/server/rights.o \
 	src/server/settings.o \
 	src/server/statement.o \
 	src/server/submit.o \
+	src/server/sync.o \
+	src/server/sync_definition.o \
+	src/server/sync_functions.o \
 	src/server/upkeep.o \
 	src/server/verdict.o \
 	src/server/webhook.o \

@@ -54,7 +54,8 @@ CREATE TABLE ocean_enrich.call (
 	priority        integer NOT NULL DEFAULT 0,
 	background      boolean NOT NULL DEFAULT false,
 	postponed       integer NOT NULL DEFAULT 0,
-	reused_from     bigint
+	reused_from     bigint,
+	sync_id         bigint
 );
 
 -- Equal requests, whatever became of them.
@@ -98,6 +99,7 @@ COMMENT ON COLUMN ocean_enrich.call.priority IS 'what is queued goes by this, th
 COMMENT ON COLUMN ocean_enrich.call.background IS 'came by ocean_enrich.submit()';
 COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often it went back to the queue';
 COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'the earlier equal call that answered this one, which cost nothing';
+COMMENT ON COLUMN ocean_enrich.call.sync_id IS 'kept column that asked for it';
 
 -- A dump carries the receipts.  What is queued is not sent twice, by the
 -- server it comes from and by the one it is restored on.
@@ -656,6 +658,7 @@ CREATE VIEW ocean_enrich.queue_status AS
 	FROM tally AS t, decision AS d, ocean_enrich.queue_state() AS s;
 COMMENT ON VIEW ocean_enrich.queue_status IS
 	'one row: what the queue is doing, how far it is, when it will be done, what it cost, what needs a decision';
+
 -- Reveals: e-mail addresses and phone numbers that come later, by webhook
 
 CREATE TABLE ocean_enrich.reveal (
@@ -1165,6 +1168,291 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 COMMENT ON FUNCTION ocean_enrich.tidy() IS
 	'what the worker does now and then: merges webhooks that crossed their answer, erases what was to be erased at its end';
 
+-- Kept columns
+
+CREATE TABLE ocean_enrich.sync (
+	sync_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name           text NOT NULL UNIQUE,
+	owner          regrole NOT NULL,
+	relation       regclass NOT NULL,
+	key            name[] NOT NULL,
+	request        text NOT NULL,
+	condition      text,
+	target         name NOT NULL,
+	refresh_after  interval,
+	priority       integer NOT NULL,
+	enabled        boolean NOT NULL,
+	database       text NOT NULL,
+	problem_code   text,
+	problem        text,
+	problem_at     timestamptz,
+	created_at     timestamptz NOT NULL DEFAULT now(),
+	table_name     name NOT NULL,
+	column_names   name[] NOT NULL,
+	column_numbers int2[] NOT NULL,
+	key_numbers    int2[] NOT NULL,
+	target_number  int2 NOT NULL
+);
+COMMENT ON TABLE ocean_enrich.sync IS 'the kept columns, written by ocean_enrich.create_sync() and its like';
+COMMENT ON SEQUENCE ocean_enrich.sync_sync_id_seq IS 'numbers of the rows of ocean_enrich.sync';
+COMMENT ON COLUMN ocean_enrich.sync.sync_id IS 'number of the kept column';
+COMMENT ON COLUMN ocean_enrich.sync.name IS 'its name';
+COMMENT ON COLUMN ocean_enrich.sync.owner IS 'owner of the table: whose rights are used';
+COMMENT ON COLUMN ocean_enrich.sync.relation IS 'the table';
+COMMENT ON COLUMN ocean_enrich.sync.key IS 'columns that tell the rows apart';
+COMMENT ON COLUMN ocean_enrich.sync.request IS 'expression that gives the request';
+COMMENT ON COLUMN ocean_enrich.sync.condition IS 'expression that says which rows are wanted; NULL: all';
+COMMENT ON COLUMN ocean_enrich.sync.target IS 'column that the answer is written to';
+COMMENT ON COLUMN ocean_enrich.sync.refresh_after IS 'age at which an answer is asked for again; NULL: never';
+COMMENT ON COLUMN ocean_enrich.sync.priority IS 'priority of its calls in the queue';
+COMMENT ON COLUMN ocean_enrich.sync.enabled IS 'false: nothing is sent';
+COMMENT ON COLUMN ocean_enrich.sync.database IS 'the database that it was enabled in: a copy has to be enabled again';
+COMMENT ON COLUMN ocean_enrich.sync.problem_code IS 'SQLSTATE of the problem that stopped it';
+COMMENT ON COLUMN ocean_enrich.sync.problem IS 'why it stopped by itself';
+COMMENT ON COLUMN ocean_enrich.sync.problem_at IS 'when it stopped';
+COMMENT ON COLUMN ocean_enrich.sync.created_at IS 'when it was created';
+COMMENT ON COLUMN ocean_enrich.sync.table_name IS 'what the expressions call the table';
+COMMENT ON COLUMN ocean_enrich.sync.column_names IS 'what the expressions call the columns they use';
+COMMENT ON COLUMN ocean_enrich.sync.column_numbers IS 'numbers of these columns';
+COMMENT ON COLUMN ocean_enrich.sync.key_numbers IS 'numbers of the key columns';
+COMMENT ON COLUMN ocean_enrich.sync.target_number IS 'number of the target column';
+
+CREATE TYPE ocean_enrich.sync_row_state AS ENUM
+	('changed', 'queued', 'done', 'not found', 'failed', 'unknown');
+COMMENT ON TYPE ocean_enrich.sync_row_state IS 'the states of a row of ocean_enrich.sync_row';
+
+CREATE TABLE ocean_enrich.sync_row (
+	sync_id     bigint NOT NULL,
+	key         text[] COLLATE "C" NOT NULL,
+	state       ocean_enrich.sync_row_state NOT NULL,
+	call_id     bigint,
+	fingerprint bytea,
+	differences integer NOT NULL DEFAULT 0,
+	error_code  text,
+	message     text,
+	settled_at  timestamptz,
+	refresh_at  timestamptz,
+	PRIMARY KEY (sync_id, key)
+) WITH (fillfactor = 80);
+-- By state and key, so that a long walk goes on where it was.
+CREATE INDEX sync_row_state_idx ON ocean_enrich.sync_row (sync_id, state, key);
+CREATE INDEX sync_row_call_id_idx ON ocean_enrich.sync_row (call_id);
+CREATE INDEX sync_row_refresh_at_idx ON ocean_enrich.sync_row (sync_id, refresh_at)
+	WHERE refresh_at IS NOT NULL;
+COMMENT ON TABLE ocean_enrich.sync_row IS
+	'one row for every row that a kept column has asked or is to ask for, written by the applier';
+COMMENT ON COLUMN ocean_enrich.sync_row.sync_id IS 'the kept column';
+COMMENT ON COLUMN ocean_enrich.sync_row.key IS 'the values of its key columns, as text';
+COMMENT ON COLUMN ocean_enrich.sync_row.state IS
+	'changed: to be looked at; queued: asked for; the others: the last answer';
+COMMENT ON COLUMN ocean_enrich.sync_row.call_id IS 'the call that answers it';
+COMMENT ON COLUMN ocean_enrich.sync_row.fingerprint IS 'SHA-256 of the normalised request';
+COMMENT ON COLUMN ocean_enrich.sync_row.differences IS
+	'how often the request had become another one when its answer came, without a change of the row';
+COMMENT ON COLUMN ocean_enrich.sync_row.error_code IS 'SQLSTATE of what went wrong';
+COMMENT ON COLUMN ocean_enrich.sync_row.message IS 'what went wrong';
+COMMENT ON COLUMN ocean_enrich.sync_row.settled_at IS 'when the last answer was written, or went wrong';
+COMMENT ON COLUMN ocean_enrich.sync_row.refresh_at IS 'when it is asked for again';
+
+-- Only inserted into by those who must not wait: sessions that change rows, and
+-- the worker that settles calls.  The applier empties them.
+CREATE TABLE ocean_enrich.sync_inbox (
+	inbox_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	sync_id  bigint NOT NULL,
+	key      text[] COLLATE "C"
+);
+COMMENT ON TABLE ocean_enrich.sync_inbox IS 'rows that changed and were not looked at yet';
+COMMENT ON SEQUENCE ocean_enrich.sync_inbox_inbox_id_seq IS 'numbers of the rows of ocean_enrich.sync_inbox';
+COMMENT ON COLUMN ocean_enrich.sync_inbox.inbox_id IS 'number of the change';
+COMMENT ON COLUMN ocean_enrich.sync_inbox.sync_id IS 'the kept column';
+COMMENT ON COLUMN ocean_enrich.sync_inbox.key IS 'key of the row; NULL: the table was truncated';
+
+CREATE TABLE ocean_enrich.sync_settled (
+	settled_id bigint GENERATED ALWAYS AS IDENTITY,
+	sync_id    bigint NOT NULL,
+	call_id    bigint NOT NULL,
+	PRIMARY KEY (sync_id, settled_id)
+);
+COMMENT ON TABLE ocean_enrich.sync_settled IS 'calls that were settled and not written to their row yet';
+COMMENT ON SEQUENCE ocean_enrich.sync_settled_settled_id_seq IS 'numbers of the rows of ocean_enrich.sync_settled';
+COMMENT ON COLUMN ocean_enrich.sync_settled.settled_id IS 'number of the settlement';
+COMMENT ON COLUMN ocean_enrich.sync_settled.sync_id IS 'the kept column';
+COMMENT ON COLUMN ocean_enrich.sync_settled.call_id IS 'the call';
+
+-- Counters as differences: whoever changes rows inserts one, the applier adds
+-- them up, and the sum is exact under every snapshot and after a rollback.
+CREATE TABLE ocean_enrich.sync_count (
+	sync_id    bigint NOT NULL,
+	state      ocean_enrich.sync_row_state,
+	rows       bigint NOT NULL DEFAULT 0,
+	credits    numeric NOT NULL DEFAULT 0,
+	settled_at timestamptz
+);
+COMMENT ON TABLE ocean_enrich.sync_count IS 'what sums up to the counters of ocean_enrich.sync_status';
+COMMENT ON COLUMN ocean_enrich.sync_count.sync_id IS 'the kept column';
+COMMENT ON COLUMN ocean_enrich.sync_count.state IS 'state of the rows counted; NULL: credits';
+COMMENT ON COLUMN ocean_enrich.sync_count.rows IS 'how many more rows are in this state';
+COMMENT ON COLUMN ocean_enrich.sync_count.credits IS 'credits spent';
+COMMENT ON COLUMN ocean_enrich.sync_count.settled_at IS 'when these rows were settled, if that was in the last minute';
+
+CREATE FUNCTION ocean_enrich.sync_changed() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'ocean_enrich_sync_changed'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.sync_changed() IS
+	'trigger function of tables with a kept column: notes the keys of changed rows';
+
+CREATE FUNCTION ocean_enrich.sync_counted() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'ocean_enrich_sync_counted'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.sync_counted() IS
+	'trigger function of ocean_enrich.sync_row: keeps the counters';
+
+CREATE TRIGGER counted_insert AFTER INSERT ON ocean_enrich.sync_row
+	REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION ocean_enrich.sync_counted();
+CREATE TRIGGER counted_update AFTER UPDATE ON ocean_enrich.sync_row
+	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION ocean_enrich.sync_counted();
+CREATE TRIGGER counted_delete AFTER DELETE ON ocean_enrich.sync_row
+	REFERENCING OLD TABLE AS old_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION ocean_enrich.sync_counted();
+
+CREATE FUNCTION ocean_enrich.database_identity() RETURNS text
+	AS 'MODULE_PATHNAME', 'ocean_enrich_database_identity'
+	LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_enrich.database_identity() IS
+	'tells this database from its copies';
+
+CREATE FUNCTION ocean_enrich.create_sync(
+	name             text,
+	relation         regclass,
+	request          text,
+	target           name,
+	key              name[] DEFAULT NULL,
+	condition        text DEFAULT NULL,
+	enqueue_existing boolean DEFAULT true,
+	refresh_after    interval DEFAULT NULL,
+	priority         integer DEFAULT 0
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ocean_enrich_create_sync'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.create_sync IS
+	'keeps a column of a table enriched; returns how many existing rows are asked for';
+
+CREATE FUNCTION ocean_enrich.alter_sync(
+	name          text,
+	request       text DEFAULT NULL,
+	target        name DEFAULT NULL,
+	condition     text DEFAULT NULL,
+	refresh_after interval DEFAULT NULL,
+	priority      integer DEFAULT NULL,
+	new_name      text DEFAULT NULL
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'ocean_enrich_alter_sync'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.alter_sync IS
+	'changes a kept column; what is NULL stays as it is';
+
+CREATE FUNCTION ocean_enrich.enable_sync(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ocean_enrich_enable_sync'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.enable_sync(text) IS 'goes on with a kept column';
+
+CREATE FUNCTION ocean_enrich.disable_sync(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ocean_enrich_disable_sync'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.disable_sync(text) IS
+	'stops a kept column at once: nothing more is sent';
+
+CREATE FUNCTION ocean_enrich.retry_sync(name text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'ocean_enrich_retry_sync'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.retry_sync(text) IS
+	'looks again at the rows of a kept column that failed, or whose outcome is unknown; returns how many';
+
+CREATE FUNCTION ocean_enrich.drop_sync(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'ocean_enrich_drop_sync'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.drop_sync(text) IS
+	'ends a kept column at once; the column itself and the ledger stay';
+
+CREATE VIEW ocean_enrich.sync_status AS
+	WITH counted AS (
+		SELECT sync_id,
+			coalesce(sum(rows) FILTER (WHERE state IN ('changed', 'queued')), 0) AS unsettled,
+			coalesce(sum(rows) FILTER (WHERE state = 'done'), 0) AS done,
+			coalesce(sum(rows) FILTER (WHERE state = 'not found'), 0) AS not_found,
+			coalesce(sum(rows) FILTER (WHERE state = 'failed'), 0) AS failed,
+			coalesce(sum(rows) FILTER (WHERE state = 'unknown'), 0) AS unknown,
+			sum(credits) AS credits,
+			coalesce(sum(rows) FILTER (WHERE settled_at > now() - interval '1 minute'), 0) AS settled,
+			min(settled_at) FILTER (WHERE settled_at > now() - interval '1 minute') AS since
+		FROM ocean_enrich.sync_count GROUP BY sync_id
+	), on_the_wire AS (
+		SELECT r.sync_id, count(*) AS calls
+		FROM ocean_enrich.call AS c JOIN ocean_enrich.sync_row AS r USING (call_id)
+		WHERE c.state = 'sent' AND r.state = 'queued' GROUP BY r.sync_id
+	-- A row that changed waits, whatever its last answer was.
+	), inbox AS (
+		SELECT i.sync_id,
+			count(*) FILTER (WHERE r.state IS NULL OR r.state NOT IN ('changed', 'queued')) AS unsettled,
+			count(*) FILTER (WHERE r.state = 'done') AS done,
+			count(*) FILTER (WHERE r.state = 'not found') AS not_found,
+			count(*) FILTER (WHERE r.state = 'failed') AS failed,
+			count(*) FILTER (WHERE r.state = 'unknown') AS unknown
+		FROM (SELECT DISTINCT sync_id, key FROM ocean_enrich.sync_inbox WHERE key IS NOT NULL) AS i
+			LEFT JOIN ocean_enrich.sync_row AS r USING (sync_id, key)
+		GROUP BY i.sync_id
+	), status AS (
+		SELECT s.*,
+			coalesce(c.unsettled, 0) + coalesce(i.unsettled, 0) AS unsettled,
+			coalesce(w.calls, 0) AS in_flight,
+			coalesce(c.done, 0) - coalesce(i.done, 0) AS done,
+			coalesce(c.not_found, 0) - coalesce(i.not_found, 0) AS not_found,
+			coalesce(c.failed, 0) - coalesce(i.failed, 0) AS failed,
+			coalesce(c.unknown, 0) - coalesce(i.unknown, 0) AS unknown,
+			coalesce(c.credits, 0) AS credits,
+			60 * c.settled / greatest(extract(epoch FROM now() - c.since), 1) AS rate
+		FROM ocean_enrich.sync AS s
+			LEFT JOIN counted AS c USING (sync_id)
+			LEFT JOIN on_the_wire AS w USING (sync_id)
+			LEFT JOIN inbox AS i USING (sync_id)
+	)
+	SELECT name, relation, target, owner,
+		CASE WHEN problem IS NOT NULL THEN 'stopped'
+			WHEN NOT enabled THEN 'disabled'
+			WHEN database <> ocean_enrich.database_identity() THEN 'copied'
+			ELSE 'enabled' END AS state,
+		problem_code, problem,
+		unsettled - in_flight AS waiting, in_flight, done, not_found, failed, unknown, credits,
+		round(rate, 1) AS rows_per_minute,
+		CASE WHEN rate > 0 AND enabled THEN
+			date_trunc('second', make_interval(secs => least(60 * unsettled / rate, 1e9)::double precision)) END AS time_left
+	FROM status;
+COMMENT ON VIEW ocean_enrich.sync_status IS
+	'how far each kept column is: exact counts of rows, credits, rate';
+
+CREATE VIEW ocean_enrich.sync_errors WITH (security_barrier) AS
+	SELECT s.name, s.relation, NULL::text[] AS key, 'stopped' AS state,
+		s.problem_code AS error_code, s.problem AS message, NULL::bigint AS call_id, s.problem_at AS since
+	FROM ocean_enrich.sync AS s
+	WHERE s.problem IS NOT NULL AND EXISTS (SELECT FROM pg_catalog.pg_roles AS o
+		WHERE o.oid = s.owner AND pg_catalog.pg_has_role(o.oid, 'MEMBER'))
+	UNION ALL
+	SELECT s.name, s.relation, r.key, r.state::text, r.error_code, r.message, r.call_id, r.settled_at
+	FROM ocean_enrich.sync AS s JOIN ocean_enrich.sync_row AS r USING (sync_id)
+	WHERE r.state IN ('failed', 'unknown') AND EXISTS (SELECT FROM pg_catalog.pg_roles AS o
+		WHERE o.oid = s.owner AND pg_catalog.pg_has_role(o.oid, 'MEMBER'));
+COMMENT ON VIEW ocean_enrich.sync_errors IS
+	'what went wrong with the kept columns of the current role and of those it belongs to';
+
+-- A dump carries the definitions and what is known of each row.  The counters are
+-- added up again by the triggers above.
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync',
+	'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class) AND owner IN (SELECT oid FROM pg_catalog.pg_roles)');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync_sync_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync_row', '');
+
 -- It spends money and holds personal data, so nobody has it who was not given it.
 REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ocean_enrich FROM PUBLIC;
@@ -1175,6 +1463,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
 	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake(),
 	ocean_enrich.spending_changed() TO PUBLIC;
+-- The triggers of a table are its owner's.  They do nothing for any other table.
+GRANT EXECUTE ON FUNCTION ocean_enrich.sync_changed(), ocean_enrich.database_identity() TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person_request FROM PUBLIC;
@@ -1184,5 +1474,6 @@ REVOKE ALL ON TYPE ocean_enrich.call_state FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.resolution FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.credits FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.period FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich.sync_row_state FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.ocean_person FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.ocean_enrich_result FROM PUBLIC;

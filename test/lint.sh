@@ -12,12 +12,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # includes only its own header and those of layers below.
 LAYERS='
 	ocean_enrich forget webhook /
-	estimate functions read_ahead worker launcher /
+	applier estimate functions launcher read_ahead sync_functions worker /
 	read_ahead_plan submit /
 	call /
-	budget progress verdict queue upkeep /
+	budget progress verdict queue sync upkeep /
+	rights sync_definition /
 	settings channel ledger /
-	message errors statement /
+	message errors process statement /
 	compat'
 
 PASSED=0

@@ -55,7 +55,7 @@
 /* How often to look at what settles when nobody says so: a worker may die. */
 #define SETTLED_LOOK_MS		1000
 
-/* How soon a worker is started again that was started and did not come up. */
+/* How soon a process is started again that was started and did not come up. */
 #define SUMMON_AGAIN_MS		1000
 
 #define NO_SLOT		PG_UINT32_MAX
@@ -95,6 +95,9 @@ typedef struct Hub
 	pg_atomic_uint32 submitted; /* newest submitted slot */
 	pg_atomic_uint32 used;		/* slots that are not free */
 	pg_atomic_uint64 changes;	/* of what the worker keeps in memory */
+	int			applier_state;	/* WorkerState; under the control lock */
+	int			applier_procno;
+	TimestampTz applier_started_at; /* when it was last asked for */
 	ConditionVariable slot_freed;
 	TimestampTz summoned_at;	/* a worker, by oe_channel_announce() */
 	bool		has_news;
@@ -205,6 +208,8 @@ reset_hub(Hub *reset, Oid database)
 	reset->database = database;
 	pg_atomic_init_u32(&reset->worker_state, WORKER_NONE);
 	reset->worker_procno = -1;
+	reset->applier_state = WORKER_NONE;
+	reset->applier_procno = -1;
 	pg_atomic_init_u32(&reset->submitted, NO_SLOT);
 	pg_atomic_init_u32(&reset->used, 0);
 	pg_atomic_init_u64(&reset->changes, 0);
@@ -637,9 +642,13 @@ claim_starting(void)
 	return claimed;
 }
 
-/* False: all slots for background workers are taken. */
+/*
+ * A process of this database, "worker" or "applier"; "handle" may be NULL.
+ * False: all slots for background workers are taken.
+ */
 static bool
-register_worker(Oid database, bool for_queue, BackgroundWorkerHandle **handle)
+register_process(const char *kind, Oid database, bool for_queue,
+				 BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 
@@ -651,10 +660,10 @@ register_worker(Oid database, bool for_queue, BackgroundWorkerHandle **handle)
 	worker.bgw_extra[0] = for_queue;
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
 	strlcpy(worker.bgw_library_name, "ocean_enrich", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "oe_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "ocean_enrich worker", BGW_MAXLEN);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "ocean_enrich worker for database %u",
-			 database);
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "oe_%s_main", kind);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "ocean_enrich %s", kind);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "ocean_enrich %s for database %u",
+			 kind, database);
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
@@ -663,7 +672,7 @@ start_worker(void)
 {
 	BackgroundWorkerHandle *handle;
 
-	if (!register_worker(MyDatabaseId, false, &handle))
+	if (!register_process("worker", MyDatabaseId, false, &handle))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("no background worker slot is free for ocean_enrich"),
@@ -841,7 +850,7 @@ oe_channel_announce(const OeQueueNews *news)
 	LWLockRelease(&control->lock);
 	if (running)
 		wake(hub->worker_procno);
-	else if (summon && !register_worker(MyDatabaseId, true, NULL))
+	else if (summon && !register_process("worker", MyDatabaseId, true, NULL))
 		wake_launcher();
 }
 
@@ -1196,7 +1205,69 @@ oe_channel_forget_database(Oid database)
 bool
 oe_channel_start_for_queue(Oid database)
 {
-	return register_worker(database, true, NULL);
+	return register_process("worker", database, true, NULL);
+}
+
+/* ----------------------------------------------------------------
+ * The applier
+ * ---------------------------------------------------------------- */
+
+void
+oe_channel_wake_applier(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		start = false;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (hub->applier_state == WORKER_RUNNING)
+		wake(hub->applier_procno);
+	else if (hub->applier_state == WORKER_NONE ||
+			 now - hub->applier_started_at > SUMMON_AGAIN_MS * INT64CONST(1000))
+	{
+		hub->applier_state = WORKER_STARTING;
+		hub->applier_started_at = now;
+		start = true;
+	}
+	LWLockRelease(&control->lock);
+	if (!start)
+		return;
+
+	if (register_process("applier", MyDatabaseId, false, NULL))
+		return;
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (hub->applier_state == WORKER_STARTING)
+		hub->applier_state = WORKER_NONE;
+	LWLockRelease(&control->lock);
+	ereport(LOG,
+			errmsg("no background worker slot is free for the applier of ocean_enrich"),
+			errhint("Raise \"max_worker_processes\" or run fewer parallel queries."));
+}
+
+bool
+oe_channel_serve_applier(void)
+{
+	bool		mine = false;
+
+	attach();
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (hub->applier_state != WORKER_RUNNING)
+	{
+		hub->applier_procno = MyProcNumber;
+		hub->applier_state = WORKER_RUNNING;
+		mine = true;
+	}
+	LWLockRelease(&control->lock);
+	return mine;
+}
+
+void
+oe_channel_leave_applier(void)
+{
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (hub->applier_state == WORKER_RUNNING &&
+		hub->applier_procno == MyProcNumber)
+		hub->applier_state = WORKER_NONE;
+	LWLockRelease(&control->lock);
 }
 
 /* ----------------------------------------------------------------
@@ -1224,6 +1295,7 @@ leave_channel(int code, Datum arg)
 		}
 	}
 	give_up_starting();
+	oe_channel_leave_applier();
 	if (is_serving())
 	{
 		for (int i = 0; i < OE_CHANNEL_SLOTS; i++)

@@ -205,4 +205,23 @@ extern void oe_channel_forget_database(Oid database);
  */
 extern bool oe_channel_start_for_queue(Oid database);
 
+/* ---- the applier of kept columns, a process beside the worker ---- */
+
+/*
+ * Wake the applier of this database, or start one.  Never raises and never
+ * waits, so it can be called once a transaction is committed; for that,
+ * oe_channel_attach() has to come before.  Where no process can be started,
+ * the next wake tries again.
+ */
+extern void oe_channel_wake_applier(void);
+
+/* Become the applier of this database; false: there is one already. */
+extern bool oe_channel_serve_applier(void);
+
+/*
+ * From now on a wake starts another one, so look for work once more: with
+ * oe_channel_serve_applier() this one goes on.
+ */
+extern void oe_channel_leave_applier(void);
+
 #endif							/* OE_CHANNEL_H */

@@ -309,7 +309,8 @@ ocean_enrich_submit(PG_FUNCTION_ARGS)
 	}
 	PG_RETURN_INT64(oe_submit(PG_GETARG_JSONB_P(0),
 							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
-							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2)));
+							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
+							  0));
 }
 
 Datum

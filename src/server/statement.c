@@ -6,6 +6,7 @@
 
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "server/statement.h"
 
@@ -32,6 +33,26 @@ oe_statement_run(OeStatement *statement, Datum *values, const char *nulls)
 			 SPI_result_code_string(rc));
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
+}
+
+void
+oe_statement_forget(OeStatement *statement)
+{
+	if (statement->plan)
+		SPI_freeplan(statement->plan);
+	statement->plan = NULL;
+	if (statement->sql)
+		pfree(unconstify(char *, statement->sql));
+	statement->sql = NULL;
+}
+
+void
+oe_statement_set(OeStatement *statement, const char *sql)
+{
+	if (statement->sql && strcmp(statement->sql, sql) == 0)
+		return;
+	oe_statement_forget(statement);
+	statement->sql = MemoryContextStrdup(TopMemoryContext, sql);
 }
 
 Datum

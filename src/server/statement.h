@@ -26,6 +26,10 @@ typedef struct OeStatement
 extern uint64 oe_statement_run(OeStatement *statement, Datum *values,
 							   const char *nulls);
 
+/* Another text, or the same: only then its plan is kept. */
+extern void oe_statement_set(OeStatement *statement, const char *sql);
+extern void oe_statement_forget(OeStatement *statement);
+
 /* A column, from 1 on, of a row, from 0 on, that the last one gave. */
 extern Datum oe_statement_value(uint64 row, int column, bool *isnull);
 extern char *oe_statement_text(uint64 row, int column);

@@ -47,6 +47,7 @@
 #include "server/settings.h"
 #include "server/statement.h"
 #include "server/submit.h"
+#include "server/sync.h"
 
 /* The columns that a queued row has; all others are NULL. */
 enum
@@ -63,6 +64,7 @@ enum
 	C_PRIORITY,
 	C_BACKGROUND,
 	C_POSTPONED,
+	C_SYNC_ID,					/* NULL unless a kept column asks */
 	C_COUNT
 };
 
@@ -79,10 +81,11 @@ static const char *const call_columns[C_COUNT] = {
 	[C_PRIORITY] = "priority",
 	[C_BACKGROUND] = "background",
 	[C_POSTPONED] = "postponed",
+	[C_SYNC_ID] = "sync_id",
 };
 
 /* All that ocean_enrich.call has as we made it. */
-#define CALL_COLUMNS	24
+#define CALL_COLUMNS	25
 
 /* What inserting needs to know of the table, until the table changes. */
 typedef struct Target
@@ -110,10 +113,11 @@ static Pending *pending;		/* the innermost one */
 
 static OeStatement insert_statement = {
 	"INSERT INTO ocean_enrich.call (state, role, fingerprint, request,"
-	" requested_at, next_attempt_at, priority, background)"
-	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true) RETURNING call_id",
-	6,
-	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+	" requested_at, next_attempt_at, priority, background, sync_id)"
+	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0)) RETURNING call_id",
+	7,
+	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+	INT8OID},
 	NULL
 };
 
@@ -135,6 +139,27 @@ static OeStatement role_statement = {
 static OeStatement cancel_statement = {
 	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
 	" WHERE call_id = $1 AND state = 'queued'",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement cancel_calls_statement = {
+	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
+	" WHERE call_id = ANY ($1) AND state = 'queued'",
+	1,
+	{INT8ARRAYOID},
+	NULL
+};
+
+static OeStatement cancel_sync_statement = {
+	"WITH cancelled AS (UPDATE ocean_enrich.call AS c"
+	" SET state = 'cancelled', next_attempt_at = NULL"
+	" FROM ocean_enrich.sync_row AS r"
+	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed') AND c.call_id = r.call_id"
+	" AND c.state = 'queued' RETURNING c.call_id)"
+	" UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
+	" FROM cancelled AS c WHERE r.call_id = c.call_id",
 	1,
 	{INT8OID},
 	NULL
@@ -394,6 +419,7 @@ typedef struct NewCall
 	TimestampTz requested_at;
 	TimestampTz due;
 	int32		priority;
+	int64		sync_id;		/* 0: none */
 } NewCall;
 
 static int64
@@ -420,11 +446,12 @@ insert_plainly(const NewCall *call)
 	of_column[C_PRIORITY] = Int32GetDatum(call->priority);
 	of_column[C_BACKGROUND] = BoolGetDatum(true);
 	of_column[C_POSTPONED] = Int32GetDatum(0);
+	of_column[C_SYNC_ID] = Int64GetDatum(call->sync_id);
 	memset(nulls, true, sizeof(nulls));
 	for (int i = 0; i < C_COUNT; i++)
 	{
 		values[target.columns[i] - 1] = of_column[i];
-		nulls[target.columns[i] - 1] = false;
+		nulls[target.columns[i] - 1] = i == C_SYNC_ID && call->sync_id == 0;
 	}
 	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
 	CatalogTupleInsert(relation, tuple);
@@ -437,7 +464,7 @@ static int64
 insert_as_owner(const NewCall *call)
 {
 	OeOwnerScope scope;
-	Datum		values[6];
+	Datum		values[7];
 	bool		isnull;
 	int64		call_id;
 
@@ -448,6 +475,7 @@ insert_as_owner(const NewCall *call)
 	values[3] = TimestampTzGetDatum(call->requested_at);
 	values[4] = TimestampTzGetDatum(call->due);
 	values[5] = Int32GetDatum(call->priority);
+	values[6] = Int64GetDatum(call->sync_id);
 	if (oe_statement_run(&insert_statement, values, NULL) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -476,7 +504,7 @@ fill_new_call(NewCall *call, Jsonb *request, int32 priority,
 }
 
 int64
-oe_submit(Jsonb *request, int32 priority, TimestampTz not_before)
+oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
 {
 	NewCall		call;
 	OeQueuePosition position;
@@ -490,6 +518,7 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"not_before\" must be finite"));
 	fill_new_call(&call, request, priority, not_before);
+	call.sync_id = sync_id;
 	mine = current_pending();
 	if (!OidIsValid(target.relation))
 		find_target();
@@ -557,10 +586,44 @@ oe_cancel(int64 call_id)
 	begin_as_owner(&scope, &owner);
 	done = find_call(call_id, scope.user, owner) &&
 		oe_statement_run(&cancel_statement, &value, NULL) > 0;
+	if (done)
+		oe_sync_settled(&call_id, 1);
 	oe_owner_end(&scope);
 	mine->waiting -= done;
 	mine->cancelled += done;
 	return done;
+}
+
+/* Those that the worker is about to send are locked by it: they are sent. */
+void
+oe_cancel_sync(int64 sync_id)
+{
+	Datum		value = Int64GetDatum(sync_id);
+	OeOwnerScope scope;
+	Pending    *mine = current_pending();
+	Oid			owner;
+	int64		count;
+
+	begin_as_owner(&scope, &owner);
+	count = (int64) oe_statement_run(&cancel_sync_statement, &value, NULL);
+	oe_owner_end(&scope);
+	mine->waiting -= count;
+	mine->cancelled += count;
+}
+
+void
+oe_cancel_calls(Datum call_ids)
+{
+	OeOwnerScope scope;
+	Pending    *mine = current_pending();
+	Oid			owner;
+	int64		count;
+
+	begin_as_owner(&scope, &owner);
+	count = (int64) oe_statement_run(&cancel_calls_statement, &call_ids, NULL);
+	oe_owner_end(&scope);
+	mine->waiting -= count;
+	mine->cancelled += count;
 }
 
 bool

@@ -17,12 +17,20 @@
 
 /*
  * Queue "request"; returns its call_id.  Raises what is wrong with it.
- * "not_before" may be past.
+ * "not_before" may be past.  "sync_id" is the kept column that asks, or 0.
  */
-extern int64 oe_submit(Jsonb *request, int32 priority, TimestampTz not_before);
+extern int64 oe_submit(Jsonb *request, int32 priority, TimestampTz not_before,
+					   int64 sync_id);
 
 /* Take a call out of the queue; false: it is not there, or was sent. */
 extern bool oe_cancel(int64 call_id);
+
+/*
+ * Likewise, for kept columns and without looking whose they are: an array of
+ * numbers; all those of a kept column, whose rows are to be looked at again.
+ */
+extern void oe_cancel_calls(Datum call_ids);
+extern void oe_cancel_sync(int64 sync_id);
 
 /* Put a call that was refused, failed or cancelled back; false: it was not. */
 extern bool oe_retry(int64 call_id);

@@ -39,9 +39,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "storage/procarray.h"
-#include "catalog/pg_database.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
@@ -56,8 +54,10 @@
 #include "server/compat.h"
 #include "server/ledger.h"
 #include "server/message.h"
+#include "server/process.h"
 #include "server/queue.h"
 #include "server/settings.h"
+#include "server/sync.h"
 #include "server/upkeep.h"
 #include "server/verdict.h"
 #include "server/worker.h"
@@ -1268,6 +1268,20 @@ collect_group(void)
 	return group;
 }
 
+/* Those of kept columns are written to their rows by the applier. */
+static void
+tell_applier(void)
+{
+	int64	   *call_ids = palloc(sizeof(int64) * list_length(settled_calls));
+	int			count = 0;
+	ListCell   *lc;
+
+	foreach(lc, settled_calls)
+		call_ids[count++] = *(int64 *) lfirst(lc);
+	oe_ledger_use_spi();
+	oe_sync_settled(call_ids, count);
+}
+
 /* What the transaction did to the queue, for whoever looks at it or listens. */
 static void
 record_tally(TimestampTz now)
@@ -1278,6 +1292,8 @@ record_tally(TimestampTz now)
 	foreach(lc, settled_calls)
 		Async_Notify(NOTIFY_CHANNEL,
 					 psprintf(INT64_FORMAT, *(int64 *) lfirst(lc)));
+	if (settled_calls != NIL)
+		tell_applier();
 	if (memcmp(&tally, &nothing, sizeof(tally)) != 0)
 		oe_tally_write(&tally, now);
 }
@@ -2032,7 +2048,7 @@ take_a_turn(void)
 static void
 force_settings(void)
 {
-	static const char *const settings[][2] = {
+	static const OeForcedSetting settings[] = {
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},
@@ -2056,13 +2072,7 @@ force_settings(void)
 		{"application_name", "ocean_enrich worker"},
 	};
 
-	/* Not every version has all of them. */
-	for (int i = 0; i < (int) lengthof(settings); i++)
-	{
-		if (GetConfigOption(settings[i][0], true, false))
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-							PGC_S_OVERRIDE);
-	}
+	oe_process_force(settings, lengthof(settings));
 }
 
 /*
@@ -2118,6 +2128,15 @@ reconcile(void)
 	}
 }
 
+/* After a restart, nobody else does it. */
+static void
+look_for_kept_columns(void *arg, TimestampTz now)
+{
+	oe_ledger_use_spi();
+	if (oe_sync_has_work())
+		oe_sync_wake_at_commit();
+}
+
 static WaitEventSet *
 create_wait_set(void)
 {
@@ -2165,25 +2184,6 @@ wait_for_something(WaitEventSet *set, uint32 wait_event)
 }
 
 /*
- * Does somebody wait to drop our database, or to copy it?  Then he holds, or
- * wants, a lock that each process takes when it connects.
- */
-static bool
-database_is_wanted(void)
-{
-	LOCKTAG		tag;
-	bool		wanted;
-
-	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-	wanted = LockAcquire(&tag, RowExclusiveLock, false, true) ==
-		LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(turn_mcxt);
-	return wanted;
-}
-
-/*
  * Nothing to do?  Then leave after the idle time, and at once when no session
  * is left in the database: somebody may want to drop it.
  */
@@ -2206,7 +2206,7 @@ may_leave(TimestampTz *idle_since)
 		if (now - checked_at < DATABASE_IN_USE_CHECK_MS * INT64CONST(1000))
 			return false;
 		checked_at = now;
-		return CountDBConnections(MyDatabaseId) == 0 && database_is_wanted();
+		return CountDBConnections(MyDatabaseId) == 0 && oe_process_database_is_wanted();
 	}
 	if (*idle_since == 0)
 		*idle_since = now;
@@ -2358,6 +2358,7 @@ oe_worker_main(Datum database)
 {
 	/* By the launcher, or at a commit: nobody waits for us. */
 	bool		started_for_queue = MyBgworkerEntry->bgw_extra[0];
+	XLogRecPtr	lsn;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -2386,6 +2387,7 @@ oe_worker_main(Datum database)
 	status = oe_channel_my_status();
 	say_pause("", 0);
 	reconcile();
+	(void) in_ledger(look_for_kept_columns, NULL, GetCurrentTimestamp(), &lsn);
 	decisions_due = queue_length > 0;
 	if (ledger_is_gone || queue_length > 0 || !started_for_queue ||
 		!oe_channel_retire())

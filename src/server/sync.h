@@ -1,0 +1,26 @@
+/*
+ * sync.h
+ *		What the applier of kept columns is told: by the triggers of tables, by
+ *		the worker that settles calls.
+ *
+ * All of it needs an open transaction and SPI.
+ */
+#ifndef OE_SYNC_H
+#define OE_SYNC_H
+
+/*
+ * In the transaction that settles calls, with the rights of the ledger's owner:
+ * those of kept columns are to be written to their rows.  Waits for nobody.
+ */
+extern void oe_sync_settled(const int64 *call_ids, int count);
+
+/* Is there anything that an applier would have to do?  The same rights. */
+extern bool oe_sync_has_work(void);
+
+/* Wake or start the applier once this transaction is committed. */
+extern void oe_sync_wake_at_commit(void);
+
+/* The kept column whose answers this process is writing now; 0: none. */
+extern int64 oe_sync_writing;
+
+#endif							/* OE_SYNC_H */
