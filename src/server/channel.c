@@ -830,7 +830,7 @@ oe_channel_summon_worker(void)
 	summon = must_summon();
 	LWLockRelease(&control->lock);
 	if (summon)
-		(void) register_worker(MyDatabaseId, false, NULL);
+		(void) register_process("worker", MyDatabaseId, false, NULL);
 }
 
 void
