@@ -846,7 +846,9 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 	BEGIN ATOMIC
 		WITH come AS (
-			SELECT e.* FROM ocean_enrich.early_reveal AS e WHERE e.person_id = ANY (people)
+			SELECT e.* FROM ocean_enrich.early_reveal AS e
+				JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id
+			WHERE e.person_id = ANY (merge_reveals.people)
 			FOR UPDATE SKIP LOCKED
 		), email AS (
 			SELECT DISTINCT ON (person_id) person_id, webhook_id, email AS value FROM come
@@ -940,8 +942,10 @@ CREATE FUNCTION ocean_enrich.expect_reveals(call_id bigint) RETURNS bigint
 		WHERE c.call_id = expect_reveals.call_id AND c.state = 'answered' AND c.person ->> 'id' <> ''
 			AND (a.emails OR a.phones)
 		ON CONFLICT DO NOTHING;
-		SELECT ocean_enrich.merge_reveals(ARRAY(SELECT r.person_id FROM ocean_enrich.reveal AS r
-			WHERE r.call_id = expect_reveals.call_id));
+		-- Nobody is NULL, for which a strict function is not even planned.
+		SELECT coalesce(ocean_enrich.merge_reveals((SELECT array_agg(DISTINCT e.person_id)
+			FROM ocean_enrich.reveal AS r JOIN ocean_enrich.early_reveal AS e ON e.person_id = r.person_id
+			WHERE r.call_id = expect_reveals.call_id)), 0);
 	END;
 COMMENT ON FUNCTION ocean_enrich.expect_reveals(bigint) IS
 	'notes that a call which was answered waits for a webhook, and merges what came already; called by the worker';
@@ -1137,7 +1141,8 @@ CREATE FUNCTION ocean_enrich.apply_retention(OUT erased bigint, OUT more boolean
 			FROM step AS s, count
 			RETURNING count.answered = 500 OR count.decided = 500 OR p.erased_to < s.oldest AS more
 		)
-		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM answered UNION SELECT call_id FROM decided)),
+		SELECT coalesce(ocean_enrich.erase_calls((SELECT array_agg(due.call_id)
+				FROM (SELECT call_id FROM answered UNION SELECT call_id FROM decided) AS due)), 0),
 			coalesce((SELECT progress.more FROM progress), false);
 	END;
 COMMENT ON FUNCTION ocean_enrich.apply_retention() IS
@@ -1146,8 +1151,8 @@ COMMENT ON FUNCTION ocean_enrich.apply_retention() IS
 CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
-		SELECT ocean_enrich.merge_reveals(ARRAY(SELECT DISTINCT e.person_id FROM ocean_enrich.early_reveal AS e
-			LIMIT 1000));
+		SELECT ocean_enrich.merge_reveals((SELECT array_agg(e.person_id)
+			FROM (SELECT DISTINCT person_id FROM ocean_enrich.early_reveal LIMIT 1000) AS e));
 		WITH setting AS (
 			SELECT now() - least(nullif(ocean_enrich.setting('retention')::interval, '0'), interval '7 days') AS oldest
 		), early AS (
@@ -1163,7 +1168,7 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 		), forgotten AS (
 			DELETE FROM ocean_enrich.forget_later AS f USING ended WHERE f.call_id = ended.call_id
 		)
-		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM ended));
+		SELECT coalesce(ocean_enrich.erase_calls((SELECT array_agg(call_id) FROM ended)), 0);
 	END;
 COMMENT ON FUNCTION ocean_enrich.tidy() IS
 	'what the worker does now and then: merges webhooks that crossed their answer, erases what was to be erased at its end';

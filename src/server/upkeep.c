@@ -49,6 +49,7 @@ static OeStatement retention_statement = {
 static TimestampTz done_at;		/* the last step; 0: none yet */
 static bool more_to_do;			/* it left something */
 static bool looked_while_idle;	/* nothing has happened since */
+static TimestampTz retained_at; /* the retention came to its end; 0: not yet */
 
 bool
 oe_upkeep_has_webhook(const char *body)
@@ -124,6 +125,7 @@ void
 oe_upkeep_soon(void)
 {
 	looked_while_idle = false;
+	retained_at = 0;
 }
 
 bool
@@ -134,17 +136,18 @@ oe_upkeep_is_left(void)
 
 /* How many calls the retention erased in this step. */
 static int64
-apply_retention(void)
+apply_retention(TimestampTz now)
 {
 	bool		isnull;
 
 	(void) oe_statement_run(&retention_statement, NULL, NULL);
 	more_to_do = DatumGetBool(oe_statement_value(0, 2, &isnull));
+	retained_at = more_to_do ? 0 : now;
 	return DatumGetInt64(oe_statement_value(0, 1, &isnull));
 }
 
 static void
-do_step(void)
+do_step(TimestampTz now)
 {
 	int64		erased = 0;
 
@@ -152,8 +155,8 @@ do_step(void)
 		return;
 	oe_ledger_use_spi();
 	(void) oe_statement_run(&tidy_statement, NULL, NULL);
-	if (oe_retention_s > 0)
-		erased = apply_retention();
+	if (oe_retention_s > 0 && now >= retained_at + INTERVAL_US)
+		erased = apply_retention(now);
 	(void) oe_ledger_commit();
 	if (erased > 0)
 		ereport(LOG,
@@ -163,13 +166,13 @@ do_step(void)
 
 /* Whoever asks meanwhile waits that long, and for the step that is under way. */
 static void
-do_steps(TimestampTz until)
+do_steps(TimestampTz now)
 {
 	do
 	{
 		more_to_do = false;
-		do_step();
-	} while (more_to_do && GetCurrentTimestamp() < until);
+		do_step(now);
+	} while (more_to_do && GetCurrentTimestamp() < now + STEPS_MAX_US);
 }
 
 void
@@ -181,7 +184,7 @@ oe_upkeep(TimestampTz now)
 	looked_while_idle = true;
 	PG_TRY();
 	{
-		do_steps(now + STEPS_MAX_US);
+		do_steps(now);
 	}
 	PG_CATCH();
 	{

@@ -241,6 +241,27 @@ wait_until($node,
 	q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.early_reveal)});
 is((split /\|/, contacts('jana@example.com'))[2], '{"+1 555 0100"}',
 	'it is merged afterwards');
+
+# Nobody who holds locks keeps the worker from recording an answer.
+
+$node->safe_psql('postgres', "SELECT ocean_enrich_person(ocean_person_request(email => 'lena\@example.com'))");
+$id = person_id('lena@example.com');
+$node->safe_psql('postgres', receive($id, $phone));
+$first->query_safe('BEGIN');
+$first->query_safe('SELECT FROM ocean_enrich.webhook ORDER BY webhook_id DESC LIMIT 1 FOR UPDATE');
+my $before = -s $node->logfile;
+$node->safe_psql('postgres',
+	'SELECT ' . call('lena@example.com', url => 'https://elsewhere.example', reveals => ['phones']));
+is((split /\|/, contacts('lena@example.com'))[3], 'inProgress',
+	'an answer is recorded while somebody has the webhook locked');
+unlike(substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $before),
+	qr/WARNING/, '... without a word');
+$first->query_safe('COMMIT');
+$node->safe_psql('postgres', "SELECT ocean_enrich_person(ocean_person_request(email => 'mona\@example.com'))");
+wait_until($node,
+	q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.early_reveal)});
+is((split /\|/, contacts('lena@example.com'))[2], '{"+1 555 0100"}',
+	'... and merged afterwards');
 $first->quit;
 
 # Who listens is told; the person's id is not said.
@@ -250,9 +271,10 @@ like(
 		'postgres', q{
 		LISTEN ocean_enrich;
 		SELECT set_config('ocean_enrich.webhook_secret', '', false);
-		INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email)
-		SELECT 0, 1, person_id, '{"address": "new@example.com", "status": "verified"}'
-		FROM ocean_enrich.reveal ORDER BY call_id DESC LIMIT 1;
+		INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, phone)
+		SELECT w.webhook_id, 1, r.person_id, '{"numbers": ["+1 555 0199"], "status": "verified"}'
+		FROM ocean_enrich.reveal AS r, ocean_enrich.webhook AS w
+		ORDER BY r.call_id DESC, w.webhook_id DESC LIMIT 1;
 		SELECT ocean_enrich.tidy();}),
 	qr/notification "ocean_enrich" with payload "\d+" received/,
 	'listeners hear of a call that has changed');

@@ -156,6 +156,7 @@ $node->safe_psql(
 my $locker = $node->background_psql('postgres');
 $locker->query_safe('BEGIN');
 $locker->query_safe('SELECT FROM ocean_enrich.call WHERE request IS NOT NULL FOR UPDATE');
+$node->reload;
 is( $node->safe_psql('postgres', 'SELECT ' . enrich('frida@example.com') . " ->> 'domain'"),
 	'example.com', 'calls go on');
 $locker->query_safe('ROLLBACK');
