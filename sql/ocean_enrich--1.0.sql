@@ -709,7 +709,7 @@ CREATE TABLE ocean_enrich.early_reveal (
 	person_id   text NOT NULL,
 	email       jsonb,
 	phone       jsonb,
-	received_at timestamptz NOT NULL DEFAULT now(),
+	received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (webhook_id, nth)
 );
 CREATE INDEX early_reveal_person_id_idx ON ocean_enrich.early_reveal (person_id);
@@ -913,14 +913,14 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 			FROM cost WHERE w.webhook_id = cost.webhook_id
 				AND (cost.credits IS NOT NULL OR cost.call_ids IS NOT NULL)
 		), done AS (
-			-- While a call with a webhook is on the wire, it may be this very person's.
+			-- A call that was on the wire then, and still is, may be about this very person.
 			DELETE FROM ocean_enrich.early_reveal AS e USING come
 			WHERE e.webhook_id = come.webhook_id AND e.nth = come.nth
 				AND e.person_id IN (SELECT person_id FROM expected)
 				AND NOT EXISTS (SELECT FROM ocean_enrich.reveal AS r
 					WHERE r.person_id = e.person_id AND r.call_id NOT IN (SELECT call_id FROM expected))
 				AND NOT EXISTS (SELECT FROM ocean_enrich.call AS c
-					WHERE c.state = 'sent' AND c.request::text LIKE '%"webhookUrl"%')
+					WHERE c.state = 'sent' AND c.sent_at <= e.received_at AND c.request::text LIKE '%"webhookUrl"%')
 		)
 		SELECT count(ocean_enrich.call_changed(changed.call_id)) FROM changed;
 	END;
@@ -1152,7 +1152,8 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
 		SELECT ocean_enrich.merge_reveals((SELECT array_agg(e.person_id)
-			FROM (SELECT DISTINCT person_id FROM ocean_enrich.early_reveal LIMIT 1000) AS e));
+			FROM (SELECT DISTINCT r.person_id FROM ocean_enrich.early_reveal AS m
+				JOIN ocean_enrich.reveal AS r ON r.person_id = m.person_id LIMIT 100) AS e));
 		WITH setting AS (
 			SELECT now() - least(nullif(ocean_enrich.setting('retention')::interval, '0'), interval '7 days') AS oldest
 		), early AS (
