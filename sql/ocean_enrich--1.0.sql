@@ -63,12 +63,13 @@ CREATE INDEX call_fingerprint_idx ON ocean_enrich.call (fingerprint);
 -- The queue in the order of sending, and what else is not settled.  Not a partial
 -- index: its predicate would be prepared anew for each row, for the reason above.
 CREATE INDEX call_state_idx ON ocean_enrich.call (state, priority, next_attempt_at, call_id);
--- Requests are sent in the order of the rows, so days lie together.
+-- Requests are sent in the order of the rows, so days lie together.  Ranges are so
+-- large that a long queue, put in at once, does not ask for too many summaries.
 CREATE INDEX call_sent_at_idx ON ocean_enrich.call
-	USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
+	USING brin (sent_at) WITH (pages_per_range = 128, autosummarize = on);
 -- Likewise those whose time is over.
 CREATE INDEX call_answered_at_idx ON ocean_enrich.call
-	USING brin (answered_at) WITH (pages_per_range = 32, autosummarize = on);
+	USING brin (answered_at) WITH (pages_per_range = 128, autosummarize = on);
 
 COMMENT ON TABLE ocean_enrich.call IS
 	'one row for every request that was queued or sent to the API';

@@ -162,8 +162,8 @@ is(queue_length(), 0, 'retry: the queue is empty');
 
 like(
 	$node->safe_psql(
-		'postgres', 'LISTEN ocean_enrich; SELECT ' . submit('heard@example.com') . ';
-		SELECT pg_sleep(0.1) FROM generate_series(1, 50)'),
+		'postgres', 'LISTEN ocean_enrich; SELECT ' . submit('heard@example.com') . ' AS call_id \gset
+		SELECT ocean_enrich.wait(ARRAY[:call_id])'),
 	qr/Asynchronous notification "ocean_enrich" with payload "\d+" received/,
 	'the end is notified');
 
