@@ -156,6 +156,18 @@ foreach (
 	wait_until($node, q{
 		SELECT count(*) = 16 AND count(*) FILTER (WHERE state = 'done') = 1
 		FROM ocean_enrich.in_flight()});
+
+	# Now the first row, which may make room for another one.
+	my $first = 'p' . ($crowds * 100 + 1) . '@example.com';
+	$sandbox->config(release => 1)
+	  until $sandbox->books(identity => $first)->{people}{$first}{charges};
+	wait_until($node,
+		'SELECT calls > 0 AND waiting IS NOT NULL FROM ocean_enrich.progress');
+	is( $test->sql(q{
+			SELECT in_flight + ready} . ($more ? '' : ' + calls') . q{
+			FROM ocean_enrich.progress}),
+		16,
+		"$name: " . ($more ? 'each row that leaves makes room' : 'nothing is sent early'));
 	$sandbox->config(hold => JSON::PP::false);
 	my ($stdout, $stderr, $exit_code) = $query->finish;
 	like($exit_code ? $stderr : 'no error', $error, "$name: the error");
