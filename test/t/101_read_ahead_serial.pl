@@ -56,6 +56,21 @@ $test->exact('a call in the argument of a call', q{
 		email => (ocean_enrich_person(req) ->> 'id') || '@example.com')) FROM contact},
 	requests => 16);
 
+# What a sub-select of the same UPDATE sets is not known before that has run.  A cast
+# is how it becomes the argument of a call.
+
+my $cast = q{
+	CREATE CAST (jsonb AS ocean_enrich_result)
+		WITH FUNCTION ocean_try_enrich_person(jsonb) AS ASSIGNMENT;
+	CREATE TABLE results AS SELECT id, 0 AS grp, NULL::ocean_enrich_result AS r FROM contact;
+	UPDATE results SET (r, grp) =
+		(SELECT request(o.id + 10), o.id FROM other AS o WHERE o.id = results.id);
+	SELECT (r).person -> 'email' ->> 'address', grp FROM results ORDER BY id};
+$test->serial('an argument that a sub-select sets', $cast, requests => 8);
+is($test->run($cast)->{printed},
+	join("\n", map { 'p' . ($_ + 10) . "\@example.com|$_" } 1 .. 8),
+	'an argument that a sub-select sets: the right person');
+
 # Sub-selects that are asked now and then
 
 $test->serial('a scalar sub-select', q{
