@@ -186,7 +186,7 @@ oe_call_forget(OeExpectedCall *expected)
 bool
 oe_call_is_done(const OeExpectedCall *expected)
 {
-	return expected->ticket == OE_NO_TICKET ||
+	return expected->ticket == OE_NO_TICKET || expected->judged ||
 		oe_channel_is_done(expected->ticket);
 }
 

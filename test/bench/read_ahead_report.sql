@@ -42,30 +42,34 @@ SELECT subject, runs, round(us::numeric, 2) AS "us a query",
 	round(spread_us::numeric, 2) AS "middle half of the runs within"
 FROM line WHERE part = 'overhead' ORDER BY position;
 
-\echo 'Goals, by the medians'
-SELECT goal, wanted, round(measured::numeric, 3) AS measured,
+\echo 'Goals, by the medians; beside them what the best of all runs gives, which a busy'
+\echo 'machine disturbs less'
+SELECT goal, wanted, round(measured::numeric, 3) AS measured, round(best::numeric, 3) AS best,
 	CASE WHEN good THEN 'yes' ELSE 'NO' END AS met
 FROM (
 	SELECT 1, 'UPDATE, ' || part || ' in flight, of ideal', '>= ' || share,
-		per_second / ideal, per_second / ideal >= share
+		per_second / ideal, most / ideal, per_second / ideal >= share
 	FROM line JOIN (VALUES ('64', 0.95), ('256', 0.90)) AS wanted (part, share) USING (part)
 	WHERE subject = 'UPDATE'
 	UNION ALL
 	SELECT 2, 'UPDATE, ' || mine.part || ' in flight, of ' || theirs.subject, '>= 0.98',
-		mine.per_second / theirs.per_second, mine.per_second / theirs.per_second >= 0.98
+		mine.per_second / theirs.per_second, mine.most / theirs.most,
+		mine.per_second / theirs.per_second >= 0.98
 	FROM line AS mine JOIN line AS theirs USING (part)
 	WHERE mine.subject = 'UPDATE' AND theirs.subject IN ('curl --parallel', 'Python, asyncio')
 	UNION ALL
 	SELECT 3, 'UPDATE of 50 partitions, ' || parts.part || ' in flight, of one table', '>= 0.98',
-		parts.per_second / one.per_second, parts.per_second / one.per_second >= 0.98
+		parts.per_second / one.per_second, parts.most / one.most,
+		parts.per_second / one.per_second >= 0.98
 	FROM line AS parts JOIN line AS one USING (part)
 	WHERE parts.subject = 'UPDATE, 50 partitions' AND one.subject = 'UPDATE'
 	UNION ALL
 	SELECT 4, 'us that the library adds to a query without the function',
 		'<= ' || round(without.spread_us::numeric, 2) || ' (noise)',
-		mine.us - without.us, mine.us - without.us <= without.spread_us
+		mine.us - without.us, 1000000 / mine.most - 1000000 / without.most,
+		mine.us - without.us <= without.spread_us
 	FROM line AS mine, line AS without
 	WHERE mine.part = 'overhead' AND mine.subject = 'with the library'
 		AND without.part = 'overhead' AND without.subject = 'without the library'
-) AS goals (number, goal, wanted, measured, good)
+) AS goals (number, goal, wanted, measured, best, good)
 ORDER BY number, goal;
