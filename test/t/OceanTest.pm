@@ -302,7 +302,14 @@ sub wait
 sub get
 {
 	my ($self, $path, %query) = @_;
-	return $self->call($path . '?' . $http->www_form_urlencode(\%query));
+	return $self->call("$path?" . join '&', map { "$_=" . escape($query{$_}) } sort keys %query);
+}
+
+# Of bytes, which may be UTF-8.
+sub escape
+{
+	my ($bytes) = @_;
+	return $bytes =~ s/([^A-Za-z0-9_.~-])/sprintf('%%%02X', ord $1)/ger;
 }
 
 # One request to a control endpoint; a POST if there is CONTENT.
