@@ -239,7 +239,7 @@ $log_size = -s $node->logfile;
 		BEGIN
 			FOR round IN 1..$rounds LOOP
 				PERFORM @{[ enrich("format('$_.%s\@example.com', round)") ]};
-				PERFORM pg_sleep(0.995 + random() * 0.02);
+				PERFORM pg_sleep(0.995 + random() * 0.1);
 			END LOOP;
 		END \$\$}, database => $_)
 } @databases;
