@@ -134,16 +134,7 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE mallory;
 	GRANT ALL ON SCHEMA ocean_enrich, public TO mallory;
-	-- The tables of the extension have one owner.
-	DO $$
-	DECLARE
-		found regclass;
-	BEGIN
-		FOR found IN SELECT oid FROM pg_class
-			WHERE relnamespace = 'ocean_enrich'::regnamespace AND relkind = 'r' LOOP
-			EXECUTE format('ALTER TABLE %s OWNER TO mallory', found);
-		END LOOP;
-	END $$;
+	ALTER TABLE ocean_enrich.call OWNER TO mallory;
 	SET ROLE mallory;
 	CREATE FUNCTION public.grab() RETURNS trigger LANGUAGE plpgsql AS $$
 		DECLARE
