@@ -400,8 +400,7 @@ find_target(void)
 	}
 	found.queued = queued_state(get_atttype(found.relation,
 											found.columns[C_STATE]));
-	found.sequence = getIdentitySequence(found.relation,
-										 found.columns[C_CALL_ID], false);
+	found.sequence = oe_identity_sequence(relation, found.columns[C_CALL_ID]);
 	found.plain = table_is_plain(relation);
 	table_close(relation, NoLock);
 	target = found;
