@@ -18,7 +18,7 @@ RESULTS=$PWD/test/results/bench-read-ahead
 ROWS=2000
 ROUNDS=3
 OVERHEAD_ROUNDS=11
-OVERHEAD_TRANSACTIONS=10000
+OVERHEAD_QUERIES=50000
 
 # Each run has the books for itself: they must say that it asked for everybody.
 check_books()
@@ -91,22 +91,13 @@ at_concurrency()
 		"${HTTP_URL##*:}" "$TOKEN" "$FIRST" "$ROWS" "$1"
 }
 
-# overhead_run SUBJECT SETTINGS: a query without our functions
+# overhead_run SUBJECT SETTINGS: CPU time of queries without our functions
 overhead_run()
 {
 	local us
-	with_settings "$2" pgbench_select
-	us=$(awk -v tps="$(pgbench_says 'tps =')" -v calls="$OVERHEAD_TRANSACTIONS" \
-		'BEGIN { printf "%.0f\n", calls / tps * 1000000 }')
-	record_run overhead "$1" "$OVERHEAD_TRANSACTIONS" "$us,,"
-}
-
-pgbench_select()
-{
-	PGHOST=$FOLDER/socket PGPORT=$SERVER_PORT PGUSER=postgres PGDATABASE=bench \
-		"$(pg_program pgbench)" --no-vacuum --transactions="$OVERHEAD_TRANSACTIONS" \
-		--file="$BENCH/select.pgbench" > "$RESULTS/pgbench" 2>&1 ||
-		die "this failed, see $RESULTS/pgbench"
+	us=$(with_settings "$2" psql_in bench \
+		-c "SELECT bench.select_often($OVERHEAD_QUERIES)")
+	record_run overhead "$1" "$OVERHEAD_QUERIES" "$us,,"
 }
 
 measure_everything()

@@ -37,8 +37,8 @@ SELECT part AS "in flight", subject, runs, calls,
 	round((per_second / ideal)::numeric, 3) AS "of ideal"
 FROM line WHERE part <> 'overhead' ORDER BY part::integer, position;
 
-\echo 'A query without the function'
-SELECT subject, runs, round(us::numeric, 2) AS "us a query",
+\echo 'A query without the function, planned anew each time'
+SELECT subject, runs, round(us::numeric, 2) AS "CPU us a query",
 	round(spread_us::numeric, 2) AS "middle half of the runs within"
 FROM line WHERE part = 'overhead' ORDER BY position;
 
@@ -64,7 +64,7 @@ FROM (
 	FROM line AS parts JOIN line AS one USING (part)
 	WHERE parts.subject = 'UPDATE, 50 partitions' AND one.subject = 'UPDATE'
 	UNION ALL
-	SELECT 4, 'us that the library adds to a query without the function',
+	SELECT 4, 'CPU us that the library adds to a query without the function',
 		'<= ' || round(without.spread_us::numeric, 2) || ' (noise)',
 		mine.us - without.us, 1000000 / mine.most - 1000000 / without.most,
 		mine.us - without.us <= without.spread_us
