@@ -33,7 +33,7 @@ static const SbJob jobs[] = {
 	{"VP Sales", "VP Sales", "VP", "Sales"},
 	{"Gründer", "Founder", "Founder", "Management"},
 	{"Software Engineer", "Software Engineer", "Other", "Engineering"},
-	{"Indkøbschef", "Purchasing Manager", "Manager", "Purchasing"},
+	{"Indkøbschef", "Purchasing Manager", "Manager", "Procurement"},
 };
 
 static const SbPlace places[] = {
