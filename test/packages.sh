@@ -31,6 +31,9 @@ static   clang-tidy           command -v clang-tidy
 static   clang-tools          command -v scan-build
 static   cppcheck             command -v cppcheck
 static   codespell            command -v codespell
+contract npm                  command -v npm
+contract curl                 command -v curl
+contract jq                   command -v jq
 package  git                  command -v git
 package  unzip                command -v unzip
 package  curl                 command -v curl

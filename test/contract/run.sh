@@ -1,0 +1,316 @@
+#!/usr/bin/env bash
+#
+# run.sh
+#	Somebody else's program, Prism, judges by the vendor's OpenAPI document what we
+#	send and what our sandbox answers: as a mock server that the extension calls, and
+#	as a proxy between the extension and the sandbox.
+#
+#	test/contract/run.sh OPENAPI-FILE
+#
+# The document is the vendor's and not part of this tree; without one nothing is
+# tested.  Where it says other things than we do: doc/contract.md.  Prism comes
+# from npm into $OCEAN_CACHE (/var/cache/ocean_enrich).  All servers listen on the
+# loopback interface and end with this program; their logs are in build/contract.
+# The last line is the sum: "N passed, N failed".
+
+set -euo pipefail
+DOCUMENT=$(realpath -m "${1:-/nowhere}")
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
+# shellcheck source=test/debian.sh
+. test/debian.sh
+# shellcheck source=test/counting.sh
+. test/counting.sh
+
+PRISM_VERSION=5.14.2
+MAX_SECONDS=600
+COPIES=20
+LOGS=$PWD/build/contract
+PRISMS=()
+
+install_prism()
+{
+	local folder=$OCEAN_CACHE/prism-$PRISM_VERSION
+	PRISM=$folder/node_modules/.bin/prism
+	[[ -x $PRISM ]] || {
+		echo "installing Prism $PRISM_VERSION into $folder"
+		mkdir -p "$folder"
+		timeout "$MAX_SECONDS" npm install --prefix "$folder" --cache "$OCEAN_CACHE/npm" \
+			--ignore-scripts --no-audit --no-fund --silent \
+			"@stoplight/prism-cli@$PRISM_VERSION"
+	}
+}
+
+free_port()
+{
+	perl -MIO::Socket::INET -e '
+		for (1 .. 100)
+		{
+			my $port = 20000 + int rand 10000;
+			if (IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 1))
+			{
+				print $port;
+				last;
+			}
+		}'
+}
+
+# start_prism NAME COMMAND...: sets URL.  Violations become errors: of a request
+# 422 from the mock server and the proxy, of an answer 500 from the proxy.
+start_prism()
+{
+	local name=$1 port command=$2
+	shift 2
+	port=$(free_port)
+	URL=http://127.0.0.1:$port
+	timeout "$MAX_SECONDS" "$PRISM" "$command" --host 127.0.0.1 --port "$port" \
+		--errors "$@" > "$LOGS/$name.log" 2>&1 < /dev/null &
+	PRISMS+=($!)
+	until grep -q 'Prism is listening' "$LOGS/$name.log"; do
+		kill -0 $! 2> /dev/null || {
+			cat "$LOGS/$name.log" >&2
+			return 1
+		}
+		sleep 0.1
+	done
+}
+
+start_server_and_sandbox()
+{
+	make --silent --no-print-directory PG_CONFIG="$PG_CONFIG" all sandbox
+	make_server_folder "$FOLDER"
+	stage_extension "$FOLDER/stage"
+	install -m 0755 test/sandbox/build/ocean-sandbox "$FOLDER/stage/"
+	printf '%s\n' \
+		"fsync = off" \
+		"session_preload_libraries = 'ocean_enrich'" \
+		"ocean_enrich.api_token = 'sandbox-token'" \
+		"ocean_enrich.rate_limit = 0" \
+		"ocean_enrich.daily_limit = 0" \
+		"ocean_enrich.reuse_for = 0" > "$FOLDER/server.conf"
+	make_server "$FOLDER" --no-sync
+	start_server "$FOLDER"
+	psql_here --command 'CREATE EXTENSION ocean_enrich'
+	start_sandbox "$FOLDER/stage/ocean-sandbox" "$FOLDER" 0
+	SANDBOX=http://127.0.0.1:$(cat "$FOLDER/sandbox.port")
+}
+
+psql_here()
+{
+	PGDATABASE=postgres server_psql "$FOLDER" --no-psqlrc --quiet --tuples-only \
+		--no-align --set=ON_ERROR_STOP=1 "$@"
+}
+
+# extension URL REQUEST [SETTING...]: what the extension makes of the answer.
+extension()
+{
+	local request=$2
+	set -- "api_url=$1" "${@:3}"
+	PGOPTIONS=$(printf -- '-c ocean_enrich.%s ' "$@") psql_here --set=request="$request" 2>&1 <<-'END' || true
+			SELECT concat_ws(' ', status, error_message)
+			FROM ocean_try_enrich_person(:'request');
+		END
+}
+
+# curl_status URL [ARGUMENTS]
+curl_status()
+{
+	curl --silent --output /dev/null --write-out '%{http_code}' --max-time 30 "$@"
+}
+
+# post URL BODY [ARGUMENTS]: the status alone.
+post()
+{
+	local url=$1 body=$2
+	shift 2
+	curl_status "$url/v2/enrich/person" --header 'Content-Type: application/json' \
+		--data "$body" "$@"
+}
+
+configure_sandbox()
+{
+	curl --silent --fail --output /dev/null --data "$1" "$SANDBOX/sandbox/config"
+}
+
+# Its example is the one of the vendor's page.
+test_mock()
+{
+	local request
+	start_prism mock mock "$DOCUMENT_31"
+	while read -r request; do
+		is "mock server: $request" "$(extension "$URL" "$request")" 200
+	done < "$FOLDER/requests"
+	is 'mock server: the token in the query' \
+		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}' token_in=query)" 200
+	is 'mock server: the person as columns' "$(
+		PGOPTIONS="-c ocean_enrich.api_url=$URL" psql_here --command "
+			SELECT concat_ws(', ', p.name, p.job_title, p.domain, cardinality(p.skills))
+			FROM ocean_person(ocean_enrich_person('{\"person\": {\"id\": \"1\"}}')) AS p")" \
+		'John Doe, Professeur, google.com, 3'
+	is 'it judges: a key that is not in the document' \
+		"$(extension "$URL" '{"person": {"shoeSize": "43"}}' unknown_keys=pass | head -c 3)" 422
+}
+
+# Whatever the document allows as an answer, as columns and rows, too.  Prism
+# gives the same answer to all until it has another seed.
+test_any_answer()
+{
+	local seed
+	for seed in {1..5}; do
+		start_prism "dynamic-$seed" mock "$DOCUMENT_31" --dynamic --seed "$seed"
+		is "any answer: number $seed, at once in $COPIES calls" "$(
+			PGOPTIONS="-c ocean_enrich.api_url=$URL" psql_here 2>&1 <<-END || true
+				SELECT string_agg(DISTINCT concat_ws(' ', r.status, r.error_message), ', '),
+					count((ocean_person(r.person)).id),
+					count((SELECT count(*) FROM ocean_person_experiences(r.person)))
+				FROM generate_series(1, $COPIES) AS i,
+					ocean_try_enrich_person(
+						jsonb_build_object('person', jsonb_build_object('id', i::text))) AS r;
+			END
+		)" "200|$COPIES|$COPIES"
+		kill "${PRISMS[-1]}"
+	done
+}
+
+# The name in a request makes the sandbox give this answer; see its README.
+ANSWERS='
+200 sb-nulls
+200 sb-newkeys
+200 sb-unicode
+200 sb-latin1
+201 Data gathering process has started. Please try again later.	sb-gathering-600000
+400 Empty `person` body	sb-status-400
+402 Insufficient credits	sb-status-402
+403 Current API token is not registered in our database	sb-status-403
+404 No matching record found	sb-unknown
+'
+
+test_proxy()
+{
+	local request name expected
+	configure_sandbox '{"credits_used": true}'
+	start_prism proxy proxy "$DOCUMENT_31" "$SANDBOX"
+	while read -r request; do
+		is "proxy: $request" "$(extension "$URL" "$request")" 200
+	done < "$FOLDER/requests"
+	is 'proxy: the token in the query' \
+		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}' token_in=query)" 200
+	is 'all of that reached the sandbox' \
+		"$(curl --silent "$SANDBOX/sandbox/books" | jq .answers -c)" \
+		"{\"200\":$(($(wc -l < "$FOLDER/requests") + 1))}"
+
+	while read -r expected; do
+		name=${expected##*[$' \t']}
+		expected=${expected%[$' \t']*}
+		is "proxy: $name" \
+			"$(extension "$URL" "{\"person\": {\"name\": \"Alva $name\"}}")" "$expected"
+	done < <(grep . <<< "$ANSWERS")
+	is 'proxy: a list of complaints' \
+		"$(extension "$URL" '{"person": {"name": "Alva sb-422"}}' | head -c 3)" 422
+	is 'proxy: a token that is not registered' \
+		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}' api_token=other)" \
+		'403 Current API token is not registered in our database'
+	configure_sandbox '{"newer_keys": true}'
+	is 'proxy: the newer keys' \
+		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}')" 200
+	test_answers_to_others
+	test_that_it_judges
+}
+
+# What our extension would not send.
+test_answers_to_others()
+{
+	local token='x-api-token: sandbox-token'
+	is 'proxy: an empty person' "$(post "$URL" '{"person": {}}' --header "$token")" 400
+	is 'proxy: no token' "$(post "$URL" '{"person": {"name": "Alva"}}')" 403
+	is 'proxy: two tokens' "$(curl_status "$URL/v2/enrich/person?apiToken=other" \
+		--header "$token" --header 'Content-Type: application/json' \
+		--data '{"person": {"name": "Alva"}}')" 400
+	is 'proxy: the balance' \
+		"$(curl_status "$URL/v2/credits/balance" --header "$token")" 200
+	is 'proxy: the balance without a token' \
+		"$(curl_status "$URL/v2/credits/balance")" 403
+	configure_sandbox '{"credits": "1.5"}'
+	is 'proxy: no credits left' \
+		"$(post "$URL" '{"person": {"name": "Alva"}}' --header "$token")" 402
+	is 'proxy: the balance, then' \
+		"$(curl_status "$URL/v2/credits/balance" --header "$token")" 200
+	configure_sandbox '{"credits": null}'
+	# This one leaves the judgement of requests to the sandbox.
+	(start_prism lenient proxy "$DOCUMENT_31" "$SANDBOX" --validate-request false &&
+		echo "$URL ${PRISMS[-1]}" > "$FOLDER/lenient")
+	local lenient pid
+	read -r lenient pid < "$FOLDER/lenient"
+	PRISMS+=("$pid")
+	is 'proxy: a key that is not in the document' \
+		"$(post "$lenient" '{"person": {"shoeSize": "43"}}' --header "$token")" 422
+	is 'proxy: a value of another type' \
+		"$(post "$lenient" '{"person": {"name": 43}}' --header "$token")" 422
+	is 'proxy: no person' "$(post "$lenient" '{}' --header "$token")" 422
+}
+
+# Were these let through, the others would prove nothing.
+test_that_it_judges()
+{
+	local token='x-api-token: sandbox-token' name
+	is 'it judges: a request' \
+		"$(post "$URL" '{"person": {"shoeSize": "43"}}' --header "$token")" 422
+	for name in sb-noid sb-badcredits-1 sb-toolittle-404; do
+		is "it judges: $name" \
+			"$(post "$URL" "{\"person\": {\"name\": \"Alva $name\"}}" --header "$token")" 500
+	done
+	configure_sandbox '{"credits_used": false, "newer_keys": false}'
+	is 'it judges: an answer as on the older page, without creditsUsed' \
+		"$(post "$URL" '{"person": {"name": "Alva Nordal"}}' --header "$token")" 500
+}
+
+# What the ledger and the server know of calls that were not answered.
+show_calls()
+{
+	psql_here --command "
+		SELECT state, status, detail, count(*), min(requested_at), max(requested_at)
+		FROM ocean_enrich.call WHERE state <> 'answered' GROUP BY 1, 2, 3 ORDER BY 5"
+	tail -n 20 "$FOLDER/server.log"
+}
+
+clean_up()
+{
+	local pid
+	for pid in "${PRISMS[@]}"; do
+		kill "$pid" 2> /dev/null || true
+	done
+	stop_server "$FOLDER" || true
+	rm -rf "$FOLDER"
+}
+
+main()
+{
+	if [[ ! -r $DOCUMENT ]]; then
+		echo "skipped: no OpenAPI document; usage: test/contract/run.sh OPENAPI-FILE"
+		exit 0
+	fi
+	install_missing build contract
+	choose_pg_config
+	choose_server_user
+	choose_cache
+	install_prism
+	mkdir -p "$LOGS"
+	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	trap clean_up EXIT
+
+	start_server_and_sandbox > "$LOGS/server.log"
+	DOCUMENT_31=$FOLDER/openapi.json
+	jq --from-file test/contract/nulls.jq "$DOCUMENT" > "$DOCUMENT_31"
+	jq --compact-output --from-file test/contract/requests.jq "$DOCUMENT" > "$FOLDER/requests"
+	test_mock
+	test_any_answer
+	test_proxy
+	((FAILED == 0)) || show_calls
+	sum_up
+}
+
+main "$@"
