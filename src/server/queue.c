@@ -35,7 +35,6 @@ static int	level_room;
 static Level *saved_levels;		/* as the transaction found them */
 static int	saved_count;
 static bool all_unknown = true; /* the levels, and where they begin */
-static bool saved_all_unknown;
 
 static OeStatement next_level_statement = {
 	"SELECT priority FROM ocean_enrich.call"
@@ -57,7 +56,7 @@ static OeStatement claim_statement = {
 };
 
 static OeStatement peek_statement = {
-	"SELECT next_attempt_at FROM ocean_enrich.call"
+	"SELECT next_attempt_at, call_id FROM ocean_enrich.call"
 	" WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3)"
 	" ORDER BY next_attempt_at, call_id LIMIT 1",
@@ -259,6 +258,12 @@ oe_queue_next_due(void)
 	return due;
 }
 
+bool
+oe_queue_needs_survey(void)
+{
+	return all_unknown;
+}
+
 static void
 find_levels(void)
 {
@@ -273,7 +278,6 @@ find_levels(void)
 		(void) add_level(priority, DT_NOBEGIN, 0);
 		below = Int64GetDatum(priority);
 	}
-	all_unknown = false;
 }
 
 static void
@@ -284,7 +288,6 @@ save_levels(void)
 	saved_levels = MemoryContextAlloc(TopMemoryContext,
 									  Max(level_count, 1) * sizeof(Level));
 	saved_count = level_count;
-	saved_all_unknown = all_unknown;
 	if (level_count > 0)
 		memcpy(saved_levels, levels, level_count * sizeof(Level));
 }
@@ -294,7 +297,6 @@ oe_queue_undo(void)
 {
 	/* What is learnt meanwhile is not lost: it is learnt before a claim. */
 	level_count = saved_count;
-	all_unknown = saved_all_unknown;
 	if (level_count > 0)
 		memcpy(levels, saved_levels, level_count * sizeof(Level));
 }
@@ -356,19 +358,42 @@ claim_level(Level *level, OeQueuedCall *calls, int max, TimestampTz now)
 	return (int) count;
 }
 
-/* When the next one behind "last" is due. */
-static TimestampTz
-peek(const OeQueuePosition *last)
+/* The next one behind "place", which moves there; false: there is none. */
+static bool
+peek(OeQueuePosition *place)
 {
 	Datum		values[3];
 	bool		isnull;
 
-	values[0] = Int32GetDatum(last->priority);
-	values[1] = TimestampTzGetDatum(last->due);
-	values[2] = Int64GetDatum(last->call_id);
+	values[0] = Int32GetDatum(place->priority);
+	values[1] = TimestampTzGetDatum(place->due);
+	values[2] = Int64GetDatum(place->call_id);
 	if (oe_statement_run(&peek_statement, values, NULL) == 0)
-		return DT_NOEND;
-	return DatumGetTimestampTz(oe_statement_value(0, 1, &isnull));
+		return false;
+	place->due = DatumGetTimestampTz(oe_statement_value(0, 1, &isnull));
+	place->call_id = DatumGetInt64(oe_statement_value(0, 2, &isnull));
+	return true;
+}
+
+/* Claims begin at the first one there is, not at what is left of others. */
+void
+oe_queue_survey(void)
+{
+	oe_ledger_use_spi();
+	find_levels();
+	for (int i = 0; i < level_count; i++)
+	{
+		Level	   *level = &levels[i];
+
+		if (peek(&level->passed))
+		{
+			level->next_due = level->passed.due;
+			level->passed.call_id--;
+		}
+		else
+			level->next_due = DT_NOEND;
+	}
+	all_unknown = false;
 }
 
 OeQueuedCall *
@@ -378,8 +403,6 @@ oe_queue_claim(int max, TimestampTz now, int *count)
 
 	oe_ledger_use_spi();
 	save_levels();
-	if (all_unknown)
-		find_levels();
 	*count = 0;
 	for (int i = 0; i < level_count && *count < max; i++)
 	{
@@ -399,7 +422,7 @@ oe_queue_claim(int max, TimestampTz now, int *count)
 			last.due = Max(last.due, now);
 			if (last.due == now)
 				last.call_id = PG_INT64_MAX;
-			level->next_due = peek(&last);
+			level->next_due = peek(&last) ? last.due : DT_NOEND;
 		}
 	}
 	oe_ledger_look_anew();

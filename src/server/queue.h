@@ -29,8 +29,13 @@ typedef struct OeQueuedCall
 extern void oe_queue_learn(const OeQueueNews *news);
 extern void oe_queue_look_from(const OeQueuePosition *position);
 
-/* Everything may have changed: the next claim looks at the whole queue. */
+/*
+ * Everything may have changed: nothing is claimed before a survey, which looks
+ * at the whole queue.
+ */
 extern void oe_queue_look_everywhere(void);
+extern bool oe_queue_needs_survey(void);
+extern void oe_queue_survey(void);
 
 /*
  * When a claim may find something: now or earlier, later, or DT_NOEND when

@@ -1649,6 +1649,23 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	return true;
 }
 
+/* No more are claimed, and thereby locked, than may go now. */
+static int
+room_for_claims(const AccountEntry *entry, TimestampTz now)
+{
+	const OeLimits *limits = &queue_call.limits;
+	int			room = claim_max;
+	OeUsage		usage;
+
+	if (entry->streak >= TROUBLE_STREAK)
+		return 1;
+	oe_account_usage(entry->account, now, &usage);
+	room = Min(room, limits->max_concurrency - usage.in_flight);
+	if (limits->rate_limit > 0)
+		room = Min(room, limits->rate_limit - usage.last_minute);
+	return Max(room, 1);
+}
+
 static void
 claim_calls(void *arg, TimestampTz now)
 {
@@ -1658,8 +1675,7 @@ claim_calls(void *arg, TimestampTz now)
 	int			count;
 
 	claim->account = find_account(&queue_call, now);
-	calls = oe_queue_claim(claim->account->streak >= TROUBLE_STREAK ? 1 : claim_max,
-						   now, &count);
+	calls = oe_queue_claim(room_for_claims(claim->account, now), now, &count);
 	for (int i = 0; i < count && !claim->cut_short; i++)
 	{
 		claiming = calls[i].position.call_id;
@@ -1708,6 +1724,8 @@ undo_claim(Claim *claim, char *reason, TimestampTz now)
 			errmsg("could not send what is queued: %s", reason));
 }
 
+static TimestampTz queue_allowed_at(TimestampTz now);
+
 static void
 claim_some(TimestampTz now)
 {
@@ -1725,6 +1743,14 @@ claim_some(TimestampTz now)
 	}
 	if (claim_max < CLAIM_MAX)
 		claim_max *= 2;
+
+	/* Unless it is a limit of ours, only an ending makes room. */
+	if (claim.cut_short)
+	{
+		queue_wake_at = queue_allowed_at(now);
+		if (queue_wake_at <= now)
+			queue_wake_at = DT_NOEND;
+	}
 	if (claim.jobs == NIL)
 		return;
 	XLogFlush(lsn);
@@ -1969,6 +1995,24 @@ see_to_decisions(TimestampTz now)
 }
 
 static void
+survey_queue(void *arg, TimestampTz now)
+{
+	oe_queue_survey();
+}
+
+/* Whether anything may be sent or not: we may leave if there is nothing. */
+static bool
+look_through_queue(TimestampTz now)
+{
+	XLogRecPtr	lsn;
+
+	if (!oe_queue_needs_survey())
+		return true;
+	return in_ledger(survey_queue, NULL, now, &lsn) == NULL &&
+		!ledger_is_busy && !ledger_is_gone;
+}
+
+static void
 serve_queue(TimestampTz now)
 {
 	hear_news();
@@ -1976,6 +2020,11 @@ serve_queue(TimestampTz now)
 	sweep_queue(now);
 	keep_tally(now);
 	see_to_budgets(now);
+	if (!look_through_queue(now))
+	{
+		queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
+		return;
+	}
 	queue_wake_at = oe_queue_next_due();
 	if (queue_wake_at > now)
 	{
@@ -2097,6 +2146,7 @@ try_reconcile(void)
 	queue_length = oe_tally_recount(&tally);
 	if (tally.waiting != 0)
 		oe_tally_write(&tally, GetCurrentTimestamp());
+	oe_queue_survey();
 
 	/*
 	 * What an earlier worker committed may be served from now on, so it has to
@@ -2388,6 +2438,7 @@ oe_worker_main(Datum database)
 	say_pause("", 0);
 	reconcile();
 	(void) in_ledger(look_for_kept_columns, NULL, GetCurrentTimestamp(), &lsn);
+	say_whether_wanted();
 	decisions_due = queue_length > 0;
 	if (ledger_is_gone || queue_length > 0 || !started_for_queue ||
 		!oe_channel_retire())
