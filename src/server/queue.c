@@ -13,7 +13,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "nodes/pg_list.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -164,11 +164,15 @@ static OeStatement fold_statement = {
 	NULL
 };
 
-static OeStatement recount_statement = {
-	"SELECT queued, queued - tallied FROM"
-	" (SELECT count(*) AS queued FROM ocean_enrich.call WHERE state = 'queued') AS q,"
-	" (SELECT coalesce(sum(waiting), 0)::bigint AS tallied"
-	" FROM ocean_enrich.queue_tally) AS t",
+static OeStatement count_statement = {
+	"SELECT count(*) FROM ocean_enrich.call WHERE state = 'queued'",
+	0,
+	{0},
+	NULL
+};
+
+static OeStatement sum_statement = {
+	"SELECT coalesce(sum(waiting), 0)::bigint FROM ocean_enrich.queue_tally",
 	0,
 	{0},
 	NULL
@@ -494,10 +498,37 @@ oe_queue_obey(OeTally *tally)
  * How long the queue is
  * ---------------------------------------------------------------- */
 
+/*
+ * The tally need not belong to the owner of the ledger.  We are in a
+ * security-restricted operation already.
+ */
+static Oid
+begin_as_tally_owner(void)
+{
+	Oid			user;
+	int			security_context;
+
+	oe_ledger_use_spi();
+	GetUserIdAndSecContext(&user, &security_context);
+	SetUserIdAndSecContext(oe_owner_of("queue_tally"), security_context);
+	return user;
+}
+
+static void
+end_as_tally_owner(Oid user)
+{
+	Oid			owner;
+	int			security_context;
+
+	GetUserIdAndSecContext(&owner, &security_context);
+	SetUserIdAndSecContext(user, security_context);
+}
+
 void
 oe_tally_write(const OeTally *tally, TimestampTz now)
 {
 	Datum		values[9];
+	Oid			user;
 
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int64GetDatum(tally->waiting);
@@ -508,29 +539,39 @@ oe_tally_write(const OeTally *tally, TimestampTz now)
 	values[6] = Int64GetDatum(tally->unknown);
 	values[7] = Int64GetDatum(tally->cancelled);
 	values[8] = Int64GetDatum(tally->credits);
-	oe_ledger_use_spi();
+	user = begin_as_tally_owner();
 	while (oe_statement_run(&add_tally_statement, values, NULL) == 0)
 		(void) oe_statement_run(&begin_tally_statement, values, NULL);
+	end_as_tally_owner(user);
 }
 
 void
 oe_tally_fold(OeTally *tally)
 {
+	Oid			user = begin_as_tally_owner();
 	bool		isnull;
 
-	oe_ledger_use_spi();
 	(void) oe_statement_run(&fold_statement, NULL, NULL);
+	end_as_tally_owner(user);
 	tally->waiting += DatumGetInt64(oe_statement_value(0, 1, &isnull));
 	tally->cancelled += DatumGetInt64(oe_statement_value(0, 2, &isnull));
 }
 
+/* Both by the same snapshot, or what is committed between would count once. */
 int64
 oe_tally_recount(OeTally *tally)
 {
 	bool		isnull;
+	int64		queued;
+	Oid			user;
 
 	oe_ledger_use_spi();
-	(void) oe_statement_run(&recount_statement, NULL, NULL);
-	tally->waiting += DatumGetInt64(oe_statement_value(0, 2, &isnull));
-	return DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	oe_ledger_look_anew();
+	(void) oe_statement_read(&count_statement);
+	queued = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	user = begin_as_tally_owner();
+	(void) oe_statement_read(&sum_statement);
+	end_as_tally_owner(user);
+	tally->waiting += queued - DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	return queued;
 }

@@ -4,15 +4,20 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "server/statement.h"
 
 /* SPI leaves its own memory context behind; the caller's stays current. */
-uint64
-oe_statement_run(OeStatement *statement, Datum *values, const char *nulls)
+static uint64
+run(OeStatement *statement, Datum *values, const char *nulls, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			rc;
@@ -27,12 +32,24 @@ oe_statement_run(OeStatement *statement, Datum *values, const char *nulls)
 				 SPI_result_code_string(SPI_result));
 		statement->plan = plan;
 	}
-	rc = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	rc = SPI_execute_plan(statement->plan, values, nulls, read_only, 0);
 	if (rc < 0)
 		elog(ERROR, "could not execute a statement of ocean_enrich: %s",
 			 SPI_result_code_string(rc));
 	MemoryContextSwitchTo(caller);
 	return SPI_processed;
+}
+
+uint64
+oe_statement_run(OeStatement *statement, Datum *values, const char *nulls)
+{
+	return run(statement, values, nulls, false);
+}
+
+uint64
+oe_statement_read(OeStatement *statement)
+{
+	return run(statement, NULL, NULL, true);
 }
 
 void
@@ -66,6 +83,23 @@ char *
 oe_statement_text(uint64 row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+Oid
+oe_owner_of(const char *table)
+{
+	Oid			relation = get_relname_relid(table,
+											 get_namespace_oid("ocean_enrich", false));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("table ocean_enrich.%s does not exist", table));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 void

@@ -26,6 +26,9 @@ typedef struct OeStatement
 extern uint64 oe_statement_run(OeStatement *statement, Datum *values,
 							   const char *nulls);
 
+/* The same for one that only reads, by the active snapshot. */
+extern uint64 oe_statement_read(OeStatement *statement);
+
 /* Another text, or the same: only then its plan is kept. */
 extern void oe_statement_set(OeStatement *statement, const char *sql);
 extern void oe_statement_forget(OeStatement *statement);
@@ -46,6 +49,9 @@ typedef struct OeOwnerScope
 	int			security_context;
 	int			guc_level;
 } OeOwnerScope;
+
+/* The table of that name in schema ocean_enrich, and who it belongs to. */
+extern Oid	oe_owner_of(const char *table);
 
 extern void oe_owner_begin(OeOwnerScope *scope, Oid owner);
 extern void oe_owner_end(OeOwnerScope *scope);

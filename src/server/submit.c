@@ -188,32 +188,18 @@ static OeStatement pending_statement = {
  * What the transaction has done
  * ---------------------------------------------------------------- */
 
-static Oid
-owner_of(Oid relation)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relation);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* In the transaction itself, so that it is true whatever becomes of that. */
 static void
 write_tally(int64 waiting, int64 cancelled)
 {
 	OeOwnerScope scope;
 	Datum		values[2];
-	Oid			relation = oe_ledger_relation();
 
 	/* The extension was dropped by the same transaction. */
-	if (!OidIsValid(relation))
+	if (!OidIsValid(oe_ledger_relation()))
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	oe_owner_begin(&scope, owner_of(relation));
+	oe_owner_begin(&scope, oe_owner_of("queue_tally"));
 	values[0] = Int64GetDatum(waiting);
 	values[1] = Int64GetDatum(cancelled);
 	(void) oe_statement_run(&tally_statement, values, NULL);
@@ -537,11 +523,9 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
 static void
 begin_as_owner(OeOwnerScope *scope, Oid *owner)
 {
-	Oid			relation = oe_ledger_relation();
-
-	if (!OidIsValid(relation))
+	if (!OidIsValid(oe_ledger_relation()))
 		no_ledger();
-	*owner = owner_of(relation);
+	*owner = oe_owner_of("call");
 	oe_owner_begin(scope, *owner);
 }
 
