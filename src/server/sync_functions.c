@@ -528,6 +528,20 @@ check_name(const char *name)
 				errmsg("kept column \"%s\" already exists", name));
 }
 
+/* Whoever owns the table now; of one that is gone, who did. */
+static Oid
+current_owner(const OeSync *sync)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(sync->relation));
+	Oid			owner = sync->owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return owner;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /* Its row, locked; only for those who have its owner's rights. */
 static void
 lock_definition(const char *name, OeSync *sync)
@@ -541,7 +555,7 @@ lock_definition(const char *name, OeSync *sync)
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("kept column \"%s\" does not exist", name));
 	oe_sync_fill(sync, 0);
-	if (!has_privs_of_role(GetUserId(), sync->owner))
+	if (!has_privs_of_role(GetUserId(), current_owner(sync)))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("must be owner of kept column \"%s\"", name));

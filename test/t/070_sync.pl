@@ -92,11 +92,33 @@ is($sandbox->books(identity => 'rolled.back@example.com')->{people}{'rolled.back
 is(sql(q{SELECT enriched -> 'email' ->> 'address' FROM contacts WHERE id = 41}),
 	'merged@example.com', 'ON CONFLICT DO UPDATE is a change');
 
-sql('TRUNCATE contacts');
+# In other isolation levels, by COPY, and by a column that another one keeps
+
+sql(q{BEGIN ISOLATION LEVEL SERIALIZABLE;
+	SELECT count(*) FROM contacts;
+	UPDATE contacts SET email = 'serial@example.com' WHERE id = 10;
+	COMMIT});
+sql(qq{COPY contacts (id, email) FROM stdin;\n50\tcopied\@example.com\n\\.\n});
+sql('ALTER TABLE contacts ADD second jsonb; ALTER TABLE contacts ADD third text');
+sql(q{SET ROLE anna; SELECT ocean_enrich.create_sync('second', 'contacts',
+	'ocean_person_request(linkedin => enriched ->> ''linkedinUrl'')', 'second', condition => 'id IN (10, 50)')});
 settled($node);
-is(status($node), 'enabled|0|0|0|0|0|0|' . ($sandbox->books->{charged} - 3) . '.0',
-	'TRUNCATE leaves nothing but what it cost')
-  or diag(sql('SELECT * FROM ocean_enrich.sync_row') . $sandbox->books->{charged});
+settled($node, 'second');
+is(sql('SELECT id, enriched IS NOT NULL, second IS NOT NULL FROM contacts WHERE id IN (10, 11, 50) ORDER BY id'),
+	"10|t|t\n11|t|f\n50|t|t", 'serializable, COPY, and one column after the other');
+sql(q{UPDATE contacts SET email = 'again@example.com' WHERE id = 10});
+settled($node);
+settled($node, 'second');
+is( sql(q{SELECT count(*) FROM ocean_enrich.call AS c, ocean_enrich.sync_row AS r, contacts AS t
+		WHERE r.key = '{10}' AND c.call_id = r.call_id AND t.id = 10
+			AND c.person = CASE c.sync_id WHEN 1 THEN t.enriched ELSE t.second END}),
+	2, 'what one writes is a change for the other');
+
+sql(q{SELECT ocean_enrich.drop_sync('second'); TRUNCATE contacts});
+settled($node);
+is( status($node),
+	'enabled|0|0|0|0|0|0|' . sql('SELECT round(sum(credits), 1) FROM ocean_enrich.call WHERE sync_id = 1'),
+	'TRUNCATE leaves nothing but what it cost');
 books_agree($node, $sandbox, 'after all that');
 
 # The end

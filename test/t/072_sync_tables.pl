@@ -224,6 +224,12 @@ stops('contacts', q{ALTER TABLE elsewhere.people DROP COLUMN answer; INSERT INTO
 	'42703', 'the target column was dropped');
 stops('odd', q{DROP FUNCTION IF EXISTS nothing(); ALTER TABLE "Odd ""Names" OWNER TO berta; INSERT INTO "Odd ""Names" VALUES ('z', '2026-01-01', 'z@example.com', NULL, now())},
 	'42501', 'the table has got another owner');
+fails($node, q{SET ROLE anna; SELECT ocean_enrich.enable_sync('odd')}, qr/42501: must be owner of kept column "odd"/,
+	'who has sold a table has nothing to say');
+sql(q{SET ROLE berta; SELECT ocean_enrich.enable_sync('odd')});
+settled($node, 'odd');
+is(sql(q{SELECT count(*) FROM "Odd ""Names" WHERE "Enriched" IS NULL}), 0, 'the new owner may go on');
+is(sql(q{SELECT role FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1}), 'berta', 'and pays');
 stops('generated', q{REVOKE EXECUTE ON FUNCTION ocean_enrich.submit FROM anna; SET ROLE anna; INSERT INTO generated (id, login) VALUES (9, 'nine')},
 	'42501', 'the owner of the table must not submit requests any more');
 sql('GRANT EXECUTE ON FUNCTION ocean_enrich.submit TO anna');
