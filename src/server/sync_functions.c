@@ -108,9 +108,12 @@ change_by_id(const char *sql, int64 id)
  * The table
  * ---------------------------------------------------------------- */
 
-/* Locked as CREATE TRIGGER locks it: nobody changes rows until we are done. */
+/*
+ * With ShareRowExclusiveLock, as CREATE TRIGGER locks it, nobody changes rows
+ * until we are done.
+ */
 static Relation
-open_table(Oid relid)
+open_table(Oid relid, LOCKMODE lockmode)
 {
 	HeapTuple	tuple;
 	Form_pg_class form;
@@ -125,7 +128,7 @@ open_table(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(form->relkind),
 					   NameStr(form->relname));
 	ReleaseSysCache(tuple);
-	return table_open(relid, ShareRowExclusiveLock);
+	return table_open(relid, lockmode);
 }
 
 static void
@@ -400,12 +403,14 @@ create_triggers_on(int64 id, Oid relation)
 	}
 }
 
-/* Statements on a partition fire its own triggers and not its parent's. */
+/*
+ * Statements on a partition fire its own triggers and not its parent's.  Where
+ * all are there, no more than "lockmode" is needed.
+ */
 static void
-create_triggers(const OeSync *sync)
+create_triggers(const OeSync *sync, LOCKMODE lockmode)
 {
-	List	   *relations = find_all_inheritors(sync->relation,
-												ShareRowExclusiveLock, NULL);
+	List	   *relations = find_all_inheritors(sync->relation, lockmode, NULL);
 	ListCell   *lc;
 
 	foreach(lc, relations)
@@ -617,7 +622,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 				errmsg("\"relation\" and \"target\" must not be NULL"));
 	connect_spi();
 	check_name(name);
-	relation = open_table(PG_GETARG_OID(1));
+	relation = open_table(PG_GETARG_OID(1), ShareRowExclusiveLock);
 	check_table(relation);
 
 	sync.name = name;
@@ -635,7 +640,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 	parse_expressions(relation, &sync, request, condition);
 
 	store_definition(&sync, refresh_after, refreshes);
-	create_triggers(&sync);
+	create_triggers(&sync, ShareRowExclusiveLock);
 	try_statements(&sync);
 	if (PG_ARGISNULL(6) || PG_GETARG_BOOL(6))
 		noted = enqueue_existing(&sync);
@@ -679,6 +684,8 @@ rename_to(OeSync *sync, const char *name)
 static void
 look_again_at_all(const OeSync *sync, bool write_again)
 {
+	/* Triggers that looked at other columns are done, on partitions, too. */
+	(void) find_all_inheritors(sync->relation, ShareRowExclusiveLock, NULL);
 	if (write_again)
 		(void) change_by_id("UPDATE ocean_enrich.sync_row SET settled_at = NULL"
 							" WHERE sync_id = $1 AND settled_at IS NOT NULL", sync->id);
@@ -699,7 +706,7 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 
 	connect_spi();
 	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
-	relation = open_table(sync.relation);
+	relation = open_table(sync.relation, ShareRowExclusiveLock);
 	check_table(relation);
 	sync.owner = relation->rd_rel->relowner;
 	check_may_submit(sync.owner);
@@ -755,7 +762,7 @@ ocean_enrich_enable_sync(PG_FUNCTION_ARGS)
 
 	connect_spi();
 	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
-	relation = open_table(sync.relation);
+	relation = open_table(sync.relation, AccessShareLock);
 	check_table(relation);
 	sync.owner = relation->rd_rel->relowner;
 	check_may_submit(sync.owner);
@@ -770,7 +777,7 @@ ocean_enrich_enable_sync(PG_FUNCTION_ARGS)
 						" database = ocean_enrich.database_identity(),"
 						" problem_code = NULL, problem = NULL, problem_at = NULL"
 						" WHERE sync_id = $1", sync.id);
-	create_triggers(&sync);
+	create_triggers(&sync, AccessShareLock);
 	try_statements(&sync);
 	table_close(relation, NoLock);
 	SPI_finish();

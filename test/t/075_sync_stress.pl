@@ -52,7 +52,7 @@ my @sessions = map {
 					WHEN 2 THEN
 						UPDATE contacts SET part = 1 - part WHERE id = i;
 					WHEN 3 THEN
-						UPDATE contacts_1 SET email = 'direct' || n || '\@example.com' WHERE id = i;
+						UPDATE contacts SET email = 'changed' || n || '\@example.com' WHERE id = i;
 					WHEN 4 THEN
 						UPDATE contacts SET email = 'x.sb-unknown-' || n % 5 || '\@example.com' WHERE id = i;
 					WHEN 5 THEN
@@ -71,6 +71,18 @@ my @sessions = map {
 			END LOOP;
 		END
 		\$\$}) } 0 .. 2;
+
+# This one changes a partition, and nothing by way of its parent: in one
+# transaction that could deadlock with whoever alters the parent.
+push @sessions, OceanTest::Query->start($node, q{
+	DO $$
+	BEGIN
+		FOR n IN 1 .. 400 LOOP
+			UPDATE contacts_1 SET email = 'direct' || n || '@example.com' WHERE id = n / 2;
+			COMMIT;
+		END LOOP;
+	END
+	$$});
 
 foreach my $time (1 .. 12)
 {
