@@ -83,8 +83,8 @@ foreach my $time (1 .. 3)
 	my $pid = worker_pid($node);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 	wait_until($node, qq{
-		SELECT count(*) = 1 FROM pg_stat_activity
-		WHERE backend_type = 'ocean_enrich worker' AND datname = 'postgres' AND pid <> $pid
+		SELECT EXISTS (SELECT FROM pg_stat_activity
+				WHERE backend_type = 'ocean_enrich worker' AND datname = 'postgres' AND pid <> $pid)
 			OR 300 = (SELECT count(*) FROM ocean_enrich.call
 				WHERE state = 'answered' AND request #>> '{person,email}' ~ '^terminate')});
 	last if answered('terminate') == 300;
