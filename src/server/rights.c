@@ -4,14 +4,11 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
 
-#include "server/ledger.h"
 #include "server/rights.h"
+#include "server/statement.h"
 
 /* What a value looks like as text must not depend on who looks. */
 static const char *const pinned_settings[][2] = {
@@ -38,27 +35,10 @@ take(Oid role, int context, bool pinned, OeRights *before)
 	pin("row_security", "on");
 }
 
-static Oid
-extension_owner(void)
-{
-	Oid			relation = oe_ledger_relation();
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_TABLE),
-				errmsg("the table ocean_enrich.call does not exist"),
-				errhint("CREATE EXTENSION ocean_enrich makes it."));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 void
 oe_rights_of_extension(OeRights *before)
 {
-	take(extension_owner(), SECURITY_LOCAL_USERID_CHANGE, true, before);
+	take(oe_owner_of("sync"), SECURITY_LOCAL_USERID_CHANGE, true, before);
 }
 
 void
