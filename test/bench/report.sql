@@ -115,12 +115,12 @@ FROM (
 		pg_temp.tenth(ocean.cpu - plain.cpu), pg_temp.tenth(ocean.least_cpu - plain.least_cpu),
 		ocean.cpu - plain.cpu <= 150
 	FROM line AS ocean, pg_temp.line('http', 'plain libcurl') AS plain
-	WHERE ocean.part = 'http' AND ocean.subject IN ('ocean_enrich', 'ocean_enrich, fsync off')
+	WHERE ocean.part = 'http' AND ocean.subject ~ '^ocean_enrich(, fsync off)?(, one call at a time)?$'
 	UNION ALL
-	SELECT 1, 'CPU us a call more than plain libcurl with two fsyncs, ocean_enrich', '<= 150',
+	SELECT 1, 'CPU us a call more than plain libcurl with two fsyncs, ' || ocean.subject, '<= 150',
 		pg_temp.tenth(ocean.cpu - plain.cpu), pg_temp.tenth(ocean.least_cpu - plain.least_cpu),
 		ocean.cpu - plain.cpu <= 150
-	FROM pg_temp.line('http', 'ocean_enrich') AS ocean,
+	FROM pg_temp.line('http', 'ocean_enrich, one call at a time') AS ocean,
 		pg_temp.line('http', 'plain libcurl, two fsyncs a call') AS plain
 	UNION ALL
 	SELECT 2, 'us a call, ' || ocean.subject || ', of those of PL/Python', '< 1',
@@ -128,7 +128,7 @@ FROM (
 		ocean.us < python.us
 	FROM line AS ocean, line AS python
 	WHERE ocean.part = 'http' AND python.part = 'http' AND python.subject = 'PL/Python'
-		AND ocean.subject LIKE 'ocean_enrich, fsync off%'
+		AND ocean.subject ~ '^ocean_enrich, fsync off(, one call at a time)?$'
 	UNION ALL
 	SELECT 3, 'calls/s, ' || subject || ', one fsync taking '
 		|| round((pg_temp.line('fsync', 'fsync')).us) || ' us', '>= 5000',

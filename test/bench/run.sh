@@ -41,6 +41,9 @@ FSYNCS=500
 PERSONS='SELECT count(CALL) FROM generate_series($1::bigint, $2::bigint) AS n'
 OCEAN=${PERSONS/CALL/'ocean_enrich_person(bench.request(n))'}
 
+# What a session has that sets nothing.
+DEFAULT_CONCURRENCY="-c ocean_enrich.concurrency=16"
+
 # Nobody is asked for twice: each run takes its people from here on.
 NEXT_PERSON=1000
 
@@ -80,8 +83,9 @@ build()
 }
 
 # PostgreSQL's defaults but for what must not come in between: the library is
-# loaded once, a statement calls for one row after the other unless we say so, the
-# worker stays with its plans, and statistics are collected when we say so.
+# loaded once, a statement calls for one row after the other unless we say so (the
+# default is to read ahead), the worker stays with its plans, and statistics are
+# collected when we say so.
 write_settings()
 {
 	printf '%s\n' \
@@ -318,22 +322,26 @@ one_round()
 	curl_run http "plain libcurl, two fsyncs a call" "$DURABLE_CALLS" "$HTTP_URL" \
 		"$FOLDER/pages"
 	configure fsync on
-	sql_run http "ocean_enrich" bench "$DURABLE_CALLS" "$OCEAN"
+	with_settings "$DEFAULT_CONCURRENCY" \
+		sql_run http "ocean_enrich" bench "$CALLS" "$OCEAN"
+	sql_run http "ocean_enrich, one call at a time" bench "$DURABLE_CALLS" "$OCEAN"
 	many_run "64 sessions" 64 "$SESSION_CALLS"
 	configure ocean_enrich.record_before_send off
-	sql_run http "ocean_enrich, record_before_send off" bench "$DURABLE_CALLS" "$OCEAN"
+	sql_run http "..., record_before_send off" bench "$DURABLE_CALLS" "$OCEAN"
 	configure fsync off
-	sql_run http "ocean_enrich, record_before_send and fsync off" bench "$CALLS" "$OCEAN"
+	sql_run http "..., record_before_send and fsync off" bench "$CALLS" "$OCEAN"
 	configure ocean_enrich.record_before_send on
-	sql_run http "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
-	run_again http "ocean_enrich, answers reused" bench "$CALLS" "$OCEAN"
+	sql_run http "ocean_enrich, fsync off, one call at a time" bench "$CALLS" "$OCEAN"
+	run_again http "..., answers reused" bench "$CALLS" "$OCEAN"
+	with_settings "$DEFAULT_CONCURRENCY" \
+		sql_run http "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
 	many_run "64 sessions, fsync off" 64 "$SESSION_CALLS"
 	with_settings "-c ocean_enrich.concurrency=64" \
 		sql_run http "ocean_enrich, fsync off, 64 read ahead" bench "$CALLS" "$OCEAN"
 	[[ -z $PYTHON ]] || sql_run http "PL/Python" bench "$CALLS" "$PYTHON"
 	curl_run https "plain libcurl" "$CALLS" "$HTTPS_URL"
 	with_settings "$OVER_HTTPS" \
-		sql_run https "ocean_enrich, fsync off" bench "$CALLS" "$OCEAN"
+		sql_run https "ocean_enrich, fsync off, one call at a time" bench "$CALLS" "$OCEAN"
 }
 
 # with_settings OPTIONS COMMAND: in the sessions of the command
