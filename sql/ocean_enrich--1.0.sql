@@ -447,18 +447,6 @@ CREATE VIEW ocean_enrich.calls_by_state AS
 	FROM ocean_enrich.call GROUP BY state;
 COMMENT ON VIEW ocean_enrich.calls_by_state IS 'how many calls are in each state, and what they cost';
 
-CREATE VIEW ocean_enrich.spending AS
-	SELECT (sent_at AT TIME ZONE 'UTC')::date AS day, role, account,
-		count(*) AS calls,
-		count(*) FILTER (WHERE state = 'answered') AS answered,
-		count(*) FILTER (WHERE state = 'refused') AS refused,
-		count(*) FILTER (WHERE state = 'failed') AS failed,
-		count(*) FILTER (WHERE state = 'unknown') AS unknown,
-		coalesce(sum(credits), 0) AS credits
-	FROM ocean_enrich.call WHERE sent_at IS NOT NULL
-	GROUP BY 1, 2, 3;
-COMMENT ON VIEW ocean_enrich.spending IS 'calls and credits per day (UTC), role and account';
-
 CREATE VIEW ocean_enrich.unknown_calls AS
 	SELECT call_id, role, account, status, detail, attempts, sent_at, answered_at,
 		clock_timestamp() - sent_at AS age, resolution, resolved_by, resolved_at
@@ -727,6 +715,29 @@ SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.reveal', '');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.webhook', '');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.webhook_webhook_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.early_reveal', '');
+
+CREATE VIEW ocean_enrich.spending AS
+	WITH part AS (
+		SELECT (sent_at AT TIME ZONE 'UTC')::date AS day, role, account, state, credits,
+			NULL::numeric AS reveal_credits
+		FROM ocean_enrich.call WHERE sent_at IS NOT NULL
+		UNION ALL
+		-- To whoever asked first; to nobody, if no call waits for it any more.
+		SELECT (w.received_at AT TIME ZONE 'UTC')::date, c.role, c.account, NULL, NULL, w.credits
+		FROM ocean_enrich.webhook AS w LEFT JOIN ocean_enrich.call AS c ON c.call_id = w.call_ids[1]
+		WHERE w.credits > 0
+	)
+	SELECT day, role, account,
+		count(state) AS calls,
+		count(*) FILTER (WHERE state = 'answered') AS answered,
+		count(*) FILTER (WHERE state = 'refused') AS refused,
+		count(*) FILTER (WHERE state = 'failed') AS failed,
+		count(*) FILTER (WHERE state = 'unknown') AS unknown,
+		coalesce(sum(credits), 0) AS credits,
+		coalesce(sum(reveal_credits), 0) AS reveal_credits
+	FROM part GROUP BY day, role, account;
+COMMENT ON VIEW ocean_enrich.spending IS
+	'calls and credits per day (UTC), role and account, and what was revealed later did cost';
 
 CREATE VIEW ocean_enrich.open_reveals AS
 	SELECT r.call_id, c.role, c.account, r.emails, r.email_status, r.phones, r.phone_status,

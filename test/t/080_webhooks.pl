@@ -82,6 +82,10 @@ is( $node->safe_psql('postgres',
 	'what it did cost is reckoned');
 is($sandbox->books->{reveals_charged}, 11, '... and is what the API charged');
 is( $node->safe_psql('postgres',
+		'SELECT role, calls, credits, reveal_credits FROM ocean_enrich.spending'),
+	getpwuid($<) . '|1|3|11',
+	'... on the account of whoever asked');
+is( $node->safe_psql('postgres',
 		'SELECT count(*) FROM ocean_enrich.early_reveal UNION ALL SELECT count(*) FROM ocean_enrich.open_reveals'),
 	"0\n0",
 	'nothing is left over');
