@@ -32,7 +32,7 @@ typedef struct Level
 static Level *levels;
 static int	level_count;
 static int	level_room;
-static Level *saved_levels;		/* as the transaction found them */
+static Level *saved_levels;		/* by oe_queue_save() */
 static int	saved_count;
 static bool all_unknown = true; /* the levels, and where they begin */
 
@@ -284,8 +284,8 @@ find_levels(void)
 	}
 }
 
-static void
-save_levels(void)
+void
+oe_queue_save(void)
 {
 	if (saved_levels)
 		pfree(saved_levels);
@@ -299,7 +299,6 @@ save_levels(void)
 void
 oe_queue_undo(void)
 {
-	/* What is learnt meanwhile is not lost: it is learnt before a claim. */
 	level_count = saved_count;
 	if (level_count > 0)
 		memcpy(levels, saved_levels, level_count * sizeof(Level));
@@ -308,7 +307,11 @@ oe_queue_undo(void)
 void
 oe_queue_pass(const OeQueuePosition *position)
 {
-	find_level(position->priority)->passed = *position;
+	Level	   *level = find_level(position->priority);
+
+	/* What is unknown is looked at from its beginning, when it is found. */
+	if (level)
+		level->passed = *position;
 }
 
 /* ----------------------------------------------------------------
@@ -406,7 +409,6 @@ oe_queue_claim(int max, TimestampTz now, int *count)
 	OeQueuedCall *calls = palloc(sizeof(OeQueuedCall) * max);
 
 	oe_ledger_use_spi();
-	save_levels();
 	*count = 0;
 	for (int i = 0; i < level_count && *count < max; i++)
 	{

@@ -49,11 +49,15 @@ extern TimestampTz oe_queue_next_due(void);
  */
 extern OeQueuedCall *oe_queue_claim(int max, TimestampTz now, int *count);
 
-/*
- * Claimed calls up to this one are done with: the next claim begins behind it.
- * oe_queue_undo() after a failed transaction: begins where this one began.
- */
+/* Claimed calls up to this one are done with: the next claim begins behind it. */
 extern void oe_queue_pass(const OeQueuePosition *position);
+
+/*
+ * Before a transaction that claims, even if it may not come to that; and after
+ * it, if it failed: the next claim begins where this one began.  What was learnt
+ * in between is lost.
+ */
+extern void oe_queue_save(void);
 extern void oe_queue_undo(void);
 
 /* An earlier equal call answers it. */

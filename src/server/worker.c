@@ -1735,9 +1735,11 @@ claim_some(TimestampTz now)
 	char	   *reason;
 
 	claiming = 0;
+	oe_queue_save();
 	reason = in_ledger(claim_calls, &claim, now, &lsn);
 	if (reason || ledger_is_busy || ledger_is_gone)
 	{
+		queue_wake_at = now + LEDGER_BUSY_RETRY_MS * INT64CONST(1000);
 		undo_claim(&claim, reason, now);
 		return;
 	}

@@ -9,7 +9,9 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use OceanTest qw(node enrich fails wait_until books_agree worker_pid);
+use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $sandbox = OceanTest::Sandbox->new;
 my $node = node($sandbox);
@@ -166,5 +168,42 @@ like(
 		SELECT ocean_enrich.wait(ARRAY[:call_id])'),
 	qr/Asynchronous notification "ocean_enrich" with payload "\d+" received/,
 	'the end is notified');
+
+# The ledger is locked just when calls come: what the worker has heard of them is
+# not lost with the transaction that could not begin.
+
+sub worker_switches
+{
+	my ($count) = slurp_file('/proc/' . worker_pid($node) . '/status') =~
+	  /^voluntary_ctxt_switches:\s+(\d+)/m;
+	return $count;
+}
+
+SKIP:
+{
+	skip 'there is no /proc', 1 unless -r '/proc/self/status';
+	my $submitter = $node->background_psql('postgres');
+	my $locker = $node->background_psql('postgres');
+	$submitter->query_safe('BEGIN; SELECT ' . submit('low@example.com') . '; SELECT '
+		  . submit('high@example.com', 'priority => 77'));
+	$locker->query_until(qr/^begun/m, qq{\\echo begun
+		BEGIN; LOCK TABLE ocean_enrich.call;\n});
+	wait_until($node, q{SELECT EXISTS (SELECT FROM pg_locks
+		WHERE relation = 'ocean_enrich.call'::regclass AND NOT granted)});
+	$submitter->query_safe('COMMIT');
+
+	# It waits after each turn.
+	my $switches = worker_switches();
+	sleep 0.01 while worker_switches() < $switches + 20;
+	$locker->query_safe('COMMIT');
+	wait_for_queue();
+	is( $node->safe_psql(
+			'postgres', q{
+			SELECT high.sent_at <= low.sent_at FROM ocean_enrich.call AS high, ocean_enrich.call AS low
+			WHERE high.request #>> '{person,email}' = 'high@example.com'
+				AND low.request #>> '{person,email}' = 'low@example.com'}),
+		't', 'locked: the higher priority goes first');
+	$_->quit for $submitter, $locker;
+}
 
 done_testing();
