@@ -869,7 +869,7 @@ decide(const OeSync *sync, const Changed *row, const Found *found,
 		decisions->cancelled[decisions->cancelled_count++] = Int64GetDatum(row->call_id);
 	if (!found->request)
 		remove_row(&decisions->updates, row->tid);
-	else if (!body)
+	else if (error)
 		set_row(&decisions->updates, row->tid, "failed", 0, (Datum) 0, 0,
 				unpack_sql_state(error->sqlerrcode), error->message, SETTLED_NOW);
 	else

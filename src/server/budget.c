@@ -293,6 +293,9 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	TimestampTz starts[OE_PERIODS];
 	OeCredits	credits[OE_PERIODS];
 
+	/* Without a budget there is nothing to restore. */
+	if (!entry)
+		return;
 	for (int i = 0; i < OE_PERIODS; i++)
 	{
 		OeTime		end;

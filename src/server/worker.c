@@ -615,14 +615,14 @@ prepare_budget(const char *role, OeCredits reserve, TimestampTz now)
 	int64		call_ids[OE_CHANNEL_SLOTS];
 	OeCredits	reserved[OE_CHANNEL_SLOTS];
 	int			count = 0;
-	HASH_SEQ_STATUS status;
+	HASH_SEQ_STATUS scan;
 	JobEntry   *entry;
 
 	oe_budget_refresh();
 	if (!oe_budget_is_to_be_restored(role))
 		return;
-	hash_seq_init(&status, jobs);
-	while ((entry = hash_seq_search(&status)) != NULL)
+	hash_seq_init(&scan, jobs);
+	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
 		Job		   *job = entry->job;
 

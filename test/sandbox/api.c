@@ -489,10 +489,10 @@ sb_api_charge_reveal(SbApi *api, SbAmount cost)
 static const char *
 webhook_of(const SbCall *call, const char *what, const char *flag)
 {
-	struct json_object *reveal = json_object_object_get(call->json, what);
-	const char *url = json_object_get_string(json_object_object_get(reveal, "webhookUrl"));
+	struct json_object *asked = json_object_object_get(call->json, what);
+	const char *url = json_object_get_string(json_object_object_get(asked, "webhookUrl"));
 
-	if (!json_object_get_boolean(json_object_object_get(reveal, flag)))
+	if (!json_object_get_boolean(json_object_object_get(asked, flag)))
 		return NULL;
 	return unless_empty(url);
 }
