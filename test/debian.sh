@@ -3,7 +3,7 @@
 # debian.sh
 #	Debian's packages of other releases than the machine's own, by an apt of
 #	ours beside the machine's: with lists, cache and sources in a folder of our
-#	own, but the machine's mirror.  Sourced by test/proof/prove.sh and
+#	own, but the machine's mirror.  Sourced by test/server-build.sh and
 #	test/versions.sh.
 
 # Where what takes long to make is kept between runs; the folder may be deleted
@@ -17,6 +17,14 @@ choose_cache()
 		fi
 	fi
 	export OCEAN_CACHE
+}
+
+# Where test/server-build.sh keeps servers, as the user they run as.
+make_server_cache()
+{
+	mkdir -p "$OCEAN_CACHE"
+	[[ -d $OCEAN_CACHE/servers ]] ||
+		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
 }
 
 # The repository that the machine gets its own release from.

@@ -9,94 +9,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# shellcheck source=test/debian.sh
-. test/debian.sh
-
-SERVERS=$OCEAN_CACHE/servers
 LOGS=$PWD/build/proof
 
-# Quietly, unless it fails.
-logged()
-{
-	local log=$LOGS/$1.log
-	shift
-	"$@" > "$log" 2>&1 < /dev/null || {
-		tail -n 40 "$log" >&2
-		return 1
-	}
-}
-
-# PostgreSQL's makefiles act differently below another make.
-plain_make()
-{
-	env -u MAKEFLAGS -u MAKELEVEL make --silent --no-print-directory "$@"
-}
+# shellcheck source=test/server-build.sh
+. test/server-build.sh
 
 # ----------------------------------------------------------------
 # The server
 # ----------------------------------------------------------------
-
-newest_version()
-{
-	own_apt "$SERVERS/apt" apt-cache --only-source showsrc "postgresql-$1" 2> /dev/null |
-		sed -n 's/^Version: //p' | sort -V | tail -n 1
-}
-
-# get_source MAJOR: below SERVERS/MAJOR.  Fails if it is not to be had; a release
-# may list what its mirror has no longer.
-#
-# Of Debian's patches all are welcome but the one that fixes the folders.
-get_source()
-{
-	local version folder=$SERVERS/$1
-	version=$(newest_version "$1")
-	[[ -n $version ]] || return
-	echo "getting the source of PostgreSQL $version"
-	rm -rf "$folder"
-	mkdir -p "$folder/packages"
-	(
-		cd "$folder/packages" &&
-			logged source own_apt "$SERVERS/apt" apt-get source --quiet \
-				--only-source --download-only "postgresql-$1=$version" &&
-			logged extract dpkg-source --extract ./*.dsc ../source &&
-			cd ../source &&
-			logged patch patch --reverse --strip=1 \
-				--input=debian/patches/50-per-version-dirs.patch
-	) || {
-		echo "it is not to be had"
-		rm -rf "$folder"
-		return 1
-	}
-}
-
-# Few features, so that it needs few packages.
-build_server()
-{
-	local folder=$SERVERS/$1
-	echo "building it with assertions, which takes some minutes"
-	(
-		cd "$folder/source" &&
-			logged configure ./configure --prefix="$folder/installed" \
-				--enable-cassert --enable-tap-tests \
-				--without-icu --without-readline --without-zlib &&
-			logged build plain_make --jobs="$(nproc)" all &&
-			logged install plain_make install
-	) && rm -rf "$folder/packages" && touch "$folder/complete"
-}
-
-# Debian's releases, of which each has other majors.
-make_apt()
-{
-	make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental
-}
-
-# Makes the server unless it is there.
-make_server()
-{
-	[[ -e $SERVERS/$1/complete ]] || {
-		make_apt && get_source "$1" && build_server "$1"
-	}
-}
 
 # Makes the newest server that is to be had, and remembers which one it is.
 make_newest_server()
@@ -106,7 +26,7 @@ make_newest_server()
 	make_apt || return
 	for major in {30..15}; do
 		if [[ -e $SERVERS/$major/complete ]] ||
-			{ get_source "$major" && build_server "$major"; }; then
+			{ get_source "$major" "$major" && build_server "$major"; }; then
 			ln -sfn "$major" "$SERVERS/newest"
 			return 0
 		fi
@@ -228,7 +148,7 @@ if [[ $1 == newest ]]; then
 	MAJOR=$(readlink "$SERVERS/newest")
 else
 	MAJOR=$1
-	make_server "$MAJOR"
+	make_server "$MAJOR" "$MAJOR"
 fi
 SERVER=$SERVERS/$MAJOR
 trap clean_up EXIT

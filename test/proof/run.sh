@@ -33,30 +33,6 @@ MAX_SECONDS=3600
 PASSED=0
 FAILED=0
 
-# In a copy, as this build of the extension must not be mixed with a real one.
-prove()
-{
-	local major=$1 copy log passed failed status=0
-	copy=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
-	copy_tree "$copy"
-	log=$copy/proof.log
-	in_copy "$copy" timeout --kill-after=30 "$MAX_SECONDS" \
-		test/proof/prove.sh "$major" 2>&1 < /dev/null | tee "$log" || status=$?
-
-	read -r passed failed < <(awk '
-		/^ *[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
-		END { print passed + 0, failed + 0 }' "$log")
-	if ((failed == 0 && (status != 0 || passed == 0))); then
-		failed=1
-	fi
-	((PASSED += passed, FAILED += failed)) || true
-	if ((failed == 0)); then
-		rm -rf "$copy"
-	else
-		echo "the logs are in $copy/build/proof"
-	fi
-}
-
 main()
 {
 	local major
@@ -65,11 +41,9 @@ main()
 	choose_pg_config
 	choose_server_user
 	choose_cache
-	mkdir -p "$OCEAN_CACHE"
-	[[ -d $OCEAN_CACHE/servers ]] ||
-		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
+	make_server_cache
 	for major in "$@"; do
-		prove "$major"
+		count_in_copy build/proof "$MAX_SECONDS" test/proof/prove.sh "$major"
 	done
 	echo "$PASSED passed, $FAILED failed"
 	((FAILED == 0))
