@@ -940,25 +940,8 @@ COMMENT ON FUNCTION ocean_enrich.merge_reveals(text[]) IS
 	'merges what came by webhook into the answers of the calls that asked for it; how many it changed';
 
 CREATE FUNCTION ocean_enrich.expect_reveals(call_id bigint) RETURNS bigint
-	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
-	BEGIN ATOMIC
-		-- What an earlier equal call was told, its copy has.
-		INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones, email_status, phone_status)
-		SELECT c.call_id, c.person ->> 'id', a.emails, a.phones, r.email_status, r.phone_status
-		FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT
-				coalesce(c.request -> 'revealEmails' @> '{"includeEmails": true}'
-					AND c.request -> 'revealEmails' ? 'webhookUrl', false),
-				coalesce(c.request -> 'revealPhones' @> '{"includePhones": true}'
-					AND c.request -> 'revealPhones' ? 'webhookUrl', false)) AS a (emails, phones)
-			LEFT JOIN ocean_enrich.reveal AS r ON r.call_id = c.reused_from
-		WHERE c.call_id = expect_reveals.call_id AND c.state = 'answered' AND c.person ->> 'id' <> ''
-			AND (a.emails OR a.phones)
-		ON CONFLICT DO NOTHING;
-		-- Nobody is NULL, for which a strict function is not even planned.
-		SELECT coalesce(ocean_enrich.merge_reveals((SELECT array_agg(DISTINCT e.person_id)
-			FROM ocean_enrich.reveal AS r JOIN ocean_enrich.early_reveal AS e ON e.person_id = r.person_id
-			WHERE r.call_id = expect_reveals.call_id)), 0);
-	END;
+	AS 'MODULE_PATHNAME', 'ocean_enrich_expect_reveals'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.expect_reveals(bigint) IS
 	'notes that a call which was answered waits for a webhook, and merges what came already; called by the worker';
 

@@ -1,7 +1,8 @@
 /*
  * upkeep.c
  *		The worker's work beside calls.  What is done is SQL, in functions of the
- *		install script; here is when.
+ *		install script, but for what is done for each call: that has saved plans.
+ *		Here is when.
  *
  * Once when the worker starts, then every minute, and when it has run out of
  * calls or read new settings, so that a worker does not leave anything behind.  A step is short, as
@@ -12,6 +13,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "fmgr.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -25,10 +27,36 @@
 #define IDLE_INTERVAL_US	USECS_PER_SEC
 #define STEPS_MAX_US		(50 * INT64CONST(1000))
 
+PG_FUNCTION_INFO_V1(ocean_enrich_expect_reveals);
+
+/*
+ * What an earlier equal call was told, its copy has.  Gives whom something came
+ * for already; for nearly every call that is nobody.
+ */
 static OeStatement expect_statement = {
-	"SELECT ocean_enrich.expect_reveals($1)",
+	"INSERT INTO ocean_enrich.reveal AS x (call_id, person_id, emails, phones,"
+	" email_status, phone_status)"
+	" SELECT c.call_id, c.person ->> 'id', a.emails, a.phones, r.email_status, r.phone_status"
+	" FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT"
+	" coalesce(c.request -> 'revealEmails' @> '{\"includeEmails\": true}'"
+	" AND c.request -> 'revealEmails' ? 'webhookUrl', false),"
+	" coalesce(c.request -> 'revealPhones' @> '{\"includePhones\": true}'"
+	" AND c.request -> 'revealPhones' ? 'webhookUrl', false)) AS a (emails, phones)"
+	" LEFT JOIN ocean_enrich.reveal AS r ON r.call_id = c.reused_from"
+	" WHERE c.call_id = $1 AND c.state = 'answered' AND c.person ->> 'id' <> ''"
+	" AND (a.emails OR a.phones)"
+	" ON CONFLICT DO NOTHING"
+	" RETURNING CASE WHEN EXISTS (SELECT FROM ocean_enrich.early_reveal AS e"
+	" WHERE e.person_id = x.person_id) THEN ARRAY[x.person_id] END",
 	1,
 	{INT8OID},
+	NULL
+};
+
+static OeStatement merge_statement = {
+	"SELECT ocean_enrich.merge_reveals($1)",
+	1,
+	{TEXTARRAYOID},
 	NULL
 };
 
@@ -73,19 +101,46 @@ take_error(MemoryContext caller)
 	return edata;
 }
 
+/* How many calls that changed. */
+static int64
+expect_reveals(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+	bool		isnull;
+
+	if (oe_statement_run(&expect_statement, &value, NULL) == 0)
+		return 0;
+	value = oe_statement_value(0, 1, &isnull);
+	if (isnull)
+		return 0;
+	(void) oe_statement_run(&merge_statement, &value, NULL);
+	return DatumGetInt64(oe_statement_value(0, 1, &isnull));
+}
+
+Datum
+ocean_enrich_expect_reveals(PG_FUNCTION_ARGS)
+{
+	int64		changed;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	changed = expect_reveals(PG_GETARG_INT64(0));
+	SPI_finish();
+	PG_RETURN_INT64(changed);
+}
+
 void
 oe_upkeep_answered(int64 call_id)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	Datum		value = Int64GetDatum(call_id);
 
 	oe_ledger_use_spi();
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		(void) oe_statement_run(&expect_statement, &value, NULL);
+		(void) expect_reveals(call_id);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
