@@ -841,13 +841,10 @@ COMMENT ON FUNCTION ocean_enrich.revealed_person(jsonb, jsonb, jsonb) IS
 	'a person with what a webhook said of the e-mail address and the phone number';
 
 CREATE FUNCTION ocean_enrich.call_changed(call_id bigint) RETURNS bigint
-	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
-	BEGIN ATOMIC
-		SELECT pg_notify('ocean_enrich', call_id::text);
-		SELECT call_id;
-	END;
+	AS 'MODULE_PATHNAME', 'ocean_enrich_call_changed'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.call_changed(bigint) IS
-	'told of every call whose person has changed after its answer: notifies channel ocean_enrich';
+	'told of every call whose person has changed after its answer: notifies channel ocean_enrich, has it written to kept columns';
 
 /*
  * Everything that came goes through the table early_reveal, whether its call is
@@ -1039,7 +1036,13 @@ CREATE FUNCTION ocean_enrich.raw_has(raw bytea, word text) RETURNS boolean
 COMMENT ON FUNCTION ocean_enrich.raw_has(bytea, text) IS
 	'does an answer that is no jsonb have this word in it, in whatever letter case?';
 
-CREATE FUNCTION ocean_enrich.erase_person(id text, email text, linkedin text) RETURNS bigint
+CREATE FUNCTION ocean_enrich.erase_person(
+	id           text,
+	email        text,
+	linkedin     text,
+	OUT erased   bigint,
+	OUT call_ids bigint[]
+) RETURNS record
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
 		WITH wanted AS (
@@ -1073,7 +1076,8 @@ CREATE FUNCTION ocean_enrich.erase_person(id text, email text, linkedin text) RE
 			WHERE w.digest IS NOT NULL AND (w.webhook_id IN (SELECT webhook_id FROM early)
 				OR w.call_ids && ARRAY(SELECT call_id FROM hit))
 		)
-		SELECT ocean_enrich.erase_calls(ARRAY(SELECT call_id FROM hit));
+		SELECT ocean_enrich.erase_calls(h.call_ids), h.call_ids
+		FROM (SELECT ARRAY(SELECT call_id FROM hit) AS call_ids) AS h;
 	END;
 COMMENT ON FUNCTION ocean_enrich.erase_person(text, text, text) IS
 	'erases a person; called by ocean_enrich.forget()';
@@ -1219,7 +1223,7 @@ COMMENT ON COLUMN ocean_enrich.sync.key_numbers IS 'numbers of the key columns';
 COMMENT ON COLUMN ocean_enrich.sync.target_number IS 'number of the target column';
 
 CREATE TYPE ocean_enrich.sync_row_state AS ENUM
-	('changed', 'queued', 'done', 'not found', 'failed', 'unknown');
+	('changed', 'queued', 'done', 'not found', 'failed', 'unknown', 'forgotten');
 COMMENT ON TYPE ocean_enrich.sync_row_state IS 'the states of a row of ocean_enrich.sync_row';
 
 CREATE TABLE ocean_enrich.sync_row (
@@ -1227,7 +1231,6 @@ CREATE TABLE ocean_enrich.sync_row (
 	key         text[] COLLATE "C" NOT NULL,
 	state       ocean_enrich.sync_row_state NOT NULL,
 	call_id     bigint,
-	fingerprint bytea,
 	differences integer NOT NULL DEFAULT 0,
 	error_code  text,
 	message     text,
@@ -1245,9 +1248,9 @@ COMMENT ON TABLE ocean_enrich.sync_row IS
 COMMENT ON COLUMN ocean_enrich.sync_row.sync_id IS 'the kept column';
 COMMENT ON COLUMN ocean_enrich.sync_row.key IS 'the values of its key columns, as text';
 COMMENT ON COLUMN ocean_enrich.sync_row.state IS
-	'changed: to be looked at; queued: asked for; the others: the last answer';
+	'changed: to be looked at; queued: asked for; forgotten: the person was erased; the others: the last answer';
+-- What was asked for stands in the ledger alone, so whatever is erased there is erased.
 COMMENT ON COLUMN ocean_enrich.sync_row.call_id IS 'the call that answers it';
-COMMENT ON COLUMN ocean_enrich.sync_row.fingerprint IS 'SHA-256 of the normalised request';
 COMMENT ON COLUMN ocean_enrich.sync_row.differences IS
 	'how often the request had become another one when its answer came, without a change of the row';
 COMMENT ON COLUMN ocean_enrich.sync_row.error_code IS 'SQLSTATE of what went wrong';
@@ -1385,6 +1388,7 @@ CREATE VIEW ocean_enrich.sync_status AS
 			coalesce(sum(rows) FILTER (WHERE state = 'not found'), 0) AS not_found,
 			coalesce(sum(rows) FILTER (WHERE state = 'failed'), 0) AS failed,
 			coalesce(sum(rows) FILTER (WHERE state = 'unknown'), 0) AS unknown,
+			coalesce(sum(rows) FILTER (WHERE state = 'forgotten'), 0) AS forgotten,
 			sum(credits) AS credits,
 			coalesce(sum(rows) FILTER (WHERE settled_at > now() - interval '1 minute'), 0) AS settled,
 			min(settled_at) FILTER (WHERE settled_at > now() - interval '1 minute') AS since
@@ -1400,7 +1404,8 @@ CREATE VIEW ocean_enrich.sync_status AS
 			count(*) FILTER (WHERE r.state = 'done') AS done,
 			count(*) FILTER (WHERE r.state = 'not found') AS not_found,
 			count(*) FILTER (WHERE r.state = 'failed') AS failed,
-			count(*) FILTER (WHERE r.state = 'unknown') AS unknown
+			count(*) FILTER (WHERE r.state = 'unknown') AS unknown,
+			count(*) FILTER (WHERE r.state = 'forgotten') AS forgotten
 		FROM (SELECT DISTINCT sync_id, key FROM ocean_enrich.sync_inbox WHERE key IS NOT NULL) AS i
 			LEFT JOIN ocean_enrich.sync_row AS r USING (sync_id, key)
 		GROUP BY i.sync_id
@@ -1412,6 +1417,7 @@ CREATE VIEW ocean_enrich.sync_status AS
 			coalesce(c.not_found, 0) - coalesce(i.not_found, 0) AS not_found,
 			coalesce(c.failed, 0) - coalesce(i.failed, 0) AS failed,
 			coalesce(c.unknown, 0) - coalesce(i.unknown, 0) AS unknown,
+			coalesce(c.forgotten, 0) - coalesce(i.forgotten, 0) AS forgotten,
 			coalesce(c.credits, 0) AS credits,
 			60 * c.settled / greatest(extract(epoch FROM now() - c.since), 1) AS rate
 		FROM ocean_enrich.sync AS s
@@ -1425,7 +1431,7 @@ CREATE VIEW ocean_enrich.sync_status AS
 			WHEN database <> ocean_enrich.database_identity() THEN 'copied'
 			ELSE 'enabled' END AS state,
 		problem_code, problem,
-		unsettled - in_flight AS waiting, in_flight, done, not_found, failed, unknown, credits,
+		unsettled - in_flight AS waiting, in_flight, done, not_found, failed, unknown, forgotten, credits,
 		round(rate, 1) AS rows_per_minute,
 		CASE WHEN rate > 0 AND enabled THEN
 			date_trunc('second', make_interval(secs => least(60 * unsettled / rate, 1e9)::double precision)) END AS time_left

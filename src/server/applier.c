@@ -198,7 +198,7 @@ static OeStatement next_refresh_statement = {
 };
 
 static OeStatement changed_statement = {
-	"SELECT r.ctid, r.key, r.call_id, r.fingerprint, c.state::text,"
+	"SELECT r.ctid, r.key, r.call_id, c.fingerprint, c.state::text,"
 	" c.status, c.person IS NOT NULL, r.settled_at IS NOT NULL AND r.error_code IS NULL,"
 	" r.differences"
 	" FROM ocean_enrich.sync_row AS r LEFT JOIN ocean_enrich.call AS c ON c.call_id = r.call_id"
@@ -208,7 +208,7 @@ static OeStatement changed_statement = {
 };
 
 static OeStatement settled_statement = {
-	"SELECT s.settled_id, r.ctid, r.key, r.state::text, r.fingerprint, r.differences,"
+	"SELECT s.settled_id, r.ctid, r.key, r.state::text, c.fingerprint, r.differences,"
 	" s.call_id, c.state::text, c.status, c.detail, c.person"
 	" FROM ocean_enrich.sync_settled AS s"
 	" LEFT JOIN ocean_enrich.sync_row AS r ON r.call_id = s.call_id"
@@ -223,16 +223,18 @@ static OeStatement remove_statement = {
 	1, {TIDARRAYOID}, NULL
 };
 
+#define UPDATED_COLUMNS		7
+
 static OeStatement update_statement = {
 	"UPDATE ocean_enrich.sync_row AS r SET state = v.state::ocean_enrich.sync_row_state,"
-	" call_id = v.call_id, fingerprint = v.fingerprint, differences = v.differences,"
+	" call_id = v.call_id, differences = v.differences,"
 	" error_code = v.error_code, message = v.message,"
 	" settled_at = CASE v.settled WHEN 0 THEN NULL WHEN 1 THEN r.settled_at ELSE now() END,"
 	" refresh_at = CASE v.settled WHEN 0 THEN NULL WHEN 1 THEN r.refresh_at ELSE now() +"
 	" (SELECT s.refresh_after FROM ocean_enrich.sync AS s WHERE s.sync_id = r.sync_id) END"
-	" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS v (tid, state, call_id, fingerprint,"
+	" FROM unnest($1, $2, $3, $4, $5, $6, $7) AS v (tid, state, call_id,"
 	" differences, error_code, message, settled) WHERE r.ctid = v.tid",
-	8, {TIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BYTEAARRAYOID, INT4ARRAYOID,
+	UPDATED_COLUMNS, {TIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}, NULL
 };
 
@@ -660,8 +662,8 @@ typedef enum Settled
 typedef struct Updates
 {
 	int			count;
-	Datum	   *values[8];
-	bool	   *nulls[8];
+	Datum	   *values[UPDATED_COLUMNS];
+	bool	   *nulls[UPDATED_COLUMNS];
 	Datum	   *removed;		/* rows that go */
 	int			removed_count;
 } Updates;
@@ -670,7 +672,7 @@ static void
 begin_updates(Updates *updates, int max)
 {
 	memset(updates, 0, sizeof(*updates));
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < UPDATED_COLUMNS; i++)
 	{
 		updates->values[i] = palloc0(sizeof(Datum) * max);
 		updates->nulls[i] = palloc0(sizeof(bool) * max);
@@ -680,8 +682,8 @@ begin_updates(Updates *updates, int max)
 
 static void
 set_row(Updates *updates, Datum tid, const char *state, int64 call_id,
-		Datum fingerprint, int differences, const char *error_code,
-		const char *message, Settled settled)
+		int differences, const char *error_code, const char *message,
+		Settled settled)
 {
 	int			i = updates->count++;
 
@@ -689,16 +691,14 @@ set_row(Updates *updates, Datum tid, const char *state, int64 call_id,
 	updates->values[1][i] = CStringGetTextDatum(state);
 	updates->values[2][i] = Int64GetDatum(call_id);
 	updates->nulls[2][i] = call_id == 0;
-	updates->values[3][i] = fingerprint;
-	updates->nulls[3][i] = fingerprint == (Datum) 0;
-	updates->values[4][i] = Int32GetDatum(differences);
-	updates->nulls[5][i] = error_code == NULL;
+	updates->values[3][i] = Int32GetDatum(differences);
+	updates->nulls[4][i] = error_code == NULL;
 	if (error_code)
-		updates->values[5][i] = CStringGetTextDatum(error_code);
-	updates->nulls[6][i] = message == NULL;
+		updates->values[4][i] = CStringGetTextDatum(error_code);
+	updates->nulls[5][i] = message == NULL;
 	if (message)
-		updates->values[6][i] = CStringGetTextDatum(message);
-	updates->values[7][i] = Int32GetDatum((int32) settled);
+		updates->values[5][i] = CStringGetTextDatum(message);
+	updates->values[6][i] = Int32GetDatum((int32) settled);
 }
 
 static void
@@ -710,9 +710,9 @@ remove_row(Updates *updates, Datum tid)
 static void
 write_updates(const Updates *updates)
 {
-	static const Oid types[] = {TIDOID, TEXTOID, INT8OID, BYTEAOID, INT4OID,
+	static const Oid types[UPDATED_COLUMNS] = {TIDOID, TEXTOID, INT8OID, INT4OID,
 	TEXTOID, TEXTOID, INT4OID};
-	Datum		values[8];
+	Datum		values[UPDATED_COLUMNS];
 
 	if (updates->removed_count > 0)
 	{
@@ -721,7 +721,7 @@ write_updates(const Updates *updates)
 	}
 	if (updates->count == 0)
 		return;
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < UPDATED_COLUMNS; i++)
 		values[i] = array(updates->values[i], updates->nulls[i], updates->count,
 						  types[i]);
 	(void) oe_statement_run(&update_statement, values, NULL);
@@ -765,8 +765,8 @@ typedef struct Changed
 {
 	Datum		tid;
 	int64		call_id;		/* 0: none */
-	Datum		fingerprint;	/* 0: none */
 	const char *call_state;		/* NULL: there is no such call */
+	Datum		fingerprint;	/* of the call; 0: there is none */
 	int			status;
 	bool		has_person;
 	bool		was_written;
@@ -841,7 +841,7 @@ keep_call(const OeSync *sync, const Changed *row, Decisions *decisions)
 		if (row->was_written)
 		{
 			set_row(&decisions->updates, row->tid, found ? "done" : "not found",
-					row->call_id, row->fingerprint, 0, NULL, NULL, SETTLED_BEFORE);
+					row->call_id, 0, NULL, NULL, SETTLED_BEFORE);
 			return true;
 		}
 		decisions->settled[decisions->settled_count++] = Int64GetDatum(row->call_id);
@@ -849,7 +849,7 @@ keep_call(const OeSync *sync, const Changed *row, Decisions *decisions)
 	else if (!is(row->call_state, "queued") && !is(row->call_state, "sent"))
 		return false;
 	set_row(&decisions->updates, row->tid, "queued", row->call_id,
-			row->fingerprint, row->differences, NULL, NULL, NOT_SETTLED);
+			row->differences, NULL, NULL, NOT_SETTLED);
 	return true;
 }
 
@@ -859,10 +859,8 @@ decide(const OeSync *sync, const Changed *row, const Found *found,
 {
 	ErrorData  *error = NULL;
 	char	   *body = found->request ? request_body(found->request, &error) : NULL;
-	bytea	   *fingerprint = body ? fingerprint_of(body) : NULL;
 
-	if (fingerprint && row->call_id && row->fingerprint &&
-		is_same(fingerprint, row->fingerprint) &&
+	if (body && row->fingerprint && is_same(fingerprint_of(body), row->fingerprint) &&
 		keep_call(sync, row, decisions))
 		return;
 	if (row->call_id)
@@ -870,13 +868,12 @@ decide(const OeSync *sync, const Changed *row, const Found *found,
 	if (!found->request)
 		remove_row(&decisions->updates, row->tid);
 	else if (error)
-		set_row(&decisions->updates, row->tid, "failed", 0, (Datum) 0, 0,
+		set_row(&decisions->updates, row->tid, "failed", 0, 0,
 				unpack_sql_state(error->sqlerrcode), error->message, SETTLED_NOW);
 	else
 		set_row(&decisions->updates, row->tid, "queued",
 				oe_submit(found->request, sync->priority, DT_NOBEGIN, sync->id),
-				PointerGetDatum(fingerprint), row->differences, NULL, NULL,
-				NOT_SETTLED);
+				row->differences, NULL, NULL, NOT_SETTLED);
 }
 
 /* How many calls more the queue may have of it. */
@@ -965,6 +962,7 @@ refresh(Task *task, OeSync *sync)
 typedef enum Fate
 {
 	FATE_NONE,					/* it is nobody's answer any more */
+	FATE_CHANGED,				/* the row is looked at before */
 	FATE_FAILED,				/* there is nothing to write */
 	FATE_WRITE,
 	FATE_LATER,					/* somebody has the row locked */
@@ -979,27 +977,33 @@ typedef struct SettledCall
 	Datum		settled_id;
 	Datum		tid;
 	Datum		key;
-	Datum		fingerprint;
+	bool		again;			/* the row had its answer, which is another one now */
 	int			differences;
 	int64		call_id;
 	const char *state;			/* NULL: there is no such call */
+	Datum		fingerprint;	/* 0: likewise; empty: the call was erased */
 	int			status;
 	const char *detail;
 	Datum		person;			/* 0: none */
 	Fate		fate;
 } SettledCall;
 
+/*
+ * A webhook has changed the answer of a row that was settled before.  What has
+ * become of the call since then does not make such a row fail.
+ */
 static Fate
 first_fate(const SettledCall *call, const char *row_state)
 {
-	/* A row that changed is looked at before anything is written to it. */
-	if (!call->tid || is(row_state, "changed") ||
+	if (!call->tid || is(row_state, "forgotten") ||
 		is(call->state, "queued") || is(call->state, "sent"))
 		return FATE_NONE;
+	if (is(row_state, "changed"))
+		return FATE_CHANGED;
 	if ((is(call->state, "answered") && call->person) ||
 		(is(call->state, "refused") && call->status == 404))
 		return FATE_WRITE;
-	return FATE_FAILED;
+	return call->again ? FATE_NONE : FATE_FAILED;
 }
 
 static bool
@@ -1033,6 +1037,7 @@ fetch_settled(Task *task, int *count)
 		call->key = is_null(i, 3) ? (Datum) 0 : value(i, 3);
 		call->fingerprint = is_null(i, 5) ? (Datum) 0 : value(i, 5);
 		call->differences = is_null(i, 6) ? 0 : DatumGetInt32(value(i, 6));
+		call->again = call->tid && !is(oe_statement_text(i, 4), "queued");
 		call->call_id = DatumGetInt64(value(i, 7));
 		call->state = oe_statement_text(i, 8);
 		call->status = is_null(i, 9) ? 0 : DatumGetInt32(value(i, 9));
@@ -1074,7 +1079,8 @@ fate_of_row(const SettledCall *call, const Found *found)
 	body = found->request ? request_body(found->request, &error) : NULL;
 	if (body && call->fingerprint && is_same(fingerprint_of(body), call->fingerprint))
 		return FATE_WRITE;
-	return FATE_DIFFERENT;
+	/* What has its answer is asked for again when it changes, and not before. */
+	return call->again ? FATE_NONE : FATE_DIFFERENT;
 }
 
 /* Of those that could not be locked: who is not there at all? */
@@ -1165,6 +1171,11 @@ describe_failure(const SettledCall *call, const char **message)
 		*message = "the call was cancelled";
 		return "57014";
 	}
+	if (call->fingerprint && VARSIZE_ANY_EXHDR(DatumGetPointer(call->fingerprint)) == 0)
+	{
+		*message = "the answer was erased before it was written";
+		return "55000";
+	}
 	if (is(call->state, "answered"))
 	{
 		if (!*message)
@@ -1185,7 +1196,7 @@ set_failed(Updates *updates, const SettledCall *call)
 	const char *code = describe_failure(call, &message);
 
 	set_row(updates, call->tid, is(call->state, "unknown") ? "unknown" : "failed",
-			call->call_id, call->fingerprint, 0, code, message, SETTLED_NOW);
+			call->call_id, 0, code, message, SETTLED_NOW);
 }
 
 /* It asks for something else, although no trigger has told us. */
@@ -1193,10 +1204,10 @@ static void
 set_different(Updates *updates, const SettledCall *call)
 {
 	if (call->differences + 1 < DIFFERENCES_MAX)
-		set_row(updates, call->tid, "changed", call->call_id, call->fingerprint,
+		set_row(updates, call->tid, "changed", call->call_id,
 				call->differences + 1, NULL, NULL, NOT_SETTLED);
 	else
-		set_row(updates, call->tid, "failed", call->call_id, call->fingerprint, 0,
+		set_row(updates, call->tid, "failed", call->call_id, 0,
 				unpack_sql_state(ERRCODE_INVALID_PARAMETER_VALUE),
 				"the request is another one each time it is evaluated", SETTLED_NOW);
 }
@@ -1209,13 +1220,18 @@ set_fate(Updates *updates, const SettledCall *call)
 		case FATE_NONE:
 		case FATE_LATER:
 			break;
+		case FATE_CHANGED:
+			/* Should the call turn out to be the right one, it is written then. */
+			set_row(updates, call->tid, "changed", call->call_id,
+					call->differences, NULL, NULL, NOT_SETTLED);
+			break;
 		case FATE_FAILED:
 			set_failed(updates, call);
 			break;
 		case FATE_WRITE:
 			set_row(updates, call->tid,
 					is(call->state, "answered") ? "done" : "not found",
-					call->call_id, call->fingerprint, 0, NULL, NULL, SETTLED_NOW);
+					call->call_id, 0, NULL, NULL, SETTLED_NOW);
 			break;
 		case FATE_GONE:
 			remove_row(updates, call->tid);
@@ -1224,8 +1240,8 @@ set_fate(Updates *updates, const SettledCall *call)
 			set_different(updates, call);
 			break;
 		case FATE_SUPPRESSED:
-			set_row(updates, call->tid, "failed", call->call_id, call->fingerprint,
-					0, unpack_sql_state(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+			set_row(updates, call->tid, "failed", call->call_id, 0,
+					unpack_sql_state(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 					"a trigger or a policy of the table suppressed the update",
 					SETTLED_NOW);
 			break;

@@ -13,13 +13,14 @@
 #include "server/functions.h"
 #include "server/ledger.h"
 #include "server/statement.h"
+#include "server/sync.h"
 
 #define WAYS_TO_NAME	3		/* id, e-mail address, LinkedIn */
 
 PG_FUNCTION_INFO_V1(ocean_enrich_forget);
 
 static OeStatement erase_statement = {
-	"SELECT ocean_enrich.erase_person($1, $2, $3)",
+	"SELECT erased, call_ids FROM ocean_enrich.erase_person($1, $2, $3)",
 	WAYS_TO_NAME,
 	{TEXTOID, TEXTOID, TEXTOID},
 	NULL
@@ -71,8 +72,10 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 				errmsg("nothing says who is to be forgotten"),
 				errhint("Give an id, an e-mail address or a LinkedIn URL."));
 	oe_owner_begin(&scope, oe_ledger_owner());
+	oe_sync_hold_off();
 	(void) oe_statement_run(&erase_statement, values, nulls);
 	erased = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	oe_sync_forgotten(oe_statement_value(0, 2, &isnull));
 	oe_owner_end(&scope);
 
 	/* The statement and the context name the person. */

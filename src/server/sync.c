@@ -1,9 +1,9 @@
 /*
  * sync.c
  *		What the applier of kept columns is told: by the triggers of tables, by
- *		the worker that settles calls.
+ *		the worker that settles calls, by webhooks that change their answers.
  *
- * Both only insert, into ocean_enrich.sync_inbox and sync_settled.  So no
+ * All only insert, into ocean_enrich.sync_inbox and sync_settled.  So no
  * session waits for our books, and no call for a session that has a row locked.
  *
  * The triggers run with the rights of the extension's owner, so they look at
@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
+#include "commands/async.h"
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -33,6 +34,7 @@
 #include "server/sync.h"
 #include "server/sync_definition.h"
 
+PG_FUNCTION_INFO_V1(ocean_enrich_call_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_counted);
 
@@ -104,6 +106,31 @@ static OeStatement settled_statement = {
 	NULL
 };
 
+static OeStatement call_changed_statement = {
+	"INSERT INTO ocean_enrich.sync_settled (sync_id, call_id)"
+	" SELECT r.sync_id, r.call_id FROM ocean_enrich.sync_row AS r WHERE r.call_id = $1",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement hold_off_statement = {
+	"SELECT FROM ocean_enrich.sync ORDER BY sync_id FOR UPDATE",
+	0,
+	{0},
+	NULL
+};
+
+/* What changed meanwhile is looked at as ever. */
+static OeStatement forgotten_statement = {
+	"UPDATE ocean_enrich.sync_row SET state = 'forgotten', differences = 0,"
+	" error_code = NULL, message = NULL, refresh_at = NULL"
+	" WHERE call_id = ANY ($1) AND state <> 'changed'",
+	1,
+	{INT8ARRAYOID},
+	NULL
+};
+
 static OeStatement work_statement = {
 	"SELECT FROM ocean_enrich.sync AS s WHERE s.enabled"
 	" AND s.database = ocean_enrich.database_identity()"
@@ -129,6 +156,34 @@ oe_sync_settled(const int64 *call_ids, int count)
 											FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	if (oe_statement_run(&settled_statement, &value, NULL) > 0)
 		oe_sync_wake_at_commit();
+}
+
+void
+oe_sync_hold_off(void)
+{
+	(void) oe_statement_run(&hold_off_statement, NULL, NULL);
+}
+
+void
+oe_sync_forgotten(Datum call_ids)
+{
+	(void) oe_statement_run(&forgotten_statement, &call_ids, NULL);
+}
+
+/* For SQL that has changed a person after the answer, as the ledger's owner. */
+Datum
+ocean_enrich_call_changed(PG_FUNCTION_ARGS)
+{
+	Datum		call_id = PG_GETARG_DATUM(0);
+
+	Async_Notify(OE_NOTIFY_CHANNEL,
+				 psprintf(INT64_FORMAT, DatumGetInt64(call_id)));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (oe_statement_run(&call_changed_statement, &call_id, NULL) > 0)
+		oe_sync_wake_at_commit();
+	SPI_finish();
+	PG_RETURN_INT64(DatumGetInt64(call_id));
 }
 
 bool
@@ -350,7 +405,7 @@ ocean_enrich_sync_changed(PG_FUNCTION_ARGS)
 
 #define COUNT_NEW \
 	"SELECT sync_id, state, count(*)," \
-	" CASE WHEN state NOT IN ('changed', 'queued') THEN date_trunc('second', now()) END" \
+	" CASE WHEN state NOT IN ('changed', 'queued', 'forgotten') THEN date_trunc('second', now()) END" \
 	" FROM new_rows GROUP BY sync_id, state"
 #define COUNT_OLD \
 	"SELECT sync_id, state, -count(*), NULL::timestamptz" \

@@ -8,11 +8,22 @@
 #ifndef OE_SYNC_H
 #define OE_SYNC_H
 
+/* Who listens here is told of calls that ended, and of those that changed. */
+#define OE_NOTIFY_CHANNEL		"ocean_enrich"
+
 /*
  * In the transaction that settles calls, with the rights of the ledger's owner:
  * those of kept columns are to be written to their rows.  Waits for nobody.
  */
 extern void oe_sync_settled(const int64 *call_ids, int count);
+
+/*
+ * Erasing calls, in a session and with the same rights: before, which waits for
+ * the applier and keeps it away until the end of the transaction; and after, by
+ * the calls' numbers: their rows are not asked for again unless they change.
+ */
+extern void oe_sync_hold_off(void);
+extern void oe_sync_forgotten(Datum call_ids);
 
 /* Is there anything that an applier would have to do?  The same rights. */
 extern bool oe_sync_has_work(void);

@@ -690,7 +690,7 @@ look_again_at_all(const OeSync *sync, bool write_again)
 		(void) change_by_id("UPDATE ocean_enrich.sync_row SET settled_at = NULL"
 							" WHERE sync_id = $1 AND settled_at IS NOT NULL", sync->id);
 	(void) change_by_id("UPDATE ocean_enrich.sync_row SET state = 'changed', differences = 0"
-						" WHERE sync_id = $1 AND state <> 'changed'", sync->id);
+						" WHERE sync_id = $1 AND state NOT IN ('changed', 'forgotten')", sync->id);
 	(void) enqueue_existing(sync);
 }
 

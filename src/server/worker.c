@@ -96,7 +96,6 @@
 #define TROUBLE_STREAK			8
 
 /* The channel of LISTEN. */
-#define NOTIFY_CHANNEL			"ocean_enrich"
 
 #define EXTENSION_DROPPED	"the extension ocean_enrich was dropped"
 
@@ -1290,7 +1289,7 @@ record_tally(TimestampTz now)
 	ListCell   *lc;
 
 	foreach(lc, settled_calls)
-		Async_Notify(NOTIFY_CHANNEL,
+		Async_Notify(OE_NOTIFY_CHANNEL,
 					 psprintf(INT64_FORMAT, *(int64 *) lfirst(lc)));
 	if (settled_calls != NIL)
 		tell_applier();
