@@ -196,16 +196,39 @@ oe_sync_has_work(void)
  * From tables with a kept column
  * ---------------------------------------------------------------- */
 
-/* The statement-level trigger that a kept column has made, and no other. */
+/*
+ * Has the trigger the transition tables that its statement names?  Where one is
+ * missing, a temporary view of that name would be read instead, and what is in
+ * it would run with the rights of the extension's owner.
+ */
+static bool
+has_transition_tables(const TriggerData *data, const char *old_name,
+					  const char *new_name)
+{
+	const char *old_table = data->tg_trigger->tgoldtable;
+	const char *new_table = data->tg_trigger->tgnewtable;
+	bool		has_old = old_table && strcmp(old_table, old_name) == 0;
+	bool		has_new = new_table && strcmp(new_table, new_name) == 0;
+
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		return has_new;
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		return has_old;
+	return TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || (has_old && has_new);
+}
+
+/* The statement-level trigger that we have made, and no other. */
 static void
-check_trigger(FunctionCallInfo fcinfo, int arguments)
+check_trigger(FunctionCallInfo fcinfo, int arguments, const char *old_name,
+			  const char *new_name)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
-		trigger->tg_trigger->tgnargs != arguments)
+		trigger->tg_trigger->tgnargs != arguments ||
+		!has_transition_tables(trigger, old_name, new_name))
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("this function is for the triggers that ocean_enrich makes"));
@@ -380,7 +403,7 @@ ocean_enrich_sync_changed(PG_FUNCTION_ARGS)
 	OeSync		sync;
 	int64		sync_id;
 
-	check_trigger(fcinfo, 1);
+	check_trigger(fcinfo, 1, "ocean_old", "ocean_new");
 	sync_id = DatumGetInt64(DirectFunctionCall1(int8in,
 												CStringGetDatum(data->tg_trigger->tgargs[0])));
 	if (is_own_write(sync_id))
@@ -426,7 +449,7 @@ ocean_enrich_sync_counted(PG_FUNCTION_ARGS)
 	OeStatement *statement = &updated_statement;
 	OeRights	rights;
 
-	check_trigger(fcinfo, 0);
+	check_trigger(fcinfo, 0, "old_rows", "new_rows");
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		statement = &inserted_statement;
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
