@@ -171,14 +171,17 @@ ledger_relation(void)
 {
 	Oid			schema = get_namespace_oid("ocean_enrich", true);
 	Oid			relation;
+	Oid			extension;
 
 	if (!OidIsValid(schema))
 		return InvalidOid;
 	relation = get_relname_relid("call", schema);
 	if (!OidIsValid(relation) || relation == known_relation)
 		return relation;
-	if (getExtensionOfObject(RelationRelationId, relation) !=
-		get_extension_oid("ocean_enrich", true))
+	/* Where there is no extension, a table of no extension is not its ledger. */
+	extension = get_extension_oid("ocean_enrich", true);
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, relation) != extension)
 		return InvalidOid;
 	return relation;
 }
