@@ -108,27 +108,35 @@ change_by_id(const char *sql, int64 id)
  * The table
  * ---------------------------------------------------------------- */
 
+static void
+check_owner(Form_pg_class form)
+{
+	if (!has_privs_of_role(GetUserId(), form->relowner))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(form->relkind),
+					   NameStr(form->relname));
+}
+
 /*
  * With ShareRowExclusiveLock, as CREATE TRIGGER locks it, nobody changes rows
- * until we are done.
+ * until we are done.  Only for the table's owner: before, since others must not
+ * lock it, and with the lock, since it may have got another one while we waited.
  */
 static Relation
 open_table(Oid relid, LOCKMODE lockmode)
 {
 	HeapTuple	tuple;
-	Form_pg_class form;
+	Relation	relation;
 
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("relation with OID %u does not exist", relid));
-	form = (Form_pg_class) GETSTRUCT(tuple);
-	if (!has_privs_of_role(GetUserId(), form->relowner))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(form->relkind),
-					   NameStr(form->relname));
+	check_owner((Form_pg_class) GETSTRUCT(tuple));
 	ReleaseSysCache(tuple);
-	return table_open(relid, lockmode);
+	relation = table_open(relid, lockmode);
+	check_owner(relation->rd_rel);
+	return relation;
 }
 
 static void
