@@ -116,6 +116,9 @@ typedef struct Task
 /* Takes a batch; false: there was nothing to do. */
 typedef bool (*Work) (Task *task, OeSync *sync);
 
+/* What is a user's runs now. */
+static volatile sig_atomic_t runs_as_owner;
+
 static MemoryContext applier_mcxt;
 static MemoryContext turn_mcxt;
 static HTAB *tasks;
@@ -383,6 +386,7 @@ undo(void)
 	ErrorData  *edata;
 
 	disable_timeout(STATEMENT_TIMEOUT, false);
+	runs_as_owner = false;
 	QueryCancelPending = false;
 	oe_sync_writing = 0;
 	MemoryContextSwitchTo(turn_mcxt);
@@ -396,17 +400,44 @@ undo(void)
 	return edata;
 }
 
+/*
+ * A user's code is not waited for: it may catch the end of its time, and go on.
+ * It ends with this process and its transaction, and is run again by the next.
+ */
+static void
+end_what_runs_as_owner(void)
+{
+	InterruptPending = true;
+	ProcDiePending = true;
+}
+
+static void
+handle_shutdown(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (runs_as_owner)
+		end_what_runs_as_owner();
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
 static void
 as_owner(const OeSync *sync, OeRights *before)
 {
 	oe_rights_of_role(sync->owner, true, before);
 	pin("lock_timeout", LOCK_MAX);
 	enable_timeout_after(STATEMENT_TIMEOUT, STATEMENT_MAX_MS);
+	runs_as_owner = true;
+	if (ShutdownRequestPending)
+		end_what_runs_as_owner();
 }
 
 static void
 no_longer_as_owner(const OeRights *before)
 {
+	runs_as_owner = false;
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	oe_rights_give_back(before);
 }
@@ -1795,7 +1826,7 @@ oe_applier_main(Datum database)
 	HASHCTL		ctl = {0};
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, handle_shutdown);
 	pqsignal(SIGINT, StatementCancelHandler);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
