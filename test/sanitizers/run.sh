@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+#
+# run.sh
+#	The suites on servers that watch their own memory, with assertions: under
+#	valgrind, told by USE_VALGRIND what palloc() does, or built with the address
+#	and the undefined behaviour sanitizer.
+#
+#	test/sanitizers/run.sh valgrind|asan						regress, isolation, tap
+#	test/sanitizers/run.sh valgrind|asan SUITE [NAME...]		one of them
+#
+# The servers are built from Debian's source package and kept in $OCEAN_CACHE
+# (/var/cache/ocean_enrich for root, ~/.cache/ocean_enrich for others), about
+# 0.4 GB each, which takes ten minutes the first time.
+#
+# Each report with a line of ours in its stack is a failure.  Others are listed,
+# and so is what PostgreSQL's own file of suppressions accepts, or ours.  The
+# last line is the sum: "N passed, N failed".
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
+# shellcheck source=test/copy.sh
+. test/copy.sh
+# shellcheck source=test/debian.sh
+. test/debian.sh
+
+# The server's build included.
+MAX_SECONDS=5400
+PASSED=0
+FAILED=0
+
+main()
+{
+	if [[ ${1:-} != valgrind && ${1:-} != asan ]]; then
+		echo "usage: test/sanitizers/run.sh valgrind|asan [SUITE [NAME...]]" >&2
+		exit 2
+	fi
+	install_missing build test proof analysis
+	choose_pg_config
+	choose_server_user
+	choose_cache
+	make_server_cache
+	count_in_copy build/sanitizers "$MAX_SECONDS" test/sanitizers/check.sh "$@"
+	echo "$PASSED passed, $FAILED failed"
+	((FAILED == 0))
+}
+
+main "$@"
