@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 #
 # queue.sh
-#	Measures the queue on a private server against the sandbox API: how fast rows
-#	are submitted and settled, and what a long queue costs.
+#	Measures the queue and kept columns on a private server against the sandbox
+#	API: how fast rows are submitted, settled and written to their column, what a
+#	long queue costs, and what is left behind.  Prints goals as run.sh does.
 #
 #	test/bench/queue.sh [ROWS]		ROWS in the long queue, 1,000,000 by default
 #
 # Times are those of the whole machine; what the worker takes of it stands
-# beside them, and moves less with what else goes on.
+# beside them, and moves less with what else goes on.  The figures are left in
+# test/results/bench-queue/facts.csv.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -15,9 +17,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=test/private-server.sh
 . test/private-server.sh
 
+BENCH=$PWD/test/bench
+RESULTS=$PWD/test/results/bench-queue
 LONG=${1:-1000000}
 SHORT=1000
+SHORT_ROUNDS=10
+PLAIN=$((LONG / 5))
 SETTLED=10000
+ROUNDS=3
 PEOPLE=0
 
 sql()
@@ -26,10 +33,18 @@ sql()
 		--set ON_ERROR_STOP=1 --command "$1"
 }
 
+# fact NAME VALUE
+fact()
+{
+	printf '"%s",%s\n' "$1" "$2" >> "$RESULTS/facts.csv"
+	printf '%5d s  %s: %s\n' "$SECONDS" "$1" "$2" >&2
+}
+
 # settings LINES: the server's, from now on.
 settings()
 {
 	printf '%s\n' "max_files_per_process = 4000" "max_wal_size = 8GB" \
+		"autovacuum_naptime = 5s" \
 		"shared_preload_libraries = 'ocean_enrich'" \
 		"ocean_enrich.api_url = 'http://127.0.0.1:$(cat "$FOLDER/sandbox.port" 2> /dev/null || echo 1)'" \
 		"ocean_enrich.api_token = 'sandbox-token'" \
@@ -44,23 +59,22 @@ latency()
 		"http://127.0.0.1:$(cat "$FOLDER/sandbox.port")/sandbox/config" > /dev/null
 }
 
-# submit COUNT: nobody was asked for before.
+# submit COUNT SELECT: REQUEST in it asks for somebody whom nobody has asked for.
 submit()
 {
-	sql "SET client_min_messages = warning; CREATE TABLE IF NOT EXISTS submitted (call_id bigint)"
-	sql "INSERT INTO submitted SELECT ocean_enrich.submit(ocean_person_request(
-			email => 'p' || i || '@example.com', name => 'Alva Nordal ' || i))
-		FROM generate_series($PEOPLE + 1, $PEOPLE + $1) AS i"
+	local request="ocean_person_request(email => 'p' || i || '@example.com', name => 'Alva Nordal ' || i)"
+	sql "${2/REQUEST/$request} FROM generate_series($PEOPLE + 1, $PEOPLE + $1) AS i"
 	PEOPLE=$((PEOPLE + $1))
 }
 
-wait_until_settled()
+wait_for()
 {
-	until [[ $(sql "SELECT count(*) FROM (SELECT FROM ocean_enrich.call
-			WHERE state IN ('queued', 'sent') LIMIT 1) AS c") == 0 ]]; do
+	until [[ $(sql "SELECT $1") == t ]]; do
 		sleep 0.1
 	done
 }
+
+NOTHING_LEFT="NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))"
 
 # ticks: hundredths of a second that the worker has used.
 ticks()
@@ -68,72 +82,125 @@ ticks()
 	awk '{ print $14 + $15 }' "/proc/$(sql 'SELECT worker_pid FROM ocean_enrich.queue_status')/stat"
 }
 
+waiting()
+{
+	sql "SELECT waiting FROM ocean_enrich.queue_status"
+}
+
 answered()
 {
 	sql "SELECT coalesce(sum(answered), 0) FROM ocean_enrich.queue_tally"
 }
 
-# cost_per_row SECONDS: microseconds of the worker for each row, while it works.
-cost_per_row()
+# us_each TICKS ROWS
+us_each()
 {
-	local from to first last
-	from=$(ticks) first=$(answered)
-	sleep "$1"
-	to=$(ticks) last=$(answered)
-	echo $(((to - from) * 10000 / (last > first ? last - first : 1)))
+	awk -v ticks="$1" -v rows="$2" 'BEGIN { printf "%.1f", ticks * 10000 / (rows > 0 ? rows : 1) }'
 }
 
+# rows_per_second ROWS MICROSECONDS
+rows_per_second()
+{
+	awk -v rows="$1" -v us="$2" 'BEGIN { printf "%.0f", rows * 1e6 / us }'
+}
+
+# measure_submit NAME COUNT SELECT: committed as any transaction is, with fsync.
 measure_submit()
 {
 	local started=${EPOCHREALTIME/./}
-	submit "$LONG"
-	awk -v rows="$LONG" -v us=$((${EPOCHREALTIME/./} - started)) 'BEGIN {
-		printf "submitted: %d rows, %.0f rows/s\n", rows, rows * 1e6 / us }'
-	sql "SELECT 'size: ' || pg_size_pretty(pg_table_size('ocean_enrich.call')) || ', indexes '
-		|| pg_size_pretty(pg_indexes_size('ocean_enrich.call'))"
+	submit "$2" "$3" > /dev/null
+	fact "$1" "$(rows_per_second "$2" $((${EPOCHREALTIME/./} - started)))"
 }
 
+# From the first request to the last answer in the ledger.
 measure_settled()
 {
 	local from
 	latency 300
 	settings "ocean_enrich.max_concurrency = 900" "ocean_enrich.queue_enabled = off"
-	submit "$SETTLED"
+	submit "$SETTLED" "SELECT count(ocean_enrich.submit(REQUEST))" > /dev/null
 	from=$(ticks)
 	settings "ocean_enrich.max_concurrency = 900"
-	wait_until_settled
-	sql "SELECT 'settled: $SETTLED rows at 300 ms, 900 in flight: '
-			|| round($SETTLED / extract(epoch FROM max(answered_at) - min(sent_at))) || ' rows/s'
-		FROM ocean_enrich.call"
-	echo "  of the worker $((($(ticks) - from) * 10000 / SETTLED)) us a row"
+	wait_for "$NOTHING_LEFT"
+	fact "settled at 300 ms with 900 in flight, rows/s" "$(sql "
+		SELECT round($SETTLED / extract(epoch FROM max(answered_at) - min(sent_at))) FROM ocean_enrich.call")"
+	fact "worker us a row settled" "$(us_each $(($(ticks) - from)) "$SETTLED")"
+}
+
+# From the first request to the commit that wrote the last row.
+measure_kept()
+{
+	local last
+	settings "ocean_enrich.max_concurrency = 900" "ocean_enrich.queue_enabled = off"
+	sql "CREATE TABLE leads (id integer PRIMARY KEY, email text, enriched jsonb);
+		INSERT INTO leads SELECT i, 'lead' || i || '@example.com' FROM generate_series(1, $SETTLED) AS i;
+		SELECT ocean_enrich.create_sync('leads', 'leads', 'ocean_person_request(email => email)', 'enriched')" > /dev/null
+	wait_for "count(*) = $SETTLED FROM ocean_enrich.sync_row WHERE state = 'queued'"
+	sql "VACUUM ANALYZE" && sql "CHECKPOINT"
+	settings "ocean_enrich.max_concurrency = 900"
+	wait_for "done = $SETTLED FROM ocean_enrich.sync_status"
+	last=$(sql "SELECT extract(epoch FROM clock_timestamp())")
+	fact "kept column at 300 ms with 900 in flight, rows/s written" "$(sql "
+		SELECT round($SETTLED / ($last - extract(epoch FROM min(sent_at))))
+		FROM ocean_enrich.call WHERE sync_id IS NOT NULL")"
+	fact "rows of the kept column without their person" "$(sql "
+		SELECT count(*) FROM leads WHERE enriched #>> '{email,address}' IS DISTINCT FROM email")"
+	sql "SELECT ocean_enrich.drop_sync('leads')" > /dev/null
+}
+
+# Many short queues, since the kernel counts in hundredths of a second.
+measure_short_queue()
+{
+	local used=0 from
+	latency 0
+	for _ in $(seq "$SHORT_ROUNDS"); do
+		settings "ocean_enrich.queue_enabled = off"
+		submit "$SHORT" "SELECT count(ocean_enrich.submit(REQUEST))" > /dev/null
+		from=$(ticks)
+		settings
+		wait_for "$NOTHING_LEFT"
+		used=$((used + $(ticks) - from))
+	done
+	fact "worker us a row, short queue" "$(us_each "$used" $((SHORT * SHORT_ROUNDS)))"
 }
 
 measure_long_queue()
 {
-	latency 0
+	local from first
 	settings "ocean_enrich.queue_enabled = off"
-	submit "$SHORT"
-	settings
-	echo "queue of $SHORT rows: $(cost_per_row 0.3) us a row"
-	wait_until_settled
-	settings "ocean_enrich.queue_enabled = off"
-	measure_submit
+	sql "CREATE TABLE submitted (call_id bigint)"
+	measure_submit "submitted by INSERT ... SELECT, rows/s" "$LONG" \
+		"INSERT INTO submitted SELECT ocean_enrich.submit(REQUEST)"
+	measure_submit "submitted by SELECT, rows/s" "$PLAIN" "SELECT count(ocean_enrich.submit(REQUEST))"
+	fact "rows in the long queue" "$(waiting)"
 	settings
 	sleep 2
-	for _ in 1 2 3; do
-		echo "queue of $(sql 'SELECT waiting FROM ocean_enrich.queue_status') rows: $(cost_per_row 10) us a row"
+	for _ in $(seq "$ROUNDS"); do
+		(($(waiting) > 0)) || break
+		from=$(ticks) first=$(answered)
+		sleep 10
+		# Its worker leaves when it is empty.
+		(($(waiting) > 0)) || break
+		fact "worker us a row, long queue" "$(us_each $(($(ticks) - from)) $(($(answered) - first)))"
 	done
-	sql "SELECT 'size: ' || pg_size_pretty(pg_table_size('ocean_enrich.call')) || ', indexes '
-		|| pg_size_pretty(pg_indexes_size('ocean_enrich.call'))"
+	settings "ocean_enrich.queue_enabled = off"
+	wait_for "NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state = 'sent')"
+	fact "rows left in the long queue" "$(waiting)"
 }
 
-main()
+# What autovacuum has left of dead rows, beside a table that never had any.
+measure_bloat()
 {
-	choose_pg_config
-	choose_server_user
-	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
-	trap 'stop_server "$FOLDER" || true; rm -rf "$FOLDER"' EXIT
-	chown "$SERVER_USER:" "$FOLDER"
+	sql "CREATE TABLE fresh (LIKE ocean_enrich.call INCLUDING INDEXES)"
+	sql "INSERT INTO fresh SELECT * FROM ocean_enrich.call ORDER BY call_id"
+	fact "size of the ledger's table, of a fresh copy's" "$(sql "SELECT
+		round(pg_table_size('ocean_enrich.call')::numeric / pg_table_size('fresh'), 2)")"
+	fact "size of its indexes, of a fresh copy's" "$(sql "SELECT
+		round(pg_indexes_size('ocean_enrich.call')::numeric / pg_indexes_size('fresh'), 2)")"
+}
+
+start_everything()
+{
 	make --silent PG_CONFIG="$PG_CONFIG" all sandbox
 	stage_extension "$FOLDER/stage" > /dev/null
 	install -m 0755 test/sandbox/build/ocean-sandbox "$FOLDER/stage/"
@@ -143,8 +210,27 @@ main()
 	start_sandbox "$FOLDER/stage/ocean-sandbox" "$FOLDER" 0
 	settings
 	sql "CREATE EXTENSION ocean_enrich"
+	# As doc/operations.md has it for millions of calls.
+	sql "ALTER TABLE ocean_enrich.call SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)"
+}
+
+main()
+{
+	choose_pg_config
+	choose_server_user
+	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	trap 'stop_server "$FOLDER" || true; rm -rf "$FOLDER"' EXIT
+	chown "$SERVER_USER:" "$FOLDER"
+	rm -rf "$RESULTS"
+	mkdir -p "$RESULTS"
+	start_everything
 	measure_settled
+	measure_kept
+	measure_short_queue
 	measure_long_queue
+	measure_bloat
+	cd "$RESULTS"
+	PGDATABASE=postgres server_psql "$FOLDER" --no-psqlrc --file="$BENCH/queue_report.sql"
 }
 
 main
