@@ -14,6 +14,9 @@
 /* More than any price list has. */
 #define CREDITS_MAX_CHARS	40
 
+/* What is shorter may be a word of an answer. */
+#define TOKEN_MIN_BYTES		8
+
 /* Millionths as a decimal number without idle zeros. */
 static char *
 credits_text(OeCredits credits)
@@ -89,6 +92,26 @@ describe_lost(const OeHttpReply *reply, OeOutcome outcome, OeError *error)
 	oe_error_detail(error, "The request may have been paid: %s.", problem);
 	oe_error_hint(error, "View ocean_enrich.unknown_calls lists it; "
 				  "ocean_enrich.resolve() allows to send it again.");
+}
+
+/*
+ * A proxy, or a page for errors, may send back what it got.  What is no person
+ * goes into messages and into the ledger, so the token is taken out of it.
+ */
+static void
+hide_token(const OeCall *call, const OeBuf *body)
+{
+	Size		len = strlen(call->token);
+	char	   *from = body->data;
+
+	if (!from || len < TOKEN_MIN_BYTES)
+		return;
+	while ((from = memmem(from, body->data + body->len - from,
+						  call->token, len)) != NULL)
+	{
+		memset(from, '*', len);
+		from += len;
+	}
 }
 
 static void
@@ -226,6 +249,7 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
 
 	if (verdict->outcome == OE_ANSWERED && judge_person(call, body, verdict))
 		return;
+	hide_token(call, body);
 	(void) oe_answer_decode(reply->status, bytes, body->len,
 							pg_verify_mbstr(PG_UTF8, bytes, body->len, true),
 							body->truncated, &answer, &error);
@@ -258,7 +282,10 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 		oe_result_from_error(&error, &verdict->result);
 		verdict->detail = verdict->result.message;
 		if (reply && reply->body.len > 0)
+		{
+			hide_token(call, &reply->body);
 			keep_body(&reply->body, verdict);
+		}
 	}
 	verdict->result.status = verdict->status;
 	verdict->result.credits = verdict->credits;
@@ -286,7 +313,8 @@ judge_no_balance(const OeHttpReply *reply, OeResult *result)
 }
 
 void
-oe_judge_balance(const OeHttpReply *reply, OeResult *result)
+oe_judge_balance(const OeCall *call, const OeHttpReply *reply,
+				 OeResult *result)
 {
 	OeError		error = {0};
 	char	   *text = NULL;
@@ -310,7 +338,10 @@ oe_judge_balance(const OeHttpReply *reply, OeResult *result)
 	if (balance && JB_ROOT_IS_OBJECT(balance))
 		result->person = balance;
 	else
+	{
+		hide_token(call, &reply->body);
 		judge_no_balance(reply, result);
+	}
 }
 
 /* The sum of the numbers in "credits", whichever kinds there are. */

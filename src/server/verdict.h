@@ -42,7 +42,8 @@ extern void oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
  * The balance that came, as the "person" of the result.  Likewise needs a
  * transaction.
  */
-extern void oe_judge_balance(const OeHttpReply *reply, OeResult *result);
+extern void oe_judge_balance(const OeCall *call, const OeHttpReply *reply,
+							 OeResult *result);
 
 /* Are credits left?  True also if the balance does not say. */
 extern bool oe_balance_is_positive(const Jsonb *balance);

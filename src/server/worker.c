@@ -466,7 +466,7 @@ end_balance(Job *job)
 
 	StartTransactionCommand();
 	MemoryContextSwitchTo(turn_mcxt);
-	oe_judge_balance(job->reply, &result);
+	oe_judge_balance(&job->call, job->reply, &result);
 	learn_from_balance(job, &result);
 	settle_with(job, &result);
 	CommitTransactionCommand();
