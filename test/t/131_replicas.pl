@@ -1,0 +1,124 @@
+# 131_replicas.pl
+#	Where the ledger is copied to while it is written: a standby that is promoted
+#	goes on with queue and kept columns by itself; a subscriber of logical
+#	replication has the receipts and, told not to, sends nothing.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::Bin;
+
+use OceanTest qw(node enrich fails wait_until books_agree);
+use PostgreSQL::Test::Cluster;
+use SyncTest qw(owner create settled status);
+use Test::More;
+
+my $sandbox = OceanTest::Sandbox->new;
+my $preload = "shared_preload_libraries = 'ocean_enrich'";
+
+# A standby with a queue and a kept column
+
+my $primary = node($sandbox, name => 'primary', init => [ allows_streaming => 1 ],
+	extra_conf => "$preload\nocean_enrich.queue_enabled = off");
+owner($primary, 'anna');
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->start;
+$primary->safe_psql('postgres', q{
+	SET ROLE anna;
+	CREATE TABLE contacts (id integer PRIMARY KEY, email text, enriched jsonb);
+	INSERT INTO contacts VALUES (1, 'kept@example.com')});
+create($primary, 'anna', 'contacts');
+wait_until($primary, q{SELECT count(*) = 1 FROM ocean_enrich.call WHERE state = 'queued'});
+$primary->safe_psql('postgres', q{
+	INSERT INTO ocean_enrich.budget VALUES ('anna', 'day', 100);
+	SELECT ocean_enrich.submit(ocean_person_request(email => 'queued@example.com'))});
+$primary->wait_for_catchup($standby);
+
+is($standby->safe_psql('postgres', 'SELECT waiting, worker_pid IS NULL FROM ocean_enrich.queue_status'),
+	'2|t', 'standby: the queue can be looked at');
+is($standby->safe_psql('postgres', 'SELECT name, state FROM ocean_enrich.sync_status'),
+	'contacts|enabled', 'standby: so can the kept columns');
+fails($standby, "SELECT $_", qr/25006: /, "standby: not $_")
+  foreach (q{ocean_enrich.submit(ocean_person_request(email => 'x@example.com'))},
+	'ocean_enrich.cancel(1)', 'ocean_enrich.retry(1)', q{ocean_enrich.resolve(1, 'give up')},
+	q{ocean_enrich.disable_sync('contacts')}, q{ocean_enrich.retry_sync('contacts')},
+	q{ocean_enrich.receive_webhook('{"id": "x"}')}, q{ocean_enrich.forget('x')}, 'ocean_enrich.balance()');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'ocean_enrich%'}),
+	0, 'standby: no process of ours runs');
+is($sandbox->books->{requests}, 0, 'nothing was sent yet');
+
+$primary->stop('immediate');
+$standby->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
+$standby->reload;
+$standby->promote;
+settled($standby);
+wait_until($standby, q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))});
+is($standby->safe_psql('postgres', q{
+		SELECT request #>> '{person,email}', state FROM ocean_enrich.call ORDER BY request #>> '{person,email}' COLLATE "C"}),
+	"kept\@example.com|answered\nqueued\@example.com|answered", 'promoted: the queue goes on by itself');
+is(status($standby), 'enabled|0|0|1|0|0|0|3.0', 'promoted: so does the kept column');
+$standby->safe_psql('postgres', q{INSERT INTO contacts VALUES (2, 'later@example.com')});
+settled($standby);
+is($standby->safe_psql('postgres', 'SELECT count(enriched) FROM contacts'), 2, 'promoted: new rows, too');
+books_agree($standby, $sandbox, 'promoted');
+$standby->stop;
+
+# The ledger by logical replication
+
+$sandbox->reset;
+my $publisher = node($sandbox, name => 'publisher', init => [ allows_streaming => 'logical' ]);
+my $subscriber = node($sandbox, name => 'subscriber', extra_conf => <<'END');
+ocean_enrich.queue_enabled = off
+ocean_enrich.worker_idle_timeout = '1s'
+END
+$publisher->safe_psql('postgres', 'SELECT ' . enrich('first@example.com'));
+$publisher->safe_psql('postgres', 'CREATE PUBLICATION receipts FOR TABLE ocean_enrich.call');
+$subscriber->safe_psql('postgres', q{
+	ALTER SEQUENCE ocean_enrich.call_call_id_seq RESTART WITH 1000000000000;
+	CREATE SUBSCRIPTION receipts CONNECTION $connection$} . $publisher->connstr('postgres') . q{$connection$ PUBLICATION receipts});
+$subscriber->wait_for_subscription_sync($publisher, 'receipts');
+$publisher->safe_psql('postgres', q{
+	SET ocean_enrich.not_found = 'null';
+	SELECT ocean_enrich_person(ocean_person_request(email => 'sb-unknown@example.com'));
+	SELECT ocean_enrich.submit(ocean_person_request(email => 'queued@example.com'), not_before => now() + interval '1 day');
+	SELECT ocean_enrich.submit(ocean_person_request(email => 'sent@example.com'))});
+wait_until($publisher, q{
+	SELECT state = 'answered' FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'sent@example.com'});
+fails($publisher, 'SELECT ' . enrich('sb-status-500@example.com'), qr/OE/, 'one that nobody knows the outcome of');
+$publisher->wait_for_catchup('receipts');
+my $rows = q{SELECT c::text FROM ocean_enrich.call AS c WHERE call_id < 1000000000000 ORDER BY call_id};
+is($subscriber->safe_psql('postgres', $rows), $publisher->safe_psql('postgres', $rows),
+	'subscriber: every row is there, in each state');
+is($subscriber->safe_psql('postgres', 'SELECT sum(credits) FROM ocean_enrich.spending'),
+	$publisher->safe_psql('postgres', 'SELECT sum(credits) FROM ocean_enrich.spending'),
+	'subscriber: the spending adds up');
+
+my $requests = $sandbox->books->{requests};
+is($subscriber->safe_psql('postgres', 'SELECT ' . enrich('first@example.com') . " ->> 'domain'"),
+	'example.com', 'subscriber: what the other server paid for is an answer');
+fails($subscriber, 'SELECT ' . enrich('sb-status-500@example.com'), qr/OE504: an equal request was sent before/,
+	'subscriber: what may have been paid is not sent');
+$subscriber->safe_psql('postgres', q{
+	SELECT ocean_enrich.submit(ocean_person_request(email => 'own@example.com'), 10)});
+$publisher->safe_psql('postgres', q{
+	SELECT ocean_enrich.submit(ocean_person_request(email => 'other@example.com'), not_before => now() + interval '1 day')});
+$publisher->wait_for_catchup('receipts');
+$publisher->safe_psql('postgres', q{
+	UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE state = 'queued' AND request #>> '{person,email}' = 'other@example.com';
+	SELECT ocean_enrich.wake()});
+wait_until($publisher, q{
+	SELECT state = 'answered' FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'other@example.com'});
+$publisher->wait_for_catchup('receipts');
+is($sandbox->books->{requests}, $requests + 1, 'subscriber: with its queue off it sends nothing');
+is($subscriber->safe_psql('postgres', $rows), $publisher->safe_psql('postgres', $rows),
+	'subscriber: and follows what the publisher does');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription_stats WHERE apply_error_count > 0}),
+	0, 'subscriber: no change failed');
+$subscriber->safe_psql('postgres', 'SELECT ' . enrich('mine@example.com'));
+is($subscriber->safe_psql('postgres', q{SELECT call_id > 1000000000000 FROM ocean_enrich.call
+	WHERE request #>> '{person,email}' = 'mine@example.com'}), 't', 'subscriber: calls of its own have numbers of their own');
+
+done_testing();
