@@ -78,7 +78,7 @@ SELECT code FROM pg_temp.error_of('SELECT ocean_enrich.forget('''', '' '', NULL)
 SELECT ocean_enrich.forget('p1', 'ida@example.com', 'ida-r');
 SELECT * FROM ledger;
 SELECT ocean_enrich.forget('p1', 'ida@example.com', 'ida-r');
-SELECT state, calls, credits FROM ocean_enrich.calls_by_state;
+SELECT state, calls, credits FROM ocean_enrich.calls_by_state ORDER BY state;
 
 -- What was on its way is erased when it has ended, whatever comes.
 
