@@ -38,6 +38,7 @@
 
 #define USER_AGENT				"ocean_enrich/1.0"
 #define TOKEN_HEADER			"x-api-token: "
+#define HEADERS_MAX_BYTES		((size_t) 256 * 1024)
 #define TOKEN_PARAMETER			"apiToken="
 
 #define KEEP_CONNECTIONS		16	/* unless oe_http_keep_connections() says
@@ -67,6 +68,7 @@ typedef struct Transfer
 	bool		restarted;		/* on a new one */
 	bool		headers_whole;	/* the last status line's headers came to
 								 * their end */
+	size_t		header_bytes;	/* of all of them, and what follows the body */
 	char	   *token_line;		/* or NULL */
 	struct curl_slist token_header;
 	struct Transfer *prev;		/* running ones */
@@ -236,7 +238,8 @@ final_status(CURL *easy)
 
 /*
  * Note whether the headers are whole.  libcurl is content with an answer that
- * ends in the middle of them.
+ * ends in the middle of them.  It also keeps each line, without a limit of its
+ * own to those that follow the body: taking less than came ends the transfer.
  */
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
@@ -244,6 +247,9 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	Transfer   *transfer = arg;
 	size_t		len = size * count;
 
+	transfer->header_bytes += len;
+	if (transfer->header_bytes > HEADERS_MAX_BYTES)
+		return 0;
 	if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
 		transfer->headers_whole = false;
 	else if (len > 0 && (line[0] == '\r' || line[0] == '\n'))
@@ -602,6 +608,7 @@ fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
 	transfer->unusable = false;
 	transfer->restarted = false;
 	transfer->headers_whole = false;
+	transfer->header_bytes = 0;
 	return set_request_options(http, transfer, request);
 }
 
