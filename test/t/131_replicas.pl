@@ -121,4 +121,19 @@ $subscriber->safe_psql('postgres', 'SELECT ' . enrich('mine@example.com'));
 is($subscriber->safe_psql('postgres', q{SELECT call_id > 1000000000000 FROM ocean_enrich.call
 	WHERE request #>> '{person,email}' = 'mine@example.com'}), 't', 'subscriber: calls of its own have numbers of their own');
 
+# A call on the wire of the publisher is none of the subscriber's, and is shown as
+# what it is when it has ended.
+my $others = q{SELECT state FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'wire@example.com'};
+$sandbox->config(hold => JSON::PP::true);
+my $query = OceanTest::Query->start($publisher, 'SELECT ' . enrich('wire@example.com'));
+$sandbox->wait(held => 1);
+$publisher->wait_for_catchup('receipts');
+$subscriber->restart;
+$subscriber->safe_psql('postgres', 'SELECT ' . enrich('first@example.com'));
+is($subscriber->safe_psql('postgres', $others), 'unknown', 'subscriber: what another server sends may look cut off');
+$sandbox->config(hold => JSON::PP::false);
+$query->finish;
+$publisher->wait_for_catchup('receipts');
+is($subscriber->safe_psql('postgres', $others), 'answered', 'subscriber: until it has ended');
+
 done_testing();
