@@ -740,8 +740,9 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 }
 
 /*
- * In a copy of the database: what was queued was not copied, and of calls only
- * what they did cost.
+ * In a copy of the database: of calls it has only what they did cost.  If what
+ * was queued was copied, as by pg_upgrade, it is cancelled, since all rows that
+ * wait are asked for anew.
  */
 static void
 adopt(OeSync *sync, Relation relation)
@@ -752,6 +753,7 @@ adopt(OeSync *sync, Relation relation)
 		(void) find_attribute(relation, sync->key_names[i]);
 	for (int i = 0; i < sync->column_count; i++)
 		(void) find_attribute(relation, sync->column_names[i]);
+	oe_cancel_sync(sync->id);
 	(void) change_by_id("UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
 						" WHERE sync_id = $1 AND state = 'queued'", sync->id);
 	(void) change_by_id("INSERT INTO ocean_enrich.sync_count (sync_id, credits)"

@@ -1,0 +1,102 @@
+# 132_pg_upgrade.pl
+#	pg_upgrade from PostgreSQL 15 to 18, with a ledger, a queue and a kept column:
+#	all is there, the queue goes on, and what waits for a kept column is asked for
+#	once.  Needs the servers that test/proof has built; both get the extension.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::Bin;
+
+use OceanTest qw(enrich wait_until books_agree);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SyncTest qw(owner create settled status);
+use Test::More;
+
+my $servers = ($ENV{OCEAN_CACHE} // '/var/cache/ocean_enrich') . '/servers';
+foreach my $major (15, 18)
+{
+	plan skip_all => "there is no PostgreSQL $major in $servers"
+	  unless -e "$servers/$major/complete" && -x "$servers/$major/installed/bin/pg_upgrade";
+}
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $sandbox = OceanTest::Sandbox->new;
+
+# A copy of the server, with the extension in it
+sub install
+{
+	my ($major) = @_;
+	my ($server, $tree) = ("$folder/$major", "$folder/tree$major");
+	system_or_bail('cp', '-R', "$servers/$major/installed", $server);
+	mkdir $tree or die "could not create $tree: $!";
+	system_or_bail('cp', '-R', map({ "$FindBin::Bin/../../$_" } qw(Makefile ocean_enrich.control sql src)), $tree);
+	system_or_bail('sh', '-c', "find $tree -name '*.o' -delete");
+	# Not as a part of the make that runs us.
+	delete local @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES PG_CONFIG USE_PGXS)};
+	system_or_bail('make', '--silent', '-C', $tree, '-j2', "PG_CONFIG=$server/bin/pg_config", 'install');
+	return $server;
+}
+
+sub server
+{
+	my ($name, $major, @options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name, install_path => install($major));
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C', @options ]);
+	$node->append_conf('postgresql.conf', OceanTest::settings($sandbox));
+	$node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = off');
+	return $node;
+}
+
+my $old = server('old', 15);
+my $new = server('new', 18, '--no-data-checksums');
+$old->start;
+$old->safe_psql('postgres', 'CREATE EXTENSION ocean_enrich');
+owner($old, 'anna');
+$old->safe_psql('postgres', 'SELECT ' . enrich('paid@example.com'));
+$old->safe_psql('postgres', q{
+	SET ROLE anna;
+	CREATE TABLE contacts (id integer PRIMARY KEY, email text, enriched jsonb);
+	INSERT INTO contacts VALUES (1, 'kept@example.com')});
+create($old, 'anna', 'contacts');
+wait_until($old, q{SELECT count(*) = 1 FROM ocean_enrich.call WHERE state = 'queued'});
+$old->safe_psql('postgres', q{
+	INSERT INTO ocean_enrich.budget VALUES ('anna', 'day', 100);
+	SELECT ocean_enrich.submit(ocean_person_request(email => 'queued@example.com'))});
+my $contents = q{
+	SELECT c::text FROM ocean_enrich.call AS c UNION ALL SELECT b::text FROM ocean_enrich.budget AS b
+	UNION ALL SELECT r::text FROM ocean_enrich.sync_row AS r ORDER BY 1};
+my $before = $old->safe_psql('postgres', $contents);
+$old->stop;
+
+chdir $folder;
+command_ok(
+	[
+		$new->config_data('--bindir') . '/pg_upgrade', '--no-sync',
+		'--old-bindir', $old->config_data('--bindir'), '--new-bindir', $new->config_data('--bindir'),
+		'--old-datadir', $old->data_dir, '--new-datadir', $new->data_dir,
+		'--old-port', $old->port, '--new-port', $new->port, '--socketdir', $new->host
+	],
+	'pg_upgrade');
+$new->start;
+is($new->safe_psql('postgres', $contents), $before, 'every row is there');
+is($new->safe_psql('postgres', 'SELECT waiting FROM ocean_enrich.queue_status'), 2, 'so is the queue');
+is(status($new), 'copied|1|0|0|0|0|0|0.0', 'the kept column waits for its owner');
+is($new->safe_psql('postgres', 'SELECT ' . enrich('paid@example.com') . " ->> 'domain'"),
+	'example.com', 'what was paid for is an answer');
+is($sandbox->books->{requests}, 1, 'and is not paid again');
+
+# Even where equal requests are not taken for one
+$new->append_conf('postgresql.conf', "ocean_enrich.queue_enabled = on\nocean_enrich.reuse_for = 0");
+$new->safe_psql('postgres', q{SET ROLE anna; SELECT ocean_enrich.enable_sync('contacts')});
+$new->reload;
+settled($new);
+wait_until($new, q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))});
+is(status($new), 'enabled|0|0|1|0|0|0|3.0', 'enabled, it goes on');
+is($sandbox->books(identity => 'kept@example.com')->{people}{'kept@example.com'}{requests},
+	1, 'and asks once');
+is($sandbox->books->{requests}, 3, 'the queue goes on');
+books_agree($new, $sandbox, 'upgraded');
+
+done_testing();
