@@ -351,7 +351,7 @@ sub by_curl
 END
 {
 	my $exit_code = $?;
-	$_->stop foreach @running;
+	$_->stop foreach my @all = @running;
 	$? = $exit_code;
 }
 

@@ -206,7 +206,7 @@ sub quote
 END
 {
 	my $exit_code = $?;
-	$_->stop foreach @running;
+	$_->stop foreach my @all = @running;
 	$? = $exit_code;
 }
 
