@@ -26,13 +26,25 @@ sub prepare
 	$node->append_conf('postgresql.conf',
 		"ocean_enrich.webhook_secret = '$secret'");
 	$node->reload;
-	$node->safe_psql(
-		'postgres', q{
+	$node->safe_psql('postgres', $_) foreach roles(), exposure();
+	return;
+}
+
+# Of the whole server
+sub roles
+{
+	return q{
 		CREATE ROLE authenticator LOGIN NOINHERIT;
 		CREATE ROLE ocean_webhook NOLOGIN;
-		GRANT ocean_webhook TO authenticator;
-		CREATE SCHEMA ocean_hooks;
-		CREATE FUNCTION ocean_hooks.receive(jsonb) RETURNS bigint
+		GRANT ocean_webhook TO authenticator};
+}
+
+# Of one database
+sub exposure
+{
+	return q{
+		CREATE SCHEMA IF NOT EXISTS ocean_hooks;
+		CREATE OR REPLACE FUNCTION ocean_hooks.receive(jsonb) RETURNS bigint
 		LANGUAGE sql VOLATILE
 		BEGIN ATOMIC
 			SELECT ocean_enrich.receive_webhook($1,
@@ -41,8 +53,7 @@ sub prepare
 		REVOKE ALL ON FUNCTION ocean_hooks.receive(jsonb) FROM PUBLIC;
 		GRANT USAGE ON SCHEMA ocean_hooks TO ocean_webhook;
 		GRANT EXECUTE ON FUNCTION ocean_hooks.receive(jsonb) TO ocean_webhook;
-		GRANT EXECUTE ON FUNCTION ocean_enrich.receive_webhook TO ocean_webhook;});
-	return;
+		GRANT EXECUTE ON FUNCTION ocean_enrich.receive_webhook TO ocean_webhook};
 }
 
 package WebhookTest::Forwarder;
