@@ -1,0 +1,480 @@
+# ChaosActions.pm
+#	What the chaos can do, and how often it does so.  An action takes the world and
+#	a chance and may return what it did; it draws all its numbers before it asks the
+#	server anything.
+
+use strict;
+use warnings FATAL => 'all';
+
+package ChaosActions;
+
+use JSON::PP;
+use Time::HiRes qw(sleep);
+
+# Faults that come with a person, so that the API treats him always alike.  The queue
+# would for ever wait for whom the API always answers 402, 403 or 429.
+my @faults = qw(sb-unknown sb-gathering-200 sb-status-500 sb-status-502 sb-status-503
+  sb-status-504 sb-status-524 sb-once-503 sb-once-429 sb-once-402 sb-once-403
+  sb-toolittle-422 sb-422 sb-redirect sb-latency-300 sb-hang
+  sb-cut-before sb-cut-lost sb-cut-during sb-truncated sb-cut-after sb-drip-300
+  sb-oversized-1500 sb-badjson sb-notobject sb-empty sb-noid sb-detail200 sb-badutf8 sb-nul
+  sb-surrogate sb-hugeint sb-newkeys sb-nulls sb-minimal sb-unicode sb-latin1 sb-html
+  sb-deep-5000 sb-badcredits-1 sb-badcredits-2 sb-badcredits-3 sb-badcredits-4);
+
+# Those that come over anybody.
+my @weather = qw(sb-status-503 sb-status-502 sb-status-500 sb-status-422 sb-retryafter-1
+  sb-cut-before sb-cut-lost sb-cut-during sb-cut-after sb-hang sb-gathering-50 sb-badjson
+  sb-drip-300 sb-truncated);
+
+# Settings that change under way, and to what.
+my @settings = (
+	[ 'ocean_enrich.max_concurrency', 1, 4, 64, 200 ],
+	[ 'ocean_enrich.concurrency', 1, 8, 16, 64 ],
+	[ 'ocean_enrich.worker_idle_timeout', '1s', '3s' ],
+	[ 'ocean_enrich.request_timeout', '300ms', '2s' ],
+	[ 'ocean_enrich.connect_timeout', '20ms', '10s' ],
+	[ 'ocean_enrich.max_retries', 0, 3 ],
+	[ 'ocean_enrich.queue_enabled', 'off', 'on' ],
+	[ 'ocean_enrich.daily_limit', 50, 0 ],
+	[ 'ocean_enrich.credit_limit', 100, 0 ],
+	[ 'ocean_enrich.rate_limit', 100, 0 ],
+	[ 'ocean_enrich.token_in', 'query', 'header' ],
+	[ 'ocean_enrich.not_found', 'null', 'error' ],
+	[ 'ocean_enrich.api_token', 'not-registered', 'sandbox-token' ]);
+
+# How often, and what.
+my @actions = (
+	[ 12, 'call', \&call ],
+	[ 8, 'update', \&update ],
+	[ 10, 'submit', \&submit ],
+	[ 4, 'wait', \&wait_for_queue ],
+	[ 4, 'cancel and retry', \&cancel_and_retry ],
+	[ 8, 'change kept rows', \&change_kept_rows ],
+	[ 4, 'control the kept column', \&control_kept_column ],
+	[ 5, 'reveal', \&reveal ],
+	[ 3, 'decide', \&decide ],
+	[ 2, 'forget', \&forget ],
+	[ 2, 'budget', \&budget ],
+	[ 2, 'lock the ledger', \&lock_ledger ],
+	[ 3, 'look', \&look ],
+	[ 5, 'cancel a session', sub { signal_session('pg_cancel_backend', @_) } ],
+	[ 3, 'terminate a session', sub { signal_session('pg_terminate_backend', @_) } ],
+	[ 2, 'kill a client', \&kill_client ],
+	[ 2, 'terminate a process', sub { signal_process('pg_terminate_backend', @_) } ],
+	[ 1, 'cancel a process', sub { signal_process('pg_cancel_backend', @_) } ],
+	[ 1, 'kill -9 of a session', \&kill_session ],
+	[ 1, 'kill -9 of a process', \&kill_process ],
+	[ 1, 'kill -9 of the postmaster', sub { $_[0]->kill_postmaster } ],
+	[ 1, 'restart', \&restart ],
+	[ 6, 'setting', \&change_setting ],
+	[ 6, 'weather', \&weather ],
+	[ 3, 'hold', \&hold ],
+	[ 2, 'wild extension', \&wild_extension ],
+	[ 1, 'wild database', \&wild_database ],
+	[ 1, 'copy', \&copy_database ],
+	[ 1, 'anew', \&begin_anew ]);
+
+sub choose
+{
+	my ($chance) = @_;
+	my $sum = 0;
+	$sum += $_->[0] foreach @actions;
+	my $number = $chance->number($sum);
+	foreach my $action (@actions)
+	{
+		return @$action[ 1, 2 ] if $number < $action->[0];
+		$number -= $action->[0];
+	}
+	die 'no action';
+}
+
+# ----------------------------------------------------------------
+# People
+# ----------------------------------------------------------------
+
+sub database
+{
+	my ($world, $chance) = @_;
+	return $chance->one_of($world->databases);
+}
+
+# Few enough to meet each other.
+sub person
+{
+	my ($chance, $database) = @_;
+	my $number = $chance->number(400);
+	return ChaosWorld::person($database, $number) if $chance->percent(75);
+	my $fault = $chance->one_of(@faults);
+	return ChaosWorld::person($database, $number % 10 . ".$fault");
+}
+
+# An SQL expression: a set of addresses.
+sub people
+{
+	my ($chance, $database, $most) = @_;
+	my @people = map { person($chance, $database) } 0 .. $chance->number($most);
+	return 'unnest(ARRAY[' . join(', ', map { "'$_'" } @people) . ']) AS email';
+}
+
+# ----------------------------------------------------------------
+# Sessions
+# ----------------------------------------------------------------
+
+sub call
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $people = people($chance, $database, 40);
+	my $function = $chance->percent(70) ? 'ocean_try_enrich_person' : 'ocean_enrich_person';
+	my $timeout = $chance->percent(30) ? 50 + $chance->number(500) . 'ms' : '30s';
+	my $end = $chance->one_of(qw(COMMIT ROLLBACK));
+	return $world->client($database, qq{
+		SET statement_timeout = '$timeout';
+		BEGIN;
+		SAVEPOINT before;
+		SELECT count(e) FROM (SELECT $function(ocean_person_request(email => email)) AS e FROM $people) AS called;
+		ROLLBACK TO before;
+		$end});
+}
+
+# Read ahead.  Of the table's people none is faulty; those of the API's weather are.
+sub update
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $first = $chance->number(280);
+	my $last = $first + $chance->number(60);
+	my $concurrency = $chance->one_of(1, 4, 16, 64);
+	my $value = $chance->one_of('ocean_enrich_person(ocean_person_request(email => email))',
+		'(ocean_try_enrich_person(ocean_person_request(email => email))).person');
+	return $world->client($database, qq{
+		SET ocean_enrich.concurrency = $concurrency;
+		UPDATE contacts SET enriched = $value WHERE id BETWEEN $first AND $last});
+}
+
+sub submit
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $people = people($chance, $database, 60);
+	my $priority = $chance->number(3);
+	my $due = $chance->percent(20) ? "now() + '300ms'" : 'NULL';
+	my $end = $chance->percent(80) ? 'COMMIT' : 'ROLLBACK';
+	return $world->client($database, qq{
+		BEGIN;
+		SELECT count(ocean_enrich.submit(ocean_person_request(email => email), $priority, $due)) FROM $people;
+		SELECT pg_sleep(0.05);
+		$end});
+}
+
+sub wait_for_queue
+{
+	my ($world, $chance) = @_;
+	return $world->client(database(@_), q{
+		SELECT ocean_enrich.wait(array_agg(call_id), '3 s') FROM
+			(SELECT call_id FROM ocean_enrich.call WHERE state IN ('queued', 'sent') LIMIT 50) AS c});
+}
+
+sub cancel_and_retry
+{
+	my ($world, $chance) = @_;
+	my $part = 2 + $chance->number(5);
+	return $world->client(database(@_), qq{
+		SELECT count(ocean_enrich.cancel(call_id)) FROM (SELECT call_id FROM ocean_enrich.call
+			WHERE state = 'queued' AND call_id % $part = 0 LIMIT 20) AS c;
+		SELECT count(ocean_enrich.retry(call_id)) FROM (SELECT call_id FROM ocean_enrich.call
+			WHERE state IN ('refused', 'failed', 'cancelled') AND call_id % $part = 1 LIMIT 20) AS c});
+}
+
+sub change_kept_rows
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $end = $chance->percent(80) ? 'COMMIT' : 'ROLLBACK';
+	my $sql = 'BEGIN;';
+	foreach my $id (sort { $a <=> $b } map { $chance->number(100) } 0 .. $chance->number(20))
+	{
+		my $person = person($chance, $database);
+		$sql .= $chance->percent(20)
+		  ? "DELETE FROM kept WHERE id = $id;"
+		  : "INSERT INTO kept VALUES ($id, '$person') ON CONFLICT (id) DO UPDATE SET email = excluded.email;";
+	}
+	$sql = 'BEGIN; TRUNCATE kept;' if $chance->percent(3);
+	return $world->client($database, "$sql $end");
+}
+
+sub control_kept_column
+{
+	my ($world, $chance) = @_;
+	my $number = $chance->number(100);
+	return $world->client(database(@_), $chance->one_of(
+		q{SELECT ocean_enrich.disable_sync('kept'); SELECT pg_sleep(0.2); SELECT ocean_enrich.enable_sync('kept')},
+		q{SELECT ocean_enrich.disable_sync('kept')},
+		qq{SELECT ocean_enrich.alter_sync('kept', condition => 'id <> $number', priority => $number % 4)},
+		q{SELECT ocean_enrich.retry_sync('kept')},
+		q{SELECT ocean_enrich.drop_sync('kept');
+			SELECT ocean_enrich.create_sync('kept', 'kept', 'ocean_person_request(email => email)', 'enriched')}));
+}
+
+sub reveal
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $url = $database->{forwarder} ? $database->{forwarder}->url('open-sesame') : '';
+	my $person = ChaosWorld::person($database, 'reveal' . $chance->number(200));
+	my $function = $chance->one_of('ocean_try_enrich_person', 'ocean_enrich.submit');
+	return $world->client($database, qq{
+		SELECT $function(ocean_person_request(email => '$person',
+			reveal_emails => true, reveal_emails_webhook_url => '$url',
+			reveal_phones => true, reveal_phones_webhook_url => '$url')) IS NULL});
+}
+
+# Without the credits, which only the API's books know.
+sub decide
+{
+	my ($world, $chance) = @_;
+	my $decision = $chance->one_of('pay again', 'give up');
+	return $world->client(database(@_), qq{
+		SELECT count(ocean_enrich.resolve(call_id, '$decision')) FROM
+			(SELECT call_id FROM ocean_enrich.unknown_calls WHERE resolution IS NULL LIMIT 5) AS c});
+}
+
+# Of people whom nobody asks for a second time: that would be paid again.
+sub forget
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $number = ++$database->{forgotten};
+	my $person = ChaosWorld::person($database, "forget$number");
+	return $world->client($database, qq{
+		SELECT ocean_enrich.submit(ocean_person_request(email => '$person'));
+		SELECT pg_sleep(0.1);
+		SELECT ocean_enrich.forget(email => '$person')});
+}
+
+sub budget
+{
+	my ($world, $chance) = @_;
+	my $limit = $chance->number(2000);
+	return $world->client(database(@_), $chance->one_of(
+		qq{INSERT INTO ocean_enrich.budget VALUES ('postgres', 'day', $limit)
+			ON CONFLICT (role, period) DO UPDATE SET credit_limit = excluded.credit_limit},
+		'DELETE FROM ocean_enrich.budget'));
+}
+
+sub lock_ledger
+{
+	my ($world, $chance) = @_;
+	return $world->client(database(@_), $chance->one_of(
+		'BEGIN; LOCK TABLE ocean_enrich.call IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.3); COMMIT',
+		'BEGIN; SELECT FROM ocean_enrich.call FOR UPDATE; SELECT pg_sleep(0.3); COMMIT',
+		'VACUUM FULL ocean_enrich.call',
+		'VACUUM ocean_enrich.call, ocean_enrich.queue_tally, ocean_enrich.sync_row',
+		'REINDEX TABLE ocean_enrich.call'));
+}
+
+sub look
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $people = people($chance, $database, 20);
+	return $world->client($database, $chance->one_of(
+		'SELECT count(*) FROM ocean_enrich.progress, ocean_enrich.queue_status',
+		'SELECT count(*) FROM ocean_enrich.calls_in_flight; SELECT count(*) FROM ocean_enrich.sync_status',
+		'SELECT count(*) FROM ocean_enrich.limits; SELECT count(*) FROM ocean_enrich.budget_status',
+		'SELECT ocean_enrich.balance()',
+		qq{SELECT * FROM ocean_enrich.estimate(\$\$
+			SELECT ocean_enrich_person(ocean_person_request(email => email)) FROM $people\$\$)}));
+}
+
+# ----------------------------------------------------------------
+# Signals
+# ----------------------------------------------------------------
+
+# One of the processes that CONDITION is true for.
+sub pick_pid
+{
+	my ($world, $chance, $condition) = @_;
+	my $number = $chance->number(1000);
+	my @pids = split /\n/, $world->ask(
+		"SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND $condition ORDER BY pid") // '';
+	return @pids ? $pids[ $number % @pids ] : 0;
+}
+
+my $is_session = q{backend_type = 'client backend' AND state = 'active'};
+my $is_ours = q{backend_type ~ '^ocean_enrich'};
+
+sub signal_session
+{
+	my ($function, $world, $chance) = @_;
+	my $pid = pick_pid($world, $chance, $is_session);
+	$world->ask("SELECT $function($pid)") if $pid;
+	return $pid;
+}
+
+sub signal_process
+{
+	my ($function, $world, $chance) = @_;
+	my $pid = pick_pid($world, $chance, $is_ours);
+	$world->ask("SELECT $function($pid)") if $pid;
+	return $pid;
+}
+
+sub kill_client
+{
+	my ($world, $chance) = @_;
+	my $number = $chance->number(1000);
+	my @clients = @{ $world->{clients} } or return 'nobody';
+	kill 'KILL', $clients[ $number % @clients ]{pid};
+	return;
+}
+
+sub kill_of
+{
+	my ($world, $pid) = @_;
+	my $log_size = -s $world->node->logfile;
+	return 'nobody' unless $world->kill_process('KILL', $pid);
+	$world->wait_for_recovery($log_size);
+	return $pid;
+}
+
+sub kill_session
+{
+	my ($world, $chance) = @_;
+	return kill_of($world, pick_pid($world, $chance, $is_session));
+}
+
+sub kill_process
+{
+	my ($world, $chance) = @_;
+	return kill_of($world, pick_pid($world, $chance, $is_ours));
+}
+
+sub restart
+{
+	my ($world, $chance) = @_;
+	my $mode = $chance->one_of(qw(fast fast immediate));
+	$world->restart($mode);
+	return $mode;
+}
+
+# ----------------------------------------------------------------
+# Settings and the API
+# ----------------------------------------------------------------
+
+sub change_setting
+{
+	my ($world, $chance) = @_;
+	my ($name, @values) = @{ $chance->one_of(@settings) };
+	my $value = $chance->one_of(@values);
+	$world->set($name => $value);
+	return "$name = $value";
+}
+
+# What the API is like until the next weather.
+sub weather
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $fault = $chance->one_of(@weather);
+	my $calm = calm();
+	my %weather = %{ $chance->one_of(
+		$calm, $calm, $calm,
+		{ fault => $fault, fault_probability => 0.1 },
+		{ fault => $fault, fault_probability => 0.1 },
+		{ fault => $fault, fault_probability => 0.1 },
+		{ fault => $fault, fault_probability => 0.1 },
+		{ fault => $fault, fault_probability => 1 },
+		{ down => 503 },
+		{ down => 500 },
+		{ credits => '60' },
+		{ close_idle => JSON::PP::true },
+		{ keepalive_requests => 3 },
+		{ latency_ms => 200 },
+		{ webhook_copies => 2, webhook_delay_ms => 100 },
+		{ webhook_form => 'lists' },
+		{ balance_status => 500 }) };
+	$database->{sandbox}->config(%$calm, %weather);
+	return "in $database->{name}: " . JSON::PP->new->canonical->encode(\%weather);
+}
+
+# The settings that may have been changed.
+sub settings { return map { $_->[0] } @settings }
+
+# A sandbox as it was in the beginning.
+sub calm
+{
+	return {
+		fault => undef, fault_probability => 1, down => undef, credits => undef, latency_ms => 5,
+		keepalive_requests => 0, webhook_copies => 1, webhook_delay_ms => 0, webhook_form => 'person',
+		balance_status => undef, hold => JSON::PP::false, hold_answers => JSON::PP::false
+	};
+}
+
+sub hold
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $what = $chance->one_of(qw(hold hold_answers));
+	my $seconds = $chance->number(1000) / 1000;
+	$database->{sandbox}->config($what => JSON::PP::true);
+	sleep $seconds;
+	$database->{sandbox}->config($what => JSON::PP::false);
+	return "$what in $database->{name} for $seconds s";
+}
+
+# ----------------------------------------------------------------
+# Databases
+# ----------------------------------------------------------------
+
+# While calls are on the wire.
+sub wild_extension
+{
+	my ($world) = @_;
+	my $database = $world->wild;
+	$world->insist('DROP EXTENSION IF EXISTS ocean_enrich CASCADE', $database->{name});
+	$world->furnish($database);
+	return;
+}
+
+sub wild_database
+{
+	my ($world) = @_;
+	$world->create_database($world->wild);
+	return;
+}
+
+# The copy has a queue as well, and calls the sandbox of the wild ones.
+sub copy_database
+{
+	my ($world, $chance) = @_;
+	my $database = $world->wild;
+	$world->insist('DROP DATABASE IF EXISTS copy WITH (FORCE)');
+	$world->insist(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = 'wild' AND backend_type = 'client backend'});
+	my $made = $world->ask('CREATE DATABASE copy TEMPLATE wild');
+	return defined $made ? 'made' : 'wild is in use';
+}
+
+# What is paid in here is compared first, as the ledger goes.
+sub begin_anew
+{
+	my ($world, $chance) = @_;
+	my $database = $chance->one_of($world->tame);
+	my $drop = $chance->one_of('extension', 'database');
+	ChaosChecks::bring_to_rest($world, $database);
+	ChaosChecks::check_books($world, $database);
+	$database->{sandbox}->reset;
+	if ($drop eq 'database')
+	{
+		$world->create_database($database);
+	}
+	else
+	{
+		$world->insist('DROP EXTENSION ocean_enrich CASCADE', $database->{name});
+		$world->furnish($database);
+	}
+	return "$drop $database->{name}";
+}
+
+1;

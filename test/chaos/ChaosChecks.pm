@@ -1,0 +1,286 @@
+# ChaosChecks.pm
+#	What has to hold when everything has come to rest.
+
+use strict;
+use warnings FATAL => 'all';
+
+package ChaosChecks;
+
+use JSON::PP ();
+use OceanTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+# Shared memory at rest: the hubs of all databases and what a few blocks of the
+# allocator keep.  A paid answer that was lost in there would not fit twice.
+use constant MOST_SHARED_BYTES => 8 * 1024 * 1024;
+
+# Of a worker that has nothing to do: libraries, the log, epoll, some relations.
+use constant MOST_DESCRIPTORS => 60;
+
+# The lines of the log above the level LOG that have to be there, and why.
+my @expected = (
+
+	# What sessions are told of their calls.
+	[ qr/ERROR:  OE\d{3}: /, 'what became of a call' ],
+	[ qr/ERROR:  08001: /, 'no connection to the API' ],
+	[ qr/ERROR:  28000: /, 'a token that is not registered' ],
+	[ qr/ERROR:  53400: no background worker slot/, 'a storm of restarts' ],
+
+	# Cancelled and terminated sessions, ours and those that PostgreSQL ends.
+	[ qr/ERROR:  57014: canceling /, 'cancels and time-outs' ],
+	[ qr/FATAL:  57P01: terminating (?:connection|background worker "[^"]+"|autovacuum process) due to administrator command/,
+		'terminated, or a stop' ],
+	[ qr/FATAL:  57P01: terminating connection due to unexpected postmaster exit/, 'kill -9 of the postmaster' ],
+	[ qr/FATAL:  57P03: the database system is /, 'the server starts or stops' ],
+	[ qr/WARNING:  57P02: terminating connection because of crash of another server process/, 'kill -9' ],
+	[ qr/FATAL:  57P02: terminating /, 'kill -9' ],
+	[ qr/ERROR:  40P01: deadlock detected/, 'rows changed in any order' ],
+	[ qr/ client backend wild: ERROR:  (?:42883|42P01|3F000|42704|XX000|55000|42703): /,
+		'the extension is dropped under a statement' ],
+	[ qr/ client backend wild: ERROR:  0A000: /, 'likewise' ],
+	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
+		'likewise, under a call' ],
+	[ qr/FATAL:  3D000: database .* does not exist/, 'a client or a worker of a database that is dropped' ],
+	[ qr/FATAL:  08006: connection to client lost/, 'a client was killed' ],
+	[ qr/client backend postgres: WARNING:  01000: PID \d+ is not a PostgreSQL backend process/,
+		'what we signal has come to its end' ],
+	[ qr/ERROR:  55006: source database "wild" is being accessed/, 'a copy of a database in use' ],
+	[ qr/ startup : WARNING:  01000: (?:could not open directory|some useless files may be left behind)/,
+		'recovery drops a database for the second time' ],
+	[ qr/ERROR:  42704: there is no kept column/, 'it was dropped a moment ago' ],
+);
+
+# ----------------------------------------------------------------
+# Coming to rest
+# ----------------------------------------------------------------
+
+# No more clients, a calm API, no limits; what waits for a decision is given up.
+sub bring_to_rest
+{
+	my ($world, $database) = @_;
+	my ($name, $sandbox) = @$database{qw(name sandbox)};
+	my $where = "$name, epoch $database->{epoch}";
+
+	comes_to($where, 'all clients come to an end', sub { !$world->clients_of($database) });
+	$sandbox->config(%{ ChaosActions::calm() });
+	$world->set(map { $_ => undef } ChaosActions::settings());
+	$world->insist('DELETE FROM ocean_enrich.budget', $name);
+	$world->insist(q{
+		SELECT ocean_enrich.alter_sync(name, condition => '') FROM ocean_enrich.sync WHERE condition IS NOT NULL;
+		SELECT ocean_enrich.enable_sync(name) FROM ocean_enrich.sync WHERE NOT enabled}, $name);
+	comes_to($where, 'nothing is stuck', sub { !defined rests($world, $name) })
+	  or diag(rests($world, $name));
+	comes_to($where, 'the API has nothing to do', sub {
+		my $books = $sandbox->books;
+		return $books->{in_flight} == 0 && $books->{webhooks_pending} == 0;
+	});
+	return;
+}
+
+sub comes_to
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($where, $name, $condition) = @_;
+	return ok(ChaosWorld::comes($condition), "$where: $name");
+}
+
+# What is still going on, or undef.
+sub rests
+{
+	my ($world, $name) = @_;
+	$world->insist(q{SELECT count(ocean_enrich.resolve(call_id, 'give up')) FROM ocean_enrich.unknown_calls
+		WHERE resolution IS NULL}, $name);
+	my $rests = $world->insist(q{
+		SELECT 'call', call_id, state, status, detail, attempts, postponed, next_attempt_at, sync_id
+		FROM ocean_enrich.call WHERE state IN ('queued', 'sent') LIMIT 10;
+		SELECT 'in flight', * FROM ocean_enrich.in_flight() LIMIT 10;
+		SELECT 'inbox', * FROM ocean_enrich.sync_inbox LIMIT 10;
+		SELECT 'settled', * FROM ocean_enrich.sync_settled LIMIT 10;
+		SELECT 'kept', * FROM ocean_enrich.sync_status WHERE waiting > 0 OR in_flight > 0;
+		SELECT 'kept row', r.*, c.state FROM ocean_enrich.sync_row AS r LEFT JOIN ocean_enrich.call AS c USING (call_id)
+		WHERE r.state IN ('changed', 'queued') LIMIT 10}, $name);
+	return $rests eq '' ? undef : "$rests\n" . $world->insist('TABLE ocean_enrich.queue_status', $name);
+}
+
+# ----------------------------------------------------------------
+# One database
+# ----------------------------------------------------------------
+
+# "PERSON|CREDITS|UNKNOWN CALLS|PAID AGAIN" in lines, those who were erased left out.
+my $people_sql = q{
+	SELECT request #>> '{person,email}', coalesce(sum(credits), 0), count(*) FILTER (WHERE state = 'unknown'),
+		count(*) FILTER (WHERE resolution = 'pay again')
+	FROM ocean_enrich.call WHERE request IS NOT NULL GROUP BY 1};
+
+sub check_books
+{
+	my ($world, $database) = @_;
+	my ($name, $sandbox) = @$database{qw(name sandbox)};
+	my $where = "$name, epoch $database->{epoch}";
+	my $cost = $sandbox->cost;
+	my $books = $sandbox->books(people => 1);
+	note "$where: $books->{requests} requests, $books->{charges} were charged";
+	my (@wrong, @twice, %known);
+
+	OceanTest::books_agree($world->node, $sandbox, $where, $name);
+	foreach my $line (split /\n/, $world->insist($people_sql, $name))
+	{
+		my ($person, $recorded, $unknown, $again) = split /\|/, $line;
+		my $charged = $books->{people}{$person}{charged} // 0;
+		$known{$person} = 1;
+		push @wrong, "$person: charged $charged, recorded $recorded, unknown $unknown"
+		  unless $recorded <= $charged && $charged <= $recorded + $unknown * $cost;
+		push @twice, $person if ($books->{people}{$person}{charges} // 0) > 1 + $again;
+	}
+	push @wrong, map { "$_: not in the ledger" } grep {
+		!$known{$_} && $books->{people}{$_}{charges} > 0 && !/\.forget\d/
+	} keys %{ $books->{people} };
+	nothing($where, 'the books agree, person by person', @wrong);
+	nothing($where, 'nobody is paid twice', @twice);
+	nothing_in($world, $database, 'the reveals are recorded, no more than was charged', qq{
+		SELECT sum(credits) FROM ocean_enrich.webhook HAVING sum(credits) > $books->{reveals_charged}});
+	nothing_in($world, $database, 'no reveal is waited for that came', q{
+		SELECT call_id, emails, email_status, phones, phone_status FROM ocean_enrich.open_reveals});
+	nothing_in($world, $database, 'the tally of the queue agrees',
+		'SELECT sum(waiting) FROM ocean_enrich.queue_tally HAVING sum(waiting) <> 0');
+	check_kept_column($world, $database);
+	return;
+}
+
+sub check_kept_column
+{
+	my ($world, $database) = @_;
+	nothing_in($world, $database, 'a kept column has the answer to what it asks for', q{
+		SELECT k.id, k.email, r.state, enriched #>> '{email,address}'
+		FROM kept AS k LEFT JOIN ocean_enrich.sync_row AS r ON r.key = ARRAY[k.id::text]
+		WHERE EXISTS (SELECT FROM ocean_enrich.sync WHERE condition IS NULL)
+			AND (r.state IS NULL OR r.state = 'done' AND k.email !~ 'sb-'
+				AND enriched #>> '{email,address}' IS DISTINCT FROM email)});
+	nothing_in($world, $database, 'no row is known to it that is not there', q{
+		SELECT r.key FROM ocean_enrich.sync_row AS r
+		WHERE NOT EXISTS (SELECT FROM kept AS k WHERE r.key = ARRAY[k.id::text])});
+	nothing_in($world, $database, 'its counters are exact', q{
+		SELECT s.* FROM ocean_enrich.sync_status AS s WHERE (s.done, s.not_found, s.failed, s.unknown)
+			<> (SELECT count(*) FILTER (WHERE state = 'done'), count(*) FILTER (WHERE state = 'not found'),
+				count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown')
+			FROM ocean_enrich.sync_row AS r JOIN ocean_enrich.sync AS d USING (sync_id) WHERE d.name = s.name)});
+	nothing_in($world, $database, 'it is not stopped',
+		'SELECT name, problem_code, problem FROM ocean_enrich.sync WHERE problem IS NOT NULL');
+	return;
+}
+
+# ----------------------------------------------------------------
+# The server
+# ----------------------------------------------------------------
+
+sub check_shared_memory
+{
+	my ($world) = @_;
+	my $bytes = 0;
+	$bytes += -s $_ foreach glob $world->data_dir . '/pg_dynshmem/*';
+	note "$bytes bytes of dynamic shared memory at rest";
+	cmp_ok($bytes, '<=', MOST_SHARED_BYTES, 'shared memory has not grown');
+	return;
+}
+
+# libcurl closes kept connections that are dead when it looks for one the next time,
+# once a second; so some calls are made until it has done so.
+sub check_descriptors
+{
+	my ($world) = @_;
+	my $postmaster = $world->postmaster;
+	my ($before, $after) = ($world->{postmasters}{$postmaster}{descriptors}, ChaosWorld::descriptors($postmaster));
+	cmp_ok($after, '<=', $before, 'the postmaster has no more descriptors than before');
+
+	$_->{sandbox}->config(close_idle => JSON::PP::true) foreach $world->databases;
+	my $call = 0;
+	comes_to('server', 'no process keeps descriptors', sub {
+		return 1 unless keepers($world);
+		$call++;
+		$world->insist('SELECT ' . OceanTest::enrich("descriptors$call\@example.com"), $_->{name})
+		  foreach $world->databases;
+		return 0;
+	}) or diag(join "\n", keepers($world));
+	return;
+}
+
+# Processes that have too many, and of what kinds.
+sub keepers
+{
+	my ($world) = @_;
+	my @keepers;
+	foreach my $pid (grep { $_ != $world->postmaster } $world->processes)
+	{
+		my @links = map { readlink // '' } glob "/proc/$pid/fd/*";
+		next if @links <= MOST_DESCRIPTORS;
+		my %kinds;
+		$kinds{s/[\d.]+//gr}++ foreach @links;
+		push @keepers, "$pid: " . join ', ', map { "$kinds{$_} $_" } sort keys %kinds;
+	}
+	return @keepers;
+}
+
+# After its end: no process, no shared memory of any of the postmasters.
+sub check_remains
+{
+	my ($world) = @_;
+	$world->node->stop('fast');
+	nothing('stopped server', 'no process is left', $world->processes);
+	nothing('stopped server', 'no dynamic shared memory is left', glob $world->data_dir . '/pg_dynshmem/*');
+	my %segments = map { ((split ' ')[1] // '') => 1 } split /\n/, slurp_file('/proc/sysvipc/shm');
+	nothing('stopped server', 'no shared memory segment is left',
+		grep { defined && $segments{$_} } map { $_->{segment} } values %{ $world->{postmasters} });
+	return;
+}
+
+sub check_log
+{
+	my ($world) = @_;
+	my %unexpected;
+	foreach my $line (split /\n/, slurp_file($world->node->logfile))
+	{
+		next unless $line =~ /\] .*?: (?:WARNING|ERROR|FATAL|PANIC): /;
+		next if grep { $line =~ $_->[0] } @expected;
+		$unexpected{ $line =~ s/^.*?\] //r }++;
+	}
+	nothing('log', 'nothing is in it that was not expected',
+		map { "$unexpected{$_} times: $_" } sort keys %unexpected);
+	return;
+}
+
+# ----------------------------------------------------------------
+
+sub nothing
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($where, $name, @found) = @_;
+	splice @found, 20, @found - 20, 'and more' if @found > 20;
+	is(join("\n", @found), '', "$where: $name");
+	return;
+}
+
+sub nothing_in
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($world, $database, $name, $sql) = @_;
+	nothing("$database->{name}, epoch $database->{epoch}", $name,
+		split /\n/, $world->insist($sql, $database->{name}));
+	return;
+}
+
+sub check
+{
+	my ($world) = @_;
+	$world->insist('DROP DATABASE IF EXISTS copy WITH (FORCE)');
+	bring_to_rest($world, $_) foreach $world->databases;
+	check_books($world, $_) foreach $world->tame;
+	check_shared_memory($world);
+	check_descriptors($world);
+	check_remains($world);
+	check_log($world);
+	return;
+}
+
+1;
