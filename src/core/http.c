@@ -46,6 +46,7 @@
 #define KEEP_IDLE_S				45	/* servers and balancers close an idle
 									 * connection after 60 s or more */
 #define TCP_PROBE_S				30
+#define CA_CACHE_S				60
 #define RETRY_AFTER_MAX_S		(24 * 60 * 60)
 #define EVENTS_AT_ONCE			64
 #define NO_DEADLINE				INT64_MAX
@@ -400,6 +401,8 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET_OPTION(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET_OPTION(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	/* A file that is replaced counts soon, and is not read for each connection. */
+	SET_OPTION(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
 
 	SET_OPTION(CURLOPT_NOSIGNAL, 1L);
 	/* Ending a transfer must not wait for a name that is still looked up. */
