@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 # Shared memory at rest: the hubs of all databases and what a few blocks of the
-# allocator keep.  A paid answer that was lost in there would not fit twice.
+# allocator keep, about 3 MB.  A bound for what grows; a few lost bytes pass.
 use constant MOST_SHARED_BYTES => 8 * 1024 * 1024;
 
 # Of a worker that has nothing to do: libraries, the log, epoll, some relations.
