@@ -184,6 +184,7 @@ oe_budget_refresh(void)
 	static bool registered = false;
 	uint64		changes = oe_channel_changes();
 	Oid			relation;
+	Oid			user;
 	uint64		count;
 	HTAB	   *table;
 
@@ -209,7 +210,9 @@ oe_budget_refresh(void)
 
 	/* What is changed from here on raises the number, and is read once more. */
 	oe_ledger_use_spi();
+	user = oe_owner_become("budget");
 	count = oe_statement_run(&budgets_statement, NULL, NULL);
+	oe_owner_return(user);
 	table = create_roles();
 	for (uint64 row = 0; row < count; row++)
 		take_row(table, row);

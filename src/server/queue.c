@@ -500,30 +500,12 @@ oe_queue_obey(OeTally *tally)
  * How long the queue is
  * ---------------------------------------------------------------- */
 
-/*
- * The tally need not belong to the owner of the ledger.  We are in a
- * security-restricted operation already.
- */
+/* The tally need not belong to the owner of the ledger. */
 static Oid
-begin_as_tally_owner(void)
+begin_tally(void)
 {
-	Oid			user;
-	int			security_context;
-
 	oe_ledger_use_spi();
-	GetUserIdAndSecContext(&user, &security_context);
-	SetUserIdAndSecContext(oe_owner_of("queue_tally"), security_context);
-	return user;
-}
-
-static void
-end_as_tally_owner(Oid user)
-{
-	Oid			owner;
-	int			security_context;
-
-	GetUserIdAndSecContext(&owner, &security_context);
-	SetUserIdAndSecContext(user, security_context);
+	return oe_owner_become("queue_tally");
 }
 
 void
@@ -541,20 +523,20 @@ oe_tally_write(const OeTally *tally, TimestampTz now)
 	values[6] = Int64GetDatum(tally->unknown);
 	values[7] = Int64GetDatum(tally->cancelled);
 	values[8] = Int64GetDatum(tally->credits);
-	user = begin_as_tally_owner();
+	user = begin_tally();
 	while (oe_statement_run(&add_tally_statement, values, NULL) == 0)
 		(void) oe_statement_run(&begin_tally_statement, values, NULL);
-	end_as_tally_owner(user);
+	oe_owner_return(user);
 }
 
 void
 oe_tally_fold(OeTally *tally)
 {
-	Oid			user = begin_as_tally_owner();
+	Oid			user = begin_tally();
 	bool		isnull;
 
 	(void) oe_statement_run(&fold_statement, NULL, NULL);
-	end_as_tally_owner(user);
+	oe_owner_return(user);
 	tally->waiting += DatumGetInt64(oe_statement_value(0, 1, &isnull));
 	tally->cancelled += DatumGetInt64(oe_statement_value(0, 2, &isnull));
 }
@@ -571,9 +553,9 @@ oe_tally_recount(OeTally *tally)
 	oe_ledger_look_anew();
 	(void) oe_statement_read(&count_statement);
 	queued = DatumGetInt64(oe_statement_value(0, 1, &isnull));
-	user = begin_as_tally_owner();
+	user = begin_tally();
 	(void) oe_statement_read(&sum_statement);
-	end_as_tally_owner(user);
+	oe_owner_return(user);
 	tally->waiting += queued - DatumGetInt64(oe_statement_value(0, 1, &isnull));
 	return queued;
 }

@@ -102,6 +102,27 @@ oe_owner_of(const char *table)
 	return owner;
 }
 
+Oid
+oe_owner_become(const char *table)
+{
+	Oid			user;
+	int			security_context;
+
+	GetUserIdAndSecContext(&user, &security_context);
+	SetUserIdAndSecContext(oe_owner_of(table), security_context);
+	return user;
+}
+
+void
+oe_owner_return(Oid user)
+{
+	Oid			owner;
+	int			security_context;
+
+	GetUserIdAndSecContext(&owner, &security_context);
+	SetUserIdAndSecContext(user, security_context);
+}
+
 void
 oe_owner_begin(OeOwnerScope *scope, Oid owner)
 {

@@ -53,6 +53,14 @@ typedef struct OeOwnerScope
 /* The table of that name in schema ocean_enrich, and who it belongs to. */
 extern Oid	oe_owner_of(const char *table);
 
+/*
+ * For a statement on that table, which may have another owner than the ledger:
+ * be its owner, in a security-restricted operation that goes on already, and be
+ * again who we were.  An error gives the user back with the transaction.
+ */
+extern Oid	oe_owner_become(const char *table);
+extern void oe_owner_return(Oid user);
+
 extern void oe_owner_begin(OeOwnerScope *scope, Oid owner);
 extern void oe_owner_end(OeOwnerScope *scope);
 

@@ -135,6 +135,7 @@ $node->safe_psql(
 	CREATE ROLE mallory;
 	GRANT ALL ON SCHEMA ocean_enrich, public TO mallory;
 	ALTER TABLE ocean_enrich.call OWNER TO mallory;
+	INSERT INTO ocean_enrich.budget VALUES ('somebody', 'day', 1);
 	SET ROLE mallory;
 	CREATE FUNCTION public.grab() RETURNS trigger LANGUAGE plpgsql AS $$
 		DECLARE

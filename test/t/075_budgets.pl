@@ -344,7 +344,9 @@ $query =
   OceanTest::Query->start($node, 'SELECT ' . enrich('held@example.com'), user => 'bert');
 $sandbox->wait(held => 1);
 sql(q{INSERT INTO ocean_enrich.budget VALUES ('bert', 'day', 100)});
-sql(q{GRANT USAGE ON SCHEMA ocean_enrich TO bert; ALTER TABLE ocean_enrich.call OWNER TO bert});
+sql(q{GRANT USAGE ON SCHEMA ocean_enrich TO bert;
+	ALTER TABLE ocean_enrich.budget OWNER TO bert;
+	REVOKE ALL ON ocean_enrich.budget FROM bert});
 $sandbox->config(hold => JSON::PP::false);
 like(($query->finish)[0], qr/^\{/, 'an answer comes while the budgets cannot be read');
 books_agree($node, $sandbox, 'budgets that cannot be read');
