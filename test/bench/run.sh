@@ -31,7 +31,7 @@ LONG_ROWS=100000
 # So many that the clock's hundredths of a second are less than a hundredth.
 CALLS=2500
 DURABLE_CALLS=500
-REUSED_CALLS=1000
+REUSED_CALLS=2500
 SESSION_CALLS=200
 MANY_CALLS=30
 FSYNCS=500
