@@ -45,6 +45,24 @@ read_with(struct json_tokener *tokener, const char *text, size_t len,
 	return result;
 }
 
+/*
+ * json-c 0.18, when it is to be strict, takes each byte beyond ASCII for a control
+ * character and refuses it.  There it is not strict with such a text; what comes
+ * from jsonb is JSON in any case.
+ */
+static int
+flags_for(const char *text, size_t len, int flags)
+{
+	if (json_c_version_num() >> 8 != 18)
+		return flags;
+	for (size_t i = 0; i < len; i++)
+	{
+		if ((unsigned char) text[i] > 0x7F)
+			return flags & ~JSON_TOKENER_STRICT;
+	}
+	return flags;
+}
+
 OeJsonResult
 oe_json_read(const char *text, size_t len, int flags,
 			 struct json_object **value)
@@ -61,7 +79,7 @@ oe_json_read(const char *text, size_t len, int flags,
 	tokener = json_tokener_new();
 	if (tokener == NULL)
 		return OE_JSON_OUT_OF_MEMORY;
-	json_tokener_set_flags(tokener, flags);
+	json_tokener_set_flags(tokener, flags_for(text, len, flags));
 
 	result = read_with(tokener, text, len, value);
 	json_tokener_free(tokener);

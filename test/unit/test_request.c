@@ -84,6 +84,7 @@ static const AcceptedCase accepted[] = {
 	{"{\"person\":{\"linkedin\":\"https:\\/\\/example.com\\/in\"}}",
 		"{\"person\":{\"linkedin\":\"https://example.com/in\"}}"},
 	{"{\"person\":{\"name\":\"a\\\"b\\\\c\\nd\\te\\u0001f\"}}", NULL},
+	{"{\"person\":{\"name\":\"Zo\xC3\xA9 \xE2\x82\xAC\"}}", NULL},
 	{"{\"\\u0070erson\":{\"i\\u0064\":\"1\"}}", "{\"person\":{\"id\":\"1\"}}"},
 
 	/* as in jsonb, the last of equal keys counts */
