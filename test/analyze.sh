@@ -42,7 +42,7 @@ set_flags()
 {
 	local cflags
 	read -r -a cflags < <(pkg-config --cflags libcurl json-c libmicrohttpd)
-	FLAGS=(-std=gnu11 -O2 -Isrc -isystem "$("$PG_CONFIG" --includedir-server)"
+	FLAGS=(-std=gnu11 -O2 -D_GNU_SOURCE -Isrc -isystem "$("$PG_CONFIG" --includedir-server)"
 		"${cflags[@]}")
 }
 

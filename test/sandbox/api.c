@@ -108,9 +108,10 @@ parse_json(const SbCall *call, bool *valid)
 	struct json_tokener *tokener = json_tokener_new();
 	enum json_tokener_error error;
 	struct json_object *json;
+	/* A strict json-c 0.18 refuses what is beyond ASCII. */
+	int			strict = json_c_version_num() >> 8 == 18 ? 0 : JSON_TOKENER_STRICT;
 
-	json_tokener_set_flags(tokener,
-						   JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tokener, strict | JSON_TOKENER_VALIDATE_UTF8);
 	/* With the NUL behind it, so that a number at the end is complete. */
 	json = json_tokener_parse_ex(tokener, call->body,
 								 (int) call->body_len + 1);
