@@ -149,7 +149,7 @@ wipe(char *secret)
 static bool
 is_socket_of_port(int fd, int port)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {0};
 	socklen_t	len = sizeof(address);
 
 	if (getsockname(fd, (struct sockaddr *) &address, &len) != 0)
