@@ -152,7 +152,7 @@ unsafe_calls()
 # This file has to name what it looks for.
 left_open()
 {
-	grep -rnwE '(TODO|FIXME|XXX)' --exclude=lint.sh \
+	grep -rnwIE '(TODO|FIXME|XXX)' --exclude=lint.sh \
 		--exclude-dir={.git,build,quickstart,results,tmp_check} .
 }
 

@@ -47,6 +47,7 @@ make_valgrind_server()
 	[[ -e $program.unchecked ]] || mv "$program" "$program.unchecked"
 	install test/sanitizers/postgres.sh "$program"
 	export OCEAN_SUPPRESSIONS="$SERVER/source/src/tools/valgrind.supp"
+	export OCEAN_OWN_SUPPRESSIONS=$PWD/test/sanitizers/valgrind.supp
 }
 
 # ----------------------------------------------------------------

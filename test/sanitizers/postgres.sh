@@ -22,5 +22,6 @@ done
 exec valgrind --leak-check=no --error-markers=REPORT-BEGIN,REPORT-END \
 	--show-error-list=yes --fullpath-after= --num-callers=40 \
 	--suppressions="$OCEAN_SUPPRESSIONS" \
+	--suppressions="$OCEAN_OWN_SUPPRESSIONS" \
 	--log-file="$OCEAN_REPORTS/valgrind.%p" \
 	"$program" "$@"
