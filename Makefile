@@ -27,6 +27,7 @@ OBJS = \
 	src/core/json.o \
 	src/core/policy.o \
 	src/core/request.o \
+	src/server/admission.o \
 	src/server/applier.o \
 	src/server/budget.o \
 	src/server/call.o \
@@ -35,6 +36,7 @@ OBJS = \
 	src/server/estimate.o \
 	src/server/forget.o \
 	src/server/functions.o \
+	src/server/job.o \
 	src/server/launcher.o \
 	src/server/ledger.o \
 	src/server/message.o \
@@ -43,16 +45,20 @@ OBJS = \
 	src/server/queue.o \
 	src/server/read_ahead.o \
 	src/server/read_ahead_plan.o \
+	src/server/record.o \
 	src/server/rights.o \
+	src/server/serve_queue.o \
 	src/server/settings.o \
 	src/server/statement.o \
 	src/server/submit.o \
 	src/server/sync.o \
 	src/server/sync_definition.o \
 	src/server/sync_functions.o \
+	src/server/transaction.o \
 	src/server/upkeep.o \
 	src/server/verdict.o \
 	src/server/webhook.o \
+	src/server/wire.o \
 	src/server/worker.o
 
 PG_CONFIG ?= pg_config

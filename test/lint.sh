@@ -13,8 +13,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LAYERS='
 	ocean_enrich forget webhook /
 	applier estimate functions launcher read_ahead sync_functions worker /
-	read_ahead_plan submit /
-	call /
+	read_ahead_plan serve_queue submit /
+	call record /
+	wire /
+	admission transaction /
+	job /
 	budget progress verdict queue sync upkeep /
 	rights sync_definition /
 	settings channel ledger /

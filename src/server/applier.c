@@ -1801,17 +1801,7 @@ static void
 force_settings(void)
 {
 	static const OeForcedSetting settings[] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"},
 		{"lock_timeout", LOCK_MAX},
-		{"exit_on_error", "off"},
-		{"jit", "off"},
 		/* What an expression gives is checked, and fails its row alone. */
 		{"ocean_enrich.unknown_keys", "error"},
 		{"application_name", "ocean_enrich applier"},

@@ -69,3 +69,11 @@ oe_ereport(int elevel, OeError *error)
 			detail ? errdetail_internal("%s", detail) : 0,
 			hint ? errhint("%s", hint) : 0);
 }
+
+void
+oe_ereport_out_of_memory(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_OUT_OF_MEMORY),
+			errmsg("out of memory"));
+}

@@ -29,4 +29,7 @@ extern int	oe_sqlstate(OeCode code);
  */
 extern void oe_ereport(int elevel, OeError *error);
 
+/* What malloc() did not give to the core. */
+extern void oe_ereport_out_of_memory(void) pg_attribute_noreturn();
+
 #endif							/* OE_ERRORS_H */

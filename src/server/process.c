@@ -13,8 +13,22 @@
 
 #include "server/process.h"
 
-void
-oe_process_force(const OeForcedSetting *settings, int count)
+static const OeForcedSetting forced_settings[] = {
+	{"search_path", "pg_catalog, pg_temp"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_deferrable", "off"},
+	{"session_replication_role", "origin"},
+	{"statement_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"transaction_timeout", "0"},
+	/* An error is no reason to leave with work under way. */
+	{"exit_on_error", "off"},
+	{"jit", "off"},
+};
+
+static void
+force(const OeForcedSetting *settings, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
@@ -22,6 +36,13 @@ oe_process_force(const OeForcedSetting *settings, int count)
 			SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET,
 							PGC_S_OVERRIDE);
 	}
+}
+
+void
+oe_process_force(const OeForcedSetting *settings, int count)
+{
+	force(forced_settings, lengthof(forced_settings));
+	force(settings, count);
 }
 
 bool

@@ -8,16 +8,17 @@
 /* How often a process that has time looks whether it is in somebody's way. */
 #define OE_DATABASE_CHECK_MS	250
 
-/*
- * Set by force, over what ALTER DATABASE or the configuration says.  Not every
- * version has all settings; those that are missing are left out.
- */
 typedef struct OeForcedSetting
 {
 	const char *name;
 	const char *value;
 } OeForcedSetting;
 
+/*
+ * ALTER DATABASE ... SET reaches these processes, too; what matters is set by
+ * force: what matters to all, and "settings".  Not every version has all of
+ * them; those that are missing are left out.
+ */
 extern void oe_process_force(const OeForcedSetting *settings, int count);
 
 /*
