@@ -29,6 +29,10 @@ OBJS = \
 	src/core/request.o \
 	src/server/admission.o \
 	src/server/applier.o \
+	src/server/apply.o \
+	src/server/apply_changed.o \
+	src/server/apply_rows.o \
+	src/server/apply_settled.o \
 	src/server/budget.o \
 	src/server/call.o \
 	src/server/channel.o \

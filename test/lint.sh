@@ -13,6 +13,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LAYERS='
 	ocean_enrich forget webhook /
 	applier estimate functions launcher read_ahead sync_functions worker /
+	apply_changed apply_settled /
+	apply_rows /
+	apply /
 	read_ahead_plan serve_queue submit /
 	call record /
 	wire /

@@ -64,7 +64,6 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 	char		nulls[WAYS_TO_NAME + 1] = {0};
 	OeOwnerScope scope;
 	int64		erased;
-	bool		isnull;
 
 	if (!who(fcinfo, values, nulls))
 		ereport(ERROR,
@@ -74,8 +73,8 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 	oe_owner_begin(&scope, oe_ledger_owner());
 	oe_sync_hold_off();
 	(void) oe_statement_run(&erase_statement, values, nulls);
-	erased = DatumGetInt64(oe_statement_value(0, 1, &isnull));
-	oe_sync_forgotten(oe_statement_value(0, 2, &isnull));
+	erased = DatumGetInt64(oe_statement_value(0, 1));
+	oe_sync_forgotten(oe_statement_value(0, 2));
 	oe_owner_end(&scope);
 
 	/* The statement and the context name the person. */

@@ -866,24 +866,21 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 				TimestampTz minute_start, OeLedgerUsage *usage)
 {
 	Datum		values[2];
-	bool		isnull;
-	TimestampTz paused_until;
 	char	   *credits;
 
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
 	(void) execute(&usage_statement, values);
-	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
 	credits = oe_statement_text(0, 2);
 	if (!oe_credits_parse(credits, &usage->credits_today))
 		usage->credits_today = OE_CREDITS_MAX;
-	usage->unknown_today = DatumGetInt64(oe_statement_value(0, 3, &isnull));
-	paused_until = DatumGetTimestampTz(oe_statement_value(0, 4, &isnull));
-	usage->paused_until = isnull ? 0 : paused_until;
+	usage->unknown_today = DatumGetInt64(oe_statement_value(0, 3));
+	usage->paused_until = oe_statement_int64(0, 4);
 
 	values[0] = TimestampTzGetDatum(minute_start);
 	usage->sent_count = (int) execute(&sent_statement, values);
 	usage->sent = palloc(sizeof(TimestampTz) * Max(usage->sent_count, 1));
 	for (int i = 0; i < usage->sent_count; i++)
-		usage->sent[i] = DatumGetTimestampTz(oe_statement_value(i, 1, &isnull));
+		usage->sent[i] = DatumGetTimestampTz(oe_statement_value(i, 1));
 }

@@ -272,12 +272,11 @@ static void
 find_levels(void)
 {
 	Datum		below = Int64GetDatum((int64) PG_INT32_MAX + 1);
-	bool		isnull;
 
 	level_count = 0;
 	while (oe_statement_run(&next_level_statement, &below, NULL) > 0)
 	{
-		int32		priority = DatumGetInt32(oe_statement_value(0, 1, &isnull));
+		int32		priority = DatumGetInt32(oe_statement_value(0, 1));
 
 		(void) add_level(priority, DT_NOBEGIN, 0);
 		below = Int64GetDatum(priority);
@@ -332,19 +331,18 @@ fingerprint_of(bytea *value)
 static void
 fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 {
-	bool		isnull;
 	Datum		request;
 
 	call->position.priority = priority;
-	call->position.call_id = DatumGetInt64(oe_statement_value(row, 1, &isnull));
-	call->position.due = DatumGetTimestampTz(oe_statement_value(row, 2, &isnull));
+	call->position.call_id = DatumGetInt64(oe_statement_value(row, 1));
+	call->position.due = DatumGetTimestampTz(oe_statement_value(row, 2));
 	call->role = oe_statement_text(row, 3);
-	call->fingerprint = fingerprint_of(DatumGetByteaPP(oe_statement_value(row, 4, &isnull)));
-	request = oe_statement_value(row, 5, &isnull);
-	call->request = isnull ? NULL : DatumGetJsonbP(request);
-	call->attempts = DatumGetInt32(oe_statement_value(row, 6, &isnull));
-	call->postponed = DatumGetInt32(oe_statement_value(row, 7, &isnull));
-	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 8, &isnull));
+	call->fingerprint = fingerprint_of(DatumGetByteaPP(oe_statement_value(row, 4)));
+	request = oe_statement_value(row, 5);
+	call->request = request ? DatumGetJsonbP(request) : NULL;
+	call->attempts = DatumGetInt32(oe_statement_value(row, 6));
+	call->postponed = DatumGetInt32(oe_statement_value(row, 7));
+	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 8));
 }
 
 /* What is due in one priority; returns how many. */
@@ -370,15 +368,14 @@ static bool
 peek(OeQueuePosition *place)
 {
 	Datum		values[3];
-	bool		isnull;
 
 	values[0] = Int32GetDatum(place->priority);
 	values[1] = TimestampTzGetDatum(place->due);
 	values[2] = Int64GetDatum(place->call_id);
 	if (oe_statement_run(&peek_statement, values, NULL) == 0)
 		return false;
-	place->due = DatumGetTimestampTz(oe_statement_value(0, 1, &isnull));
-	place->call_id = DatumGetInt64(oe_statement_value(0, 2, &isnull));
+	place->due = DatumGetTimestampTz(oe_statement_value(0, 1));
+	place->call_id = DatumGetInt64(oe_statement_value(0, 2));
 	return true;
 }
 
@@ -533,29 +530,27 @@ void
 oe_tally_fold(OeTally *tally)
 {
 	Oid			user = begin_tally();
-	bool		isnull;
 
 	(void) oe_statement_run(&fold_statement, NULL, NULL);
 	oe_owner_return(user);
-	tally->waiting += DatumGetInt64(oe_statement_value(0, 1, &isnull));
-	tally->cancelled += DatumGetInt64(oe_statement_value(0, 2, &isnull));
+	tally->waiting += DatumGetInt64(oe_statement_value(0, 1));
+	tally->cancelled += DatumGetInt64(oe_statement_value(0, 2));
 }
 
 /* Both by the same snapshot, or what is committed between would count once. */
 int64
 oe_tally_recount(OeTally *tally)
 {
-	bool		isnull;
 	int64		queued;
 	Oid			user;
 
 	oe_ledger_use_spi();
 	oe_ledger_look_anew();
 	(void) oe_statement_read(&count_statement);
-	queued = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	queued = DatumGetInt64(oe_statement_value(0, 1));
 	user = begin_tally();
 	(void) oe_statement_read(&sum_statement);
 	oe_owner_return(user);
-	tally->waiting += queued - DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	tally->waiting += queued - DatumGetInt64(oe_statement_value(0, 1));
 	return queued;
 }

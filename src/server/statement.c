@@ -8,6 +8,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -73,16 +74,51 @@ oe_statement_set(OeStatement *statement, const char *sql)
 }
 
 Datum
-oe_statement_value(uint64 row, int column, bool *isnull)
+oe_statement_value(uint64 row, int column)
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+int64
+oe_statement_int64(uint64 row, int column)
+{
+	return oe_statement_is_null(row, column) ? 0
+		: DatumGetInt64(oe_statement_value(row, column));
+}
+
+bool
+oe_statement_is_null(uint64 row, int column)
+{
+	bool		isnull;
+
+	(void) SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+						 &isnull);
+	return isnull;
 }
 
 char *
 oe_statement_text(uint64 row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+Datum
+oe_statement_array(Datum *values, bool *nulls, int count, Oid type)
+{
+	int			one = 1;
+	int16		len;
+	bool		by_value;
+	char		align;
+
+	if (count == 0)
+		return PointerGetDatum(construct_empty_array(type));
+	get_typlenbyvalalign(type, &len, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &one,
+											  type, len, by_value, align));
 }
 
 Oid

@@ -33,9 +33,17 @@ extern uint64 oe_statement_read(OeStatement *statement);
 extern void oe_statement_set(OeStatement *statement, const char *sql);
 extern void oe_statement_forget(OeStatement *statement);
 
-/* A column, from 1 on, of a row, from 0 on, that the last one gave. */
-extern Datum oe_statement_value(uint64 row, int column, bool *isnull);
+/*
+ * A column, from 1 on, of a row, from 0 on, that the last one gave.  NULL is 0,
+ * also in a type that is passed by reference.
+ */
+extern Datum oe_statement_value(uint64 row, int column);
+extern int64 oe_statement_int64(uint64 row, int column);
 extern char *oe_statement_text(uint64 row, int column);
+extern bool oe_statement_is_null(uint64 row, int column);
+
+/* An array for a parameter; "nulls" may be NULL. */
+extern Datum oe_statement_array(Datum *values, bool *nulls, int count, Oid type);
 
 /*
  * From "begin" to "end" everything runs with the rights of the owner of a table

@@ -450,7 +450,6 @@ insert_as_owner(const NewCall *call)
 {
 	OeOwnerScope scope;
 	Datum		values[7];
-	bool		isnull;
 	int64		call_id;
 
 	oe_owner_begin(&scope, target.owner);
@@ -465,7 +464,7 @@ insert_as_owner(const NewCall *call)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("a trigger on ocean_enrich.call did not let the request in"));
-	call_id = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	call_id = DatumGetInt64(oe_statement_value(0, 1));
 	oe_owner_end(&scope);
 	return call_id;
 }
@@ -618,7 +617,6 @@ oe_retry(int64 call_id)
 	Pending    *mine;
 	Oid			owner;
 	bool		done;
-	bool		isnull;
 
 	PreventCommandIfReadOnly("ocean_enrich.retry()");
 	mine = current_pending();
@@ -627,8 +625,8 @@ oe_retry(int64 call_id)
 		oe_statement_run(&retry_statement, &value, NULL) > 0;
 	if (done)
 	{
-		position.priority = DatumGetInt32(oe_statement_value(0, 1, &isnull));
-		position.due = DatumGetTimestampTz(oe_statement_value(0, 2, &isnull));
+		position.priority = DatumGetInt32(oe_statement_value(0, 1));
+		position.due = DatumGetTimestampTz(oe_statement_value(0, 2));
 		position.call_id = call_id;
 		oe_news_add(&mine->news, &position);
 		mine->waiting++;
@@ -662,17 +660,16 @@ still_pending(ArrayType *call_ids)
 	Oid			owner;
 	Datum	   *pending_ids;
 	uint64		count;
-	bool		isnull;
 
 	begin_as_owner(&scope, &owner);
 	count = oe_statement_run(&pending_statement, &value, NULL);
 	pending_ids = palloc(sizeof(Datum) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
 	{
-		int64		call_id = DatumGetInt64(oe_statement_value(i, 1, &isnull));
+		int64		call_id = DatumGetInt64(oe_statement_value(i, 1));
 
 		check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
-		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3, &isnull)));
+		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)));
 		pending_ids[i] = Int64GetDatum(call_id);
 	}
 	oe_owner_end(&scope);

@@ -106,15 +106,14 @@ static int64
 expect_reveals(int64 call_id)
 {
 	Datum		value = Int64GetDatum(call_id);
-	bool		isnull;
 
 	if (oe_statement_run(&expect_statement, &value, NULL) == 0)
 		return 0;
-	value = oe_statement_value(0, 1, &isnull);
-	if (isnull)
+	value = oe_statement_value(0, 1);
+	if (!value)
 		return 0;
 	(void) oe_statement_run(&merge_statement, &value, NULL);
-	return DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	return DatumGetInt64(oe_statement_value(0, 1));
 }
 
 Datum
@@ -193,12 +192,10 @@ oe_upkeep_is_left(void)
 static int64
 apply_retention(TimestampTz now)
 {
-	bool		isnull;
-
 	(void) oe_statement_run(&retention_statement, NULL, NULL);
-	more_to_do = DatumGetBool(oe_statement_value(0, 2, &isnull));
+	more_to_do = DatumGetBool(oe_statement_value(0, 2));
 	retained_at = more_to_do ? 0 : now;
-	return DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	return DatumGetInt64(oe_statement_value(0, 1));
 }
 
 static void

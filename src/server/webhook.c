@@ -133,7 +133,6 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	Jsonb	   *payload;
 	Oid			owner = oe_ledger_owner();
 	int64		changed;
-	bool		isnull;
 
 	check_caller(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	if (PG_ARGISNULL(0))
@@ -146,7 +145,7 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	values[1] = digest_of(payload);
 	oe_owner_begin(&scope, owner);
 	(void) oe_statement_run(&take_statement, values, NULL);
-	changed = DatumGetInt64(oe_statement_value(0, 1, &isnull));
+	changed = DatumGetInt64(oe_statement_value(0, 1));
 	oe_owner_end(&scope);
 	PG_RETURN_INT64(changed);
 }
