@@ -40,14 +40,14 @@
 /* How long to leave alone what cannot be recorded. */
 #define UNRECORDABLE_WAIT_S		10
 
-static MemoryContext queue_mcxt; /* what "queue_call" points to */
+static MemoryContext queue_mcxt;	/* what "queue_call" points to */
 static OeCall queue_call;		/* the settings that it is sent with */
 static TimestampTz queue_settings_read_at;
 static bool queue_has_token;
 static TimestampTz queue_wake_at;
 static TimestampTz queue_swept_at;
 static bool queue_touched;		/* since then */
-static int	claim_max = CLAIM_MAX; /* 1: to find the row that does harm */
+static int	claim_max = CLAIM_MAX;	/* 1: to find the row that does harm */
 static int64 claiming;			/* the call that is being looked at */
 static bool decisions_due;		/* somebody decided about unknown calls */
 static uint64 budgets_seen = PG_UINT64_MAX;
@@ -364,7 +364,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			TimestampTz now)
 {
 	TimestampTz since = queue_call.reuse_for_us > 0
-		? now - queue_call.reuse_for_us : DT_NOEND;
+	? now - queue_call.reuse_for_us : DT_NOEND;
 	OeLedgerHit hit;
 	OeError		error = {0};
 	OeTime		when;
@@ -465,7 +465,7 @@ undo_claim(Claim *claim, char *reason, TimestampTz now)
 	if (claim_max > 1 || claiming == 0)
 		claim_max = 1;
 	else if (oe_transaction(put_aside, psprintf("could not be sent: %s", reason),
-					   now, &lsn) == NULL)
+							now, &lsn) == NULL)
 		return;
 	else
 		queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
@@ -560,7 +560,8 @@ see_to_budgets(TimestampTz now)
 
 	if (budgets_seen == changes || oe_queue_next_due() == DT_NOEND)
 		return;
-	if (oe_transaction(release_for_budgets, NULL, now, &lsn) != NULL || oe_ledger_access == OE_LEDGER_BUSY)
+	if (oe_transaction(release_for_budgets, NULL, now, &lsn) != NULL ||
+		oe_ledger_access == OE_LEDGER_BUSY)
 		return;
 	budgets_seen = changes;
 	oe_queue_look_everywhere();

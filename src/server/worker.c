@@ -210,7 +210,11 @@ force_settings(void)
 		{"lock_timeout", "1s"},
 		/* The sessions flush what they were given. */
 		{"synchronous_commit", "off"},
-		/* Plans are made while the ledger is small, and used when it is large. */
+
+		/*
+		 * Plans are made while the ledger is small, and used when it is
+		 * large.
+		 */
 		{"enable_seqscan", "off"},
 		/* What is queued was checked when it was submitted. */
 		{"ocean_enrich.unknown_keys", "pass"},
@@ -245,10 +249,10 @@ try_reconcile(void)
 	oe_queue_survey();
 
 	/*
-	 * What an earlier worker committed may be served from now on, so it has to
-	 * be on disk.  A transaction id gives us a commit record behind all of that.
-	 * (The insert position will not do: at the end of a page it is one that
-	 * XLogFlush() cannot reach.)
+	 * What an earlier worker committed may be served from now on, so it has
+	 * to be on disk.  A transaction id gives us a commit record behind all of
+	 * that. (The insert position will not do: at the end of a page it is one
+	 * that XLogFlush() cannot reach.)
 	 */
 	(void) GetCurrentTransactionId();
 	XLogFlush(oe_ledger_commit());
