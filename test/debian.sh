@@ -19,14 +19,6 @@ choose_cache()
 	export OCEAN_CACHE
 }
 
-# Where test/server-build.sh keeps servers, as the user they run as.
-make_server_cache()
-{
-	mkdir -p "$OCEAN_CACHE"
-	[[ -d $OCEAN_CACHE/servers ]] ||
-		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
-}
-
 # The repository that the machine gets its own release from.
 debian_mirror()
 {

@@ -18,35 +18,21 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# shellcheck source=test/private-server.sh
-. test/private-server.sh
-# shellcheck source=test/packages.sh
-. test/packages.sh
-# shellcheck source=test/copy.sh
-. test/copy.sh
-# shellcheck source=test/debian.sh
-. test/debian.sh
+# shellcheck source=test/built-servers.sh
+. test/built-servers.sh
 
 # For one major version, its server's build included.
 MAX_SECONDS=3600
-
-PASSED=0
-FAILED=0
 
 main()
 {
 	local major
 	(($# > 0)) || set -- 15 newest
-	install_missing build proof
-	choose_pg_config
-	choose_server_user
-	choose_cache
-	make_server_cache
+	prepare proof
 	for major in "$@"; do
 		count_in_copy build/proof "$MAX_SECONDS" test/proof/prove.sh "$major"
 	done
-	echo "$PASSED passed, $FAILED failed"
-	((FAILED == 0))
+	print_sum
 }
 
 main "$@"

@@ -19,19 +19,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# shellcheck source=test/private-server.sh
-. test/private-server.sh
-# shellcheck source=test/packages.sh
-. test/packages.sh
-# shellcheck source=test/copy.sh
-. test/copy.sh
-# shellcheck source=test/debian.sh
-. test/debian.sh
+# shellcheck source=test/built-servers.sh
+. test/built-servers.sh
 
 # The server's build included.
 MAX_SECONDS=5400
-PASSED=0
-FAILED=0
 
 main()
 {
@@ -39,14 +31,9 @@ main()
 		echo "usage: test/sanitizers/run.sh valgrind|asan [SUITE [NAME...]]" >&2
 		exit 2
 	fi
-	install_missing build test proof analysis
-	choose_pg_config
-	choose_server_user
-	choose_cache
-	make_server_cache
+	prepare test proof analysis
 	count_in_copy build/sanitizers "$MAX_SECONDS" test/sanitizers/check.sh "$@"
-	echo "$PASSED passed, $FAILED failed"
-	((FAILED == 0))
+	print_sum
 }
 
 main "$@"
