@@ -8,42 +8,12 @@ use warnings FATAL => 'all';
 
 package ChaosActions;
 
+use ChaosKinds;
 use JSON::PP;
 use Time::HiRes qw(sleep);
 
-# Faults that come with a person, so that the API treats him always alike.  The queue
-# would for ever wait for whom the API always answers 402, 403 or 429.
-my @faults = qw(sb-unknown sb-gathering-200 sb-status-500 sb-status-502 sb-status-503
-  sb-status-504 sb-status-524 sb-once-503 sb-once-429 sb-once-402 sb-once-403
-  sb-toolittle-422 sb-422 sb-redirect sb-latency-300 sb-hang
-  sb-cut-before sb-cut-lost sb-cut-during sb-truncated sb-cut-after sb-drip-300
-  sb-oversized-1500 sb-badjson sb-notobject sb-empty sb-noid sb-detail200 sb-badutf8 sb-nul
-  sb-surrogate sb-hugeint sb-newkeys sb-nulls sb-minimal sb-unicode sb-latin1 sb-html
-  sb-deep-5000 sb-badcredits-1 sb-badcredits-2 sb-badcredits-3 sb-badcredits-4);
-
-# Those that come over anybody.
-my @weather = qw(sb-status-503 sb-status-502 sb-status-500 sb-status-422 sb-retryafter-1
-  sb-cut-before sb-cut-lost sb-cut-during sb-cut-after sb-hang sb-gathering-50 sb-badjson
-  sb-drip-300 sb-truncated);
-
-# Settings that change under way, and to what.
-my @settings = (
-	[ 'ocean_enrich.max_concurrency', 1, 4, 64, 200 ],
-	[ 'ocean_enrich.concurrency', 1, 8, 16, 64 ],
-	[ 'ocean_enrich.worker_idle_timeout', '1s', '3s' ],
-	[ 'ocean_enrich.request_timeout', '300ms', '2s' ],
-	[ 'ocean_enrich.connect_timeout', '20ms', '10s' ],
-	[ 'ocean_enrich.max_retries', 0, 3 ],
-	[ 'ocean_enrich.queue_enabled', 'off', 'on' ],
-	[ 'ocean_enrich.daily_limit', 50, 0 ],
-	[ 'ocean_enrich.credit_limit', 100, 0 ],
-	[ 'ocean_enrich.rate_limit', 100, 0 ],
-	[ 'ocean_enrich.token_in', 'query', 'header' ],
-	[ 'ocean_enrich.not_found', 'null', 'error' ],
-	[ 'ocean_enrich.api_token', 'not-registered', 'sandbox-token' ]);
-
 # How often, and what.
-my @actions = (
+my @lasting = (
 	[ 12, 'call', \&call ],
 	[ 8, 'update', \&update ],
 	[ 10, 'submit', \&submit ],
@@ -52,6 +22,7 @@ my @actions = (
 	[ 8, 'change kept rows', \&change_kept_rows ],
 	[ 4, 'control the kept column', \&control_kept_column ],
 	[ 5, 'reveal', \&reveal ],
+	[ 1, 'refuse webhooks', \&refuse_webhooks ],
 	[ 3, 'decide', \&decide ],
 	[ 2, 'forget', \&forget ],
 	[ 2, 'budget', \&budget ],
@@ -60,23 +31,34 @@ my @actions = (
 	[ 5, 'cancel a session', sub { signal_session('pg_cancel_backend', @_) } ],
 	[ 3, 'terminate a session', sub { signal_session('pg_terminate_backend', @_) } ],
 	[ 2, 'kill a client', \&kill_client ],
-	[ 2, 'terminate a process', sub { signal_process('pg_terminate_backend', @_) } ],
 	[ 1, 'cancel a process', sub { signal_process('pg_cancel_backend', @_) } ],
-	[ 1, 'kill -9 of a session', \&kill_session ],
-	[ 1, 'kill -9 of a process', \&kill_process ],
-	[ 1, 'kill -9 of the postmaster', sub { $_[0]->kill_postmaster } ],
-	[ 1, 'restart', \&restart ],
+	[ 2, 'stop a process for a while', \&stop_process ],
 	[ 6, 'setting', \&change_setting ],
 	[ 6, 'weather', \&weather ],
+	[ 1, 'buy', \&buy ],
 	[ 3, 'hold', \&hold ],
-	[ 2, 'wild extension', \&wild_extension ],
+	[ 1, 'stop the API for a while', \&stop_api ],
+	[ 2, 'wild extension', \&wild_extension ]);
+
+# Those that end the server or the extension's processes.
+my @ending = (
+	[ 2, 'terminate a process', sub { signal_process('pg_terminate_backend', @_) } ],
+	[ 1, 'kill -9 of a session', \&kill_session ],
+	[ 2, 'kill -9 of a process', \&kill_process ],
+	[ 1, 'kill -9 of the postmaster', sub { $_[0]->kill_postmaster } ],
+	[ 1, 'restart', \&restart ],
+	[ 1, 'setting of the processes', \&change_process_setting ],
 	[ 1, 'wild database', \&wild_database ],
 	[ 1, 'copy', \&copy_database ],
 	[ 1, 'anew', \&begin_anew ]);
 
+sub names { return map { $_->[1] } @lasting, @ending }
+
+# One that ends something only if it MAY_END.
 sub choose
 {
-	my ($chance) = @_;
+	my ($chance, $may_end) = @_;
+	my @actions = (@lasting, $may_end ? @ending : ());
 	my $sum = 0;
 	$sum += $_->[0] foreach @actions;
 	my $number = $chance->number($sum);
@@ -104,7 +86,7 @@ sub person
 	my ($chance, $database) = @_;
 	my $number = $chance->number(400);
 	return ChaosWorld::person($database, $number) if $chance->percent(75);
-	my $fault = $chance->one_of(@faults);
+	my $fault = ChaosKinds::person_fault($chance);
 	return ChaosWorld::person($database, $number % 10 . ".$fault");
 }
 
@@ -213,7 +195,13 @@ sub control_kept_column
 		qq{SELECT ocean_enrich.alter_sync('kept', condition => 'id <> $number', priority => $number % 4)},
 		q{SELECT ocean_enrich.retry_sync('kept')},
 		q{SELECT ocean_enrich.drop_sync('kept');
-			SELECT ocean_enrich.create_sync('kept', 'kept', 'ocean_person_request(email => email)', 'enriched')}));
+			SELECT ocean_enrich.create_sync('kept', 'kept', 'ocean_person_request(email => email)', 'enriched')},
+		q{BEGIN;
+			SELECT ocean_enrich.drop_sync('kept');
+			DROP TABLE kept;
+			CREATE TABLE kept (id integer PRIMARY KEY, email text, enriched jsonb);
+			SELECT ocean_enrich.create_sync('kept', 'kept', 'ocean_person_request(email => email)', 'enriched');
+			COMMIT}));
 }
 
 sub reveal
@@ -221,12 +209,24 @@ sub reveal
 	my ($world, $chance) = @_;
 	my $database = database(@_);
 	my $url = $database->{forwarder} ? $database->{forwarder}->url('open-sesame') : '';
-	my $person = ChaosWorld::person($database, 'reveal' . $chance->number(200));
+	my $who = 'reveal' . $chance->number(200);
+	$who .= '.' . ChaosKinds::reveal_fault($chance) if $chance->percent(20);
+	my $person = ChaosWorld::person($database, $who);
 	my $function = $chance->one_of('ocean_try_enrich_person', 'ocean_enrich.submit');
 	return $world->client($database, qq{
 		SELECT $function(ocean_person_request(email => '$person',
 			reveal_emails => true, reveal_emails_webhook_url => '$url',
 			reveal_phones => true, reveal_phones_webhook_url => '$url')) IS NULL});
+}
+
+# Whoever wants to deliver one tries again, until webhooks are taken again.
+sub refuse_webhooks
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $refuse = $chance->number(2);
+	$database->{forwarder}->refuse($refuse) if $database->{forwarder};
+	return "$refuse in $database->{name}";
 }
 
 # Without the credits, which only the API's books know.
@@ -302,7 +302,13 @@ sub pick_pid
 }
 
 my $is_session = q{backend_type = 'client backend' AND state = 'active'};
-my $is_ours = q{backend_type ~ '^ocean_enrich'};
+
+# Of ours, each kind alike, however many there are.
+sub is_ours
+{
+	my ($chance) = @_;
+	return "backend_type = 'ocean_enrich " . $chance->one_of(qw(worker worker applier launcher)) . "'";
+}
 
 sub signal_session
 {
@@ -315,7 +321,7 @@ sub signal_session
 sub signal_process
 {
 	my ($function, $world, $chance) = @_;
-	my $pid = pick_pid($world, $chance, $is_ours);
+	my $pid = pick_pid($world, $chance, is_ours($chance));
 	$world->ask("SELECT $function($pid)") if $pid;
 	return $pid;
 }
@@ -344,10 +350,25 @@ sub kill_session
 	return kill_of($world, pick_pid($world, $chance, $is_session));
 }
 
+# One of ours, or of those that write for all.
 sub kill_process
 {
 	my ($world, $chance) = @_;
-	return kill_of($world, pick_pid($world, $chance, $is_ours));
+	my $condition = $chance->percent(80) ? is_ours($chance)
+	  : q{backend_type IN ('checkpointer', 'background writer', 'walwriter')};
+	return kill_of($world, pick_pid($world, $chance, $condition));
+}
+
+# One of ours that does nothing for a while, as on a machine that is too busy.
+sub stop_process
+{
+	my ($world, $chance) = @_;
+	my $seconds = $chance->number(1000) / 1000;
+	my $pid = pick_pid($world, $chance, is_ours($chance));
+	$world->kill_process('STOP', $pid);
+	sleep $seconds;
+	$world->kill_process('CONT', $pid);
+	return "$pid for $seconds s";
 }
 
 sub restart
@@ -365,62 +386,64 @@ sub restart
 sub change_setting
 {
 	my ($world, $chance) = @_;
-	my ($name, @values) = @{ $chance->one_of(@settings) };
-	my $value = $chance->one_of(@values);
+	my ($name, $value) = ChaosKinds::setting($chance);
 	$world->set($name => $value);
 	return "$name = $value";
 }
 
-# What the API is like until the next weather.
+# How long an idle worker stays.
+sub change_process_setting
+{
+	my ($world, $chance) = @_;
+	my $value = $chance->one_of('1s', '3s');
+	$world->set('ocean_enrich.worker_idle_timeout' => $value);
+	return $value;
+}
+
+# Until the next one.
 sub weather
 {
 	my ($world, $chance) = @_;
 	my $database = database(@_);
-	my $fault = $chance->one_of(@weather);
-	my $calm = calm();
-	my %weather = %{ $chance->one_of(
-		$calm, $calm, $calm,
-		{ fault => $fault, fault_probability => 0.1 },
-		{ fault => $fault, fault_probability => 0.1 },
-		{ fault => $fault, fault_probability => 0.1 },
-		{ fault => $fault, fault_probability => 0.1 },
-		{ fault => $fault, fault_probability => 1 },
-		{ down => 503 },
-		{ down => 500 },
-		{ credits => '60' },
-		{ close_idle => JSON::PP::true },
-		{ keepalive_requests => 3 },
-		{ latency_ms => 200 },
-		{ webhook_copies => 2, webhook_delay_ms => 100 },
-		{ webhook_form => 'lists' },
-		{ balance_status => 500 }) };
-	$database->{sandbox}->config(%$calm, %weather);
-	return "in $database->{name}: " . JSON::PP->new->canonical->encode(\%weather);
+	my $weather = ChaosKinds::weather($chance);
+	$database->{sandbox}->config(%{ ChaosKinds::calm() }, %$weather);
+	return "in $database->{name}: " . JSON::PP->new->canonical->encode($weather);
 }
 
-# The settings that may have been changed.
-sub settings { return map { $_->[0] } @settings }
-
-# A sandbox as it was in the beginning.
-sub calm
+# Credits, of which there is no end in calm weather.
+sub buy
 {
-	return {
-		fault => undef, fault_probability => 1, down => undef, credits => undef, latency_ms => 5,
-		keepalive_requests => 0, webhook_copies => 1, webhook_delay_ms => 0, webhook_form => 'person',
-		balance_status => undef, hold => JSON::PP::false, hold_answers => JSON::PP::false
-	};
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	$database->{sandbox}->config(add_credits => '60');
+	return "in $database->{name}";
 }
 
+# Some requests go on before the others do.
 sub hold
 {
 	my ($world, $chance) = @_;
 	my $database = database(@_);
 	my $what = $chance->one_of(qw(hold hold_answers));
 	my $seconds = $chance->number(1000) / 1000;
+	my $first = $chance->number(5);
 	$database->{sandbox}->config($what => JSON::PP::true);
 	sleep $seconds;
+	$database->{sandbox}->config(release => $first);
 	$database->{sandbox}->config($what => JSON::PP::false);
 	return "$what in $database->{name} for $seconds s";
+}
+
+# It neither answers nor takes connections, which the kernel keeps for it.
+sub stop_api
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $seconds = $chance->number(1500) / 1000;
+	kill 'STOP', $database->{sandbox}->pid;
+	sleep $seconds;
+	kill 'CONT', $database->{sandbox}->pid;
+	return "in $database->{name} for $seconds s";
 }
 
 # ----------------------------------------------------------------
@@ -440,6 +463,7 @@ sub wild_extension
 sub wild_database
 {
 	my ($world) = @_;
+	$world->drop_database($world->wild, 'WITH (FORCE)');
 	$world->create_database($world->wild);
 	return;
 }
@@ -452,8 +476,10 @@ sub copy_database
 	$world->insist('DROP DATABASE IF EXISTS copy WITH (FORCE)');
 	$world->insist(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 		WHERE datname = 'wild' AND backend_type = 'client backend'});
-	my $made = $world->ask('CREATE DATABASE copy TEMPLATE wild');
-	return defined $made ? 'made' : 'wild is in use';
+	return 'wild is in use' unless defined $world->ask('CREATE DATABASE copy TEMPLATE wild');
+	$database->{copied} = $database->{epoch};
+	$world->insist(q{ALTER DATABASE copy SET ocean_enrich.retention = '2s'});
+	return 'made';
 }
 
 # What is paid in here is compared first, as the ledger goes.
@@ -461,18 +487,19 @@ sub begin_anew
 {
 	my ($world, $chance) = @_;
 	my $database = $chance->one_of($world->tame);
-	my $drop = $chance->one_of('extension', 'database');
+	my $drop = $chance->one_of('extension', 'database', 'database by force');
 	ChaosChecks::bring_to_rest($world, $database);
 	ChaosChecks::check_books($world, $database);
 	$database->{sandbox}->reset;
-	if ($drop eq 'database')
-	{
-		$world->create_database($database);
-	}
-	else
+	if ($drop eq 'extension')
 	{
 		$world->insist('DROP EXTENSION ocean_enrich CASCADE', $database->{name});
 		$world->furnish($database);
+	}
+	else
+	{
+		$world->drop_database($database, $drop eq 'database' ? '' : 'WITH (FORCE)');
+		$world->create_database($database);
 	}
 	return "$drop $database->{name}";
 }

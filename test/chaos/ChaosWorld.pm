@@ -57,11 +57,13 @@ sub new
 		done => {},
 		databases => [],
 		postmasters => {},
+		killed => {},
 	}, $class;
 
+	my %cost = (one => '3', two => '2.5', three => '3', wild => '3');
 	my %sandboxes = map { $_ => OceanTest::Sandbox->new(
-			config => { latency_ms => 5, latency_jitter_ms => 40, seed => $seed % 1000 }) }
-	  qw(one two three wild);
+			config => { latency_ms => 5, latency_jitter_ms => 40, seed => $seed % 1000, cost => $cost{$_} }) }
+	  sort keys %cost;
 
 	# Nothing may ever call the real API: what has no sandbox of its own has this.
 	$self->{node} = OceanTest::node($sandboxes{wild}, extra_conf => $settings, start => 0);
@@ -151,7 +153,15 @@ sub processes
 sub kill_process
 {
 	my ($self, $signal, $pid) = @_;
-	return $pid && (grep { $_ == $pid } $self->processes) ? kill $signal, $pid : 0;
+	return 0 unless $pid && grep { $_ == $pid } $self->processes;
+	$self->{killed}{$pid} = 1 if $signal eq 'KILL';
+	return kill $signal, $pid;
+}
+
+sub was_killed
+{
+	my ($self, $pid) = @_;
+	return $self->{killed}{$pid};
 }
 
 sub start
@@ -228,13 +238,21 @@ sub set
 # Databases
 # ----------------------------------------------------------------
 
+sub drop_database
+{
+	my ($self, $database, $how) = @_;
+	$self->insist("DROP DATABASE IF EXISTS $database->{name} $how");
+	return;
+}
+
 sub create_database
 {
 	my ($self, $database) = @_;
-	my ($name, $url) = ($database->{name}, $database->{sandbox}->url);
-	$self->insist("DROP DATABASE IF EXISTS $name WITH (FORCE)");
+	my ($name, $sandbox) = @$database{qw(name sandbox)};
+	my ($url, $cost) = ($sandbox->url, $sandbox->cost);
 	$self->insist("CREATE DATABASE $name");
 	$self->insist("ALTER DATABASE $name SET ocean_enrich.api_url = '$url'");
+	$self->insist("ALTER DATABASE $name SET ocean_enrich.credits_per_call = '$cost'");
 	$self->furnish($database);
 	return;
 }

@@ -25,14 +25,17 @@ my $seed = $ENV{OCEAN_SOAK_SEED} // time() % 1_000_000;
 my $seconds = $ENV{OCEAN_SOAK_SECONDS} // 120;
 note "seed $seed, $seconds seconds";
 
+# In the last third nothing ends the server or the extension's processes, so that
+# what is lost little by little adds up.
 my $world = ChaosWorld->new($seed);
 my $end = time() + $seconds;
+my $lasting = $end - $seconds / 3;
 my $step = 0;
 while (time() < $end)
 {
 	$step++;
 	my $chance = ChaosChance->new("$seed step $step");
-	my ($name, $action) = ChaosActions::choose($chance);
+	my ($name, $action) = ChaosActions::choose($chance, time() < $lasting);
 	my $pause = $chance->number(250) / 1000;
 	my $said = $action->($world, $chance) // '';
 	note sprintf('%s step %d: %s %s', $world->clock, $step, $name, $said);
@@ -40,7 +43,7 @@ while (time() < $end)
 	$world->reap;
 	sleep $pause;
 }
-note join ', ', map { "$_: $world->{done}{$_}" } sort keys %{ $world->{done} };
+note "$step steps: " . join ', ', map { "$_: $world->{done}{$_}" } sort keys %{ $world->{done} };
 
 ChaosChecks::check($world);
 done_testing();

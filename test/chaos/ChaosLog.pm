@@ -1,0 +1,87 @@
+# ChaosLog.pm
+#	What the server's log may say: each line above the level LOG has to be expected,
+#	with a reason, and so has each end of a process by a signal.
+
+use strict;
+use warnings FATAL => 'all';
+
+package ChaosLog;
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE (FUNCTION, FILE)", and why.
+my @expected = (
+
+	# What sessions are told of their calls.
+	[ qr/^client backend \w+: ERROR:  OE\d{3}: /, 'what became of a call' ],
+	[ qr/^client backend \w+: ERROR:  08001: /, 'no connection to the API' ],
+	[ qr/^client backend \w+: ERROR:  28000: /, 'a token or a secret that is not known' ],
+	[ qr/ERROR:  53400: no background worker slot/, 'a storm of restarts' ],
+
+	# Cancelled and terminated sessions, ours and those that PostgreSQL ends.
+	[ qr/ERROR:  57014: canceling /, 'cancels and time-outs' ],
+	[ qr/FATAL:  57P01: terminating (?:connection|background worker "[^"]+"|autovacuum process) due to administrator command/,
+		'terminated, or a stop' ],
+	[ qr/FATAL:  57P01: terminating connection due to unexpected postmaster exit/, 'kill -9 of the postmaster' ],
+	[ qr/FATAL:  57P03: the database system is /, 'the server starts or stops' ],
+	[ qr/WARNING:  57P02: terminating connection because of crash of another server process/, 'kill -9' ],
+	[ qr/FATAL:  57P02: terminating /, 'kill -9' ],
+	[ qr/ERROR:  40P01: deadlock detected/, 'rows changed in any order' ],
+	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
+		'likewise, under a call' ],
+	[ qr/FATAL:  3D000: database .* does not exist/, 'a client or a worker of a database that is dropped' ],
+	[ qr/FATAL:  08006: connection to client lost/, 'a client was killed' ],
+	[ qr/client backend postgres: WARNING:  01000: PID \d+ is not a PostgreSQL backend process/,
+		'what we signal has come to its end' ],
+	[ qr/ERROR:  55006: source database "wild" is being accessed/, 'a copy of a database in use' ],
+	[ qr/^startup : WARNING:  01000: (?:could not open directory|some useless files may be left behind)/,
+		'recovery drops a database for the second time' ],
+	[ qr/^client backend \w+: ERROR:  42704: there is no kept column/, 'it was dropped a moment ago' ]);
+
+my $prefix = qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \w+ \[(\d+)\] (.*?): ([A-Z]+\d?):  /;
+
+# What is in the log of WORLD and not expected, each with how often.
+sub unexpected
+{
+	my ($world) = @_;
+	my (%unexpected, %expected, %open);
+	foreach my $line (split /\n/, slurp_file($world->node->logfile))
+	{
+		if ($line !~ $prefix)
+		{
+			# Longer messages go on behind a tab.
+			$unexpected{"beside the log: $line"}++ if $line !~ /^\t/;
+			next;
+		}
+		my ($pid, $who, $kind, $text) = ($1, $2, $3, substr $line, $+[0]);
+		if ($kind =~ /^(?:WARNING|ERROR|FATAL|PANIC)$/)
+		{
+			$open{$pid} = "$who: $kind:  $text";
+		}
+		elsif ($kind eq 'LOCATION' && defined $open{$pid})
+		{
+			my $complaint = delete($open{$pid}) . ' (' . $text =~ s/:\d+$//r . ')';
+			my ($reason) = map { $_->[1] } grep { $complaint =~ $_->[0] } @expected;
+			defined $reason ? $expected{$reason}++ : $unexpected{$complaint}++;
+		}
+		elsif ($kind eq 'LOG' && is_odd($world, $text))
+		{
+			$unexpected{$text}++;
+		}
+	}
+	note 'expected in the log: ' . join '; ', map { "$expected{$_} times: $_" } sort keys %expected;
+	return map { "$unexpected{$_} times: $_" } sort keys %unexpected;
+}
+
+# Does a line of the level LOG say that a process died, by another hand than ours,
+# or would not die?
+sub is_odd
+{
+	my ($world, $text) = @_;
+	return !$world->was_killed($1) || $2 != 9
+	  if $text =~ /\(PID (\d+)\) was terminated by signal (\d+)/;
+	return $text =~ /issuing SIGKILL to recalcitrant children/;
+}
+
+1;
