@@ -252,7 +252,7 @@ sub check_remains
 {
 	my ($world) = @_;
 	$world->node->stop('fast');
-	nothing('stopped server', 'no process is left', $world->processes);
+	comes_to('stopped server', 'no process is left', sub { !$world->processes });
 	nothing('stopped server', 'no dynamic shared memory is left', glob $world->data_dir . '/pg_dynshmem/*');
 	my %segments = map { ((split ' ')[1] // '') => 1 } split /\n/, slurp_file('/proc/sysvipc/shm');
 	nothing('stopped server', 'no shared memory segment is left',

@@ -28,8 +28,16 @@ my @expected = (
 	[ qr/WARNING:  57P02: terminating connection because of crash of another server process/, 'kill -9' ],
 	[ qr/FATAL:  57P02: terminating /, 'kill -9' ],
 	[ qr/ERROR:  40P01: deadlock detected/, 'rows changed in any order' ],
+
+	# The extension is dropped before a statement in the wild database, or under it.
+	[ qr/^client backend wild: ERROR:  3F000: schema "ocean_enrich" does not exist/, 'no extension any more' ],
+	[ qr/^client backend wild: ERROR:  42P01: relation "(?:ocean_enrich\.\w+|contacts|kept)" does not exist/, 'no extension any more' ],
+	[ qr/^client backend wild: ERROR:  42883: function (?:ocean_enrich\.|ocean_)\w+\(.*\) does not exist/, 'no extension any more' ],
+	[ qr/^client backend wild: ERROR:  55000: could not record the request in ocean_enrich\.call/, 'no ledger any more' ],
+	[ qr/^client backend wild: ERROR:  XX000: cache lookup failed for function \d+ .*\(internal_get_result_type, funcapi\.c\)$/,
+		'PostgreSQL locks no functions, so a plan may have one that was dropped' ],
 	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
-		'likewise, under a call' ],
+		'no ledger any more' ],
 	[ qr/FATAL:  3D000: database .* does not exist/, 'a client or a worker of a database that is dropped' ],
 	[ qr/FATAL:  08006: connection to client lost/, 'a client was killed' ],
 	[ qr/client backend postgres: WARNING:  01000: PID \d+ is not a PostgreSQL backend process/,

@@ -1,0 +1,52 @@
+# ChaosSoak.pm
+#	Chaos: what a seed decides is done to sessions, the extension's processes, the
+#	server, its settings, its databases and the API, for as long as it is told to.
+#	In the end everything has to come to rest, and is checked.
+#
+# Each step has a chance of its own, which begins at the seed and the number of
+# the step.  So what a step does never depends on how long an earlier one took.
+
+use strict;
+use warnings FATAL => 'all';
+
+package ChaosSoak;
+
+use ChaosActions;
+use ChaosChance;
+use ChaosChecks;
+use ChaosWorld;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+# In the last third nothing ends the server or the extension's processes, so that
+# what is lost little by little adds up.
+sub soak
+{
+	my ($seed, $seconds) = @_;
+	note "seed $seed, $seconds seconds";
+	my $world = ChaosWorld->new($seed);
+	my $end = time() + $seconds;
+	my $lasting = $end - $seconds / 3;
+	my $number = 0;
+	step($world, $seed, ++$number, time() < $lasting) while time() < $end;
+	note "$number steps: " . join ', ', map { "$_: $world->{done}{$_}" } sort keys %{ $world->{done} };
+
+	ChaosChecks::check($world);
+	return;
+}
+
+sub step
+{
+	my ($world, $seed, $number, $may_end) = @_;
+	my $chance = ChaosChance->new("$seed step $number");
+	my ($name, $action) = ChaosActions::choose($chance, $may_end);
+	my $pause = $chance->number(250) / 1000;
+	my $said = $action->($world, $chance) // '';
+	note sprintf('%s step %d: %s %s', $world->clock, $number, $name, $said);
+	$world->{done}{$name}++;
+	$world->reap;
+	sleep $pause;
+	return;
+}
+
+1;
