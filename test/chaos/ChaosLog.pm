@@ -10,7 +10,8 @@ package ChaosLog;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE (FUNCTION, FILE)", and why.
+# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE (FUNCTION, FILE)", and why.  Before
+# the parenthesis, if there is one, the context: "MESSAGE, in CONTEXT".
 my @expected = (
 
 	# What sessions are told of their calls.
@@ -36,6 +37,10 @@ my @expected = (
 	[ qr/^client backend wild: ERROR:  55000: could not record the request in ocean_enrich\.call/, 'no ledger any more' ],
 	[ qr/^client backend wild: ERROR:  XX000: cache lookup failed for function \d+ .*\(internal_get_result_type, funcapi\.c\)$/,
 		'PostgreSQL locks no functions, so a plan may have one that was dropped' ],
+	[ qr/^client backend wild: ERROR:  XX000: could not open relation with OID \d+, in SQL function "\w+" during startup \(relation_open, relation\.c\)$/,
+		'nor those that such a function names' ],
+	[ qr/^client backend wild: ERROR:  42883: function ocean_hooks\.receive\(unknown\) does not exist/, 'a webhook without an extension' ],
+	[ qr/^client backend wild: ERROR:  42501: permission denied for function receive_webhook/, 'one before it is granted again' ],
 	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
 		'no ledger any more' ],
 	[ qr/FATAL:  3D000: database .* does not exist/, 'a client or a worker of a database that is dropped' ],
@@ -66,6 +71,10 @@ sub unexpected
 		if ($kind =~ /^(?:WARNING|ERROR|FATAL|PANIC)$/)
 		{
 			$open{$pid} = "$who: $kind:  $text";
+		}
+		elsif ($kind eq 'CONTEXT' && defined $open{$pid})
+		{
+			$open{$pid} .= ", in $text";
 		}
 		elsif ($kind eq 'LOCATION' && defined $open{$pid})
 		{
