@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 #
 # counting.sh
-#	Single tests in a shell, and their sum.  Sourced by test/contract/run.sh and
-#	test/citus/run.sh.
+#	Single tests in a shell, or what other programs of ours tested, and their
+#	sum.  Sourced by test/contract/run.sh, test/citus/run.sh and .ci/run.
 
 PASSED=0
 FAILED=0
@@ -18,6 +18,24 @@ is()
 		echo "not ok - $1"
 		echo "#   found    $2"
 		echo "#   expected $3"
+	fi
+}
+
+# add_sum_of COMMAND...: shows what it prints, of which the last line has to be
+# its sum.
+add_sum_of()
+{
+	local line last='' status=0
+	while IFS= read -r line || [[ -n $line ]]; do
+		printf '%s\n' "$line"
+		last=$line
+	done < <("$@")
+	wait $! || status=$?
+	if [[ $last =~ ^([0-9]+)' passed, '([0-9]+)' failed'$ ]]; then
+		((PASSED += BASH_REMATCH[1], FAILED += BASH_REMATCH[2])) || true
+		((status == 0 || BASH_REMATCH[2] > 0)) || ((++FAILED))
+	else
+		((++FAILED))
 	fi
 }
 

@@ -6,6 +6,8 @@
 #	its own in a folder.  A warning is an error.
 #
 #	test/versions.sh [MAJOR...]			15, 17, 18 and 19
+#	test/versions.sh --cached			of these only those whose folder is there
+#										already, without the machine's own
 #
 # The folders are kept in $OCEAN_CACHE (/var/cache/ocean_enrich), 0.7 GB each;
 # making one takes two minutes.  Only root can do that.  The logs are in
@@ -37,9 +39,36 @@ TAP_TESTS=(test/t/*.pl)			# those of reading ahead, too
 MAKE_TREE_MAX_SECONDS=1200
 MAX_SECONDS=1200
 
+# A compiler's.
+COMPLAINT='^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): '
+
 LOGS=$PWD/build/versions
 PASSED=0
 FAILED=0
+
+all_majors()
+{
+	awk 'NF { print $1 }' <<< "$RELEASES"
+}
+
+# Sets MAJORS to what takes no more time than its tests, and names the others.
+choose_cached_majors()
+{
+	local major own
+	own=$(pg_major)
+	MAJORS=()
+	for major in $(all_majors); do
+		if [[ $major == "$own" ]]; then
+			echo "skipped: PostgreSQL $major, the machine's own"
+		elif [[ $(id -u) != 0 ]]; then
+			echo "skipped: PostgreSQL $major, for which one has to be root"
+		elif [[ ! -e $TREES/$major/complete ]]; then
+			echo "skipped: PostgreSQL $major, of which there is no folder in $TREES"
+		else
+			MAJORS+=("$major")
+		fi
+	done
+}
 
 # What the tests of one version need, from packages.sh.
 tree_packages()
@@ -144,15 +173,18 @@ facts()
 		echo "gcc $(gcc -dumpfullversion)"'
 }
 
-# build_in_tree LOG: prints of how much the compiler complained.
+# build_in_tree LOG: prints of how much the compiler complained, and the
+# complaints to stderr.
 build_in_tree()
 {
 	in_tree postgres make --keep-going --jobs="$(nproc)" all sandbox \
 		> "$1" 2>&1 || true
-	grep -cE '^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): ' "$1" || true
+	grep -E "$COMPLAINT" "$1" >&2 || true
+	grep -cE "$COMPLAINT" "$1" || true
 }
 
-# run_suites LOGS: prints how many tests passed and failed.
+# run_suites LOGS: prints how many tests passed and failed; what a suite that
+# failed had to say goes to stderr.
 run_suites()
 {
 	local suite tests
@@ -160,7 +192,7 @@ run_suites()
 		tests=()
 		[[ $suite != tap ]] || tests=("${TAP_TESTS[@]}")
 		in_tree postgres test/run.sh "$suite" "${tests[@]}" \
-			> "$1.$suite.log" 2>&1 || true
+			> "$1.$suite.log" 2>&1 || cat "$1.$suite.log" >&2
 		# A suite without a last line has failed.
 		tail -n 1 "$1.$suite.log" | grep -xE '[0-9]+ passed, [0-9]+ failed' ||
 			echo '0 passed, 1 failed'
@@ -179,25 +211,13 @@ test_in_tree()
 	((PASSED += passed, FAILED += failed + warnings)) || true
 }
 
-main()
+test_majors()
 {
 	local major
-	if [[ $(id -u) != 0 ]]; then
-		echo "test/versions.sh makes trees of Debian, which only root can" >&2
-		exit 1
-	fi
-	if (($# == 0)); then
-		# One word for each line of RELEASES.
-		# shellcheck disable=SC2046
-		set -- $(awk '{ print $1 }' <<< "$RELEASES")
-	fi
-	install_missing versions
 	choose_server_user
-	choose_cache
-	TREES=$OCEAN_CACHE/trees
 	mkdir -p "$TREES" "$LOGS"
 	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
-	for major in "$@"; do
+	for major in "${MAJORS[@]}"; do
 		TREE=$TREES/$major
 		if [[ -e $TREE/complete ]] || make_tree_of "$major"; then
 			test_in_tree "$major"
@@ -206,6 +226,24 @@ main()
 		fi
 	done
 	cat "$LOGS/table"
+}
+
+main()
+{
+	choose_cache
+	TREES=$OCEAN_CACHE/trees
+	if [[ ${1:-} == --cached ]]; then
+		choose_pg_config
+		choose_cached_majors
+	elif [[ $(id -u) != 0 ]]; then
+		echo "test/versions.sh makes trees of Debian, which only root can" >&2
+		exit 1
+	else
+		install_missing versions
+		MAJORS=("$@")
+		(($# > 0)) || mapfile -t MAJORS < <(all_majors)
+	fi
+	((${#MAJORS[@]} == 0)) || test_majors
 	echo "$PASSED passed, $FAILED failed"
 	((FAILED == 0))
 }
