@@ -405,7 +405,7 @@ unpack_result(const char *bytes, OeResult *result)
 	result->message = "the ocean_enrich worker ended before the answer came";
 	result->detail = "The request may have been paid.";
 	result->hint = "View ocean_enrich.unknown_calls lists it; "
-		"ocean_enrich.resolve() allows to send it again.";
+		"ocean_enrich.resolve() allows sending it again.";
 }
 
 bool

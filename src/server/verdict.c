@@ -91,7 +91,7 @@ describe_lost(const OeHttpReply *reply, OeOutcome outcome, OeError *error)
 					 "the connection to the API was lost after the request was sent");
 	oe_error_detail(error, "The request may have been paid: %s.", problem);
 	oe_error_hint(error, "View ocean_enrich.unknown_calls lists it; "
-				  "ocean_enrich.resolve() allows to send it again.");
+				  "ocean_enrich.resolve() allows sending it again.");
 }
 
 /*
@@ -392,7 +392,7 @@ oe_judge_hit(OeLedgerHit *hit, OeResult *result)
 								  hit->call_id, hit->detail ? ": " : "",
 								  hit->detail ? hit->detail : "");
 		result->hint = psprintf("SELECT ocean_enrich.resolve(" INT64_FORMAT
-								", 'pay again') allows to send it again.",
+								", 'pay again') allows sending it again.",
 								hit->call_id);
 	}
 	else if (hit->state == OE_LEDGER_ANSWERED)
