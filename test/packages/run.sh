@@ -182,6 +182,20 @@ enriches_rows()
 	[[ $charges == 6 ]]
 }
 
+# Where the documents lie; those of the sources, below test/, are not among them.
+links_lead_somewhere()
+{
+	local file target lost=()
+	cd "$FOLDER"/tree/usr/share/doc/postgresql-*-ocean-enrich
+	while IFS=: read -r file target; do
+		[[ $target == *test/* || -e $(dirname "$file")/$target ]] ||
+			lost+=("$file: $target")
+	done < <(grep --recursive --only-matching --perl-regexp --include='*.md' \
+		'\]\(\K[^)#:]+(?=[)#])' .)
+	printf '%s\n' "${lost[@]}"
+	((${#lost[@]} == 0))
+}
+
 leaves_nothing()
 {
 	in_tree root sh -c 'apt-get purge --yes "postgresql-*-ocean-enrich"'
@@ -219,6 +233,7 @@ main()
 	cp "$FOLDER"/a/*.deb "$OUT"
 	check 'there is a minimal Debian' have_tree
 	check 'the package can be installed there' install_package
+	check 'its documents link to what is there' links_lead_somewhere
 	check 'the sandbox runs' start_sandbox_beside
 	check 'the extension enriches rows there' enriches_rows
 	check 'the package can be purged' leaves_nothing
