@@ -87,10 +87,10 @@ static const Member reveal_phones_members[] = {
 
 static const ObjectType person_type = OBJECT_TYPE("person", person_members);
 static const ObjectType company_type = OBJECT_TYPE("company", company_members);
-static const ObjectType reveal_emails_type =
-	OBJECT_TYPE("revealEmails", reveal_emails_members);
-static const ObjectType reveal_phones_type =
-	OBJECT_TYPE("revealPhones", reveal_phones_members);
+static const ObjectType reveal_emails_type = OBJECT_TYPE("revealEmails",
+														 reveal_emails_members);
+static const ObjectType reveal_phones_type = OBJECT_TYPE("revealPhones",
+														 reveal_phones_members);
 
 static const Member request_members[] = {
 	{"person", json_type_object, false, &person_type},

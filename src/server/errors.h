@@ -8,17 +8,31 @@
 
 #include "core/error.h"
 
-/* Class OE: what the API, the network or our own limits say. */
-#define ERRCODE_OE_GATHERING		MAKE_SQLSTATE('O','E','2','0','1')	/* 201: come back later */
-#define ERRCODE_OE_BAD_REQUEST		MAKE_SQLSTATE('O','E','4','0','0')	/* 400, other 4xx, empty person */
-#define ERRCODE_OE_CREDITS			MAKE_SQLSTATE('O','E','4','0','2')	/* 402, or our credit limit */
-#define ERRCODE_OE_FORBIDDEN		MAKE_SQLSTATE('O','E','4','0','3')	/* 401, 403 */
-#define ERRCODE_OE_NOT_FOUND		MAKE_SQLSTATE('O','E','4','0','4')	/* 404: no such person */
-#define ERRCODE_OE_INVALID			MAKE_SQLSTATE('O','E','4','2','2')	/* 422: the API refuses the body */
-#define ERRCODE_OE_RATE_LIMIT		MAKE_SQLSTATE('O','E','4','2','9')	/* 429, or our rate or day limit */
-#define ERRCODE_OE_API_FAILED		MAKE_SQLSTATE('O','E','5','0','0')	/* 5xx */
-#define ERRCODE_OE_BAD_ANSWER		MAKE_SQLSTATE('O','E','5','0','2')	/* not what the API promises */
-#define ERRCODE_OE_OUTCOME_UNKNOWN	MAKE_SQLSTATE('O','E','5','0','4')	/* sent, may have been paid */
+/*
+ * Class OE: what the API, the network or our own limits say; the digits are
+ * those of its HTTP status, or of the one that it would have.
+ *
+ *		OE201	come back later
+ *		OE400	400 or another 4xx, or there is nothing to ask for
+ *		OE402	no credits left, or our credit limit
+ *		OE403	401 or 403
+ *		OE404	no such person
+ *		OE422	the API refuses the body
+ *		OE429	the API's rate limit, or our own or that of the day
+ *		OE500	5xx
+ *		OE502	not what the API promises
+ *		OE504	sent, and may have been paid
+ */
+#define ERRCODE_OE_GATHERING		MAKE_SQLSTATE('O','E','2','0','1')
+#define ERRCODE_OE_BAD_REQUEST		MAKE_SQLSTATE('O','E','4','0','0')
+#define ERRCODE_OE_CREDITS			MAKE_SQLSTATE('O','E','4','0','2')
+#define ERRCODE_OE_FORBIDDEN		MAKE_SQLSTATE('O','E','4','0','3')
+#define ERRCODE_OE_NOT_FOUND		MAKE_SQLSTATE('O','E','4','0','4')
+#define ERRCODE_OE_INVALID			MAKE_SQLSTATE('O','E','4','2','2')
+#define ERRCODE_OE_RATE_LIMIT		MAKE_SQLSTATE('O','E','4','2','9')
+#define ERRCODE_OE_API_FAILED		MAKE_SQLSTATE('O','E','5','0','0')
+#define ERRCODE_OE_BAD_ANSWER		MAKE_SQLSTATE('O','E','5','0','2')
+#define ERRCODE_OE_OUTCOME_UNKNOWN	MAKE_SQLSTATE('O','E','5','0','4')
 
 /* The SQLSTATE of a core error, packed as errcode() takes it. */
 extern int	oe_sqlstate(OeCode code);

@@ -404,7 +404,9 @@ multiexpr_walker(Node *node, void *context)
 		ListCell   *lc;
 
 		foreach(lc, ((SubPlan *) node)->setParam)
+		{
 			*params = bms_add_member(*params, lfirst_int(lc));
+		}
 	}
 	return expression_tree_walker(node, multiexpr_walker, context);
 }
@@ -1101,8 +1103,11 @@ hoist_above_append(Append *append, PlannedStmt *stmt)
 		child_tlists = lappend(child_tlists, columns.tlist);
 	}
 	foreach(lc, append->appendplans)
-		((Plan *) lfirst(lc))->targetlist =
-			list_nth(child_tlists, foreach_current_index(lc));
+	{
+		Plan	   *child = lfirst(lc);
+
+		child->targetlist = list_nth(child_tlists, foreach_current_index(lc));
+	}
 	append->plan.targetlist = passed_columns(linitial(child_tlists));
 	return (Plan *) make_read_ahead((Plan *) append, tlist, NIL, &how);
 }

@@ -35,7 +35,10 @@ typedef struct Answer
 	char		bytes[ANSWER_MAX_BYTES];
 } Answer;
 
-static void __attribute__((noreturn))
+static void die(const char *what, const char *why)
+			__attribute__((noreturn));
+
+static void
 die(const char *what, const char *why)
 {
 	(void) fprintf(stderr, "plain_curl: %s: %s\n", what, why);

@@ -19,16 +19,17 @@ typedef struct Writer
 	SbContacts	contacts;
 } Writer;
 
-/* Faults that lie in one of these values; as JSON, or nearly. */
-static const struct
+/* A fault that lies in one of these values; as JSON, or nearly. */
+typedef struct Alteration
 {
 	SbFaultKind kind;
 	const char *name;
 	const char *job_title;
 	const char *summary;
 	const char *more;			/* members behind all others */
-}			alterations[] =
-{
+} Alteration;
+
+static const Alteration alterations[] = {
 	{SB_FAULT_BADUTF8, NULL, NULL,
 	"\"not UTF-8: \xff\xfe, overlong: \xc0\xaf\"", NULL},
 	{SB_FAULT_NUL, NULL, NULL, "\"before\\u0000after\"", NULL},

@@ -90,8 +90,7 @@ static const Setting settings[] =
 void
 sb_config_init(SbConfig *config)
 {
-	*config = (SbConfig)
-	{
+	static const SbConfig defaults = {
 		.credits = SB_NOT_SET,
 		.cost = 3 * SB_AMOUNT_ONE,
 		.retry_after_s = SB_NOT_SET,
@@ -106,6 +105,8 @@ sb_config_init(SbConfig *config)
 		.webhook_copies = 1,
 		.balance_status = SB_NOT_SET,
 	};
+
+	*config = defaults;
 }
 
 static const Setting *

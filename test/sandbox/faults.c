@@ -18,13 +18,14 @@
 #define WORD_CHARS		"abcdefghijklmnopqrstuvwxyz0123456789-"
 #define NUMBER_MAX		9		/* digits, so that it fits into an int */
 
-static const struct
+typedef struct NamedFault
 {
 	const char *name;
 	SbFaultKind kind;
 	int			n;				/* if it is given without a number */
-}			faults[] =
-{
+} NamedFault;
+
+static const NamedFault faults[] = {
 	{"sb-unknown", SB_FAULT_UNKNOWN, 0},
 	{"sb-gathering", SB_FAULT_GATHERING, 1000},
 	{"sb-status", SB_FAULT_STATUS, 500},

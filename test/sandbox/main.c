@@ -64,7 +64,10 @@ typedef struct Life
 	SbWatch		signal_watch;
 } Life;
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
+static void die(const char *format,...)
+			__attribute__((noreturn, format(printf, 1, 2)));
+
+static void
 die(const char *format,...)
 {
 	va_list		values;

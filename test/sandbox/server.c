@@ -137,8 +137,11 @@ on_request_end(void *arg, struct MHD_Connection *mhd, void **request_context,
 	*request_context = NULL;
 }
 
+static void on_complaint(void *arg, const char *format, va_list values)
+			__attribute__((format(printf, 2, 0)));
+
 /* Later on it would only tell that clients go away, which they are free to. */
-static void __attribute__((format(printf, 2, 0)))
+static void
 on_complaint(void *arg, const char *format, va_list values)
 {
 	const SbServer *server = arg;
@@ -238,8 +241,8 @@ start_daemon(SbServer *server, int listen_fd,
 		flags |= MHD_USE_TLS;
 	else
 		tls[0].option = MHD_OPTION_END;
+	/* The logger comes first, or it would miss complaints. */
 	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server,
-		/* the logger comes first, or it would miss complaints */
 		MHD_OPTION_EXTERNAL_LOGGER, on_complaint, server,
 		MHD_OPTION_LISTEN_SOCKET, listen_fd,
 		MHD_OPTION_CONNECTION_LIMIT, connection_limit(),

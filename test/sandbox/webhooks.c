@@ -232,11 +232,10 @@ parse_url(const char *url, struct sockaddr_in *address)
 	}
 	if (rest == NULL || *rest != '/' || port == 0 || port > 65535)
 		return NULL;
-	*address = (struct sockaddr_in) {
-		.sin_family = AF_INET,
-		.sin_port = htons((uint16_t) port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
+	memset(address, 0, sizeof(*address));
+	address->sin_family = AF_INET;
+	address->sin_port = htons((uint16_t) port);
+	address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	return rest;
 }
 

@@ -354,6 +354,16 @@ check_refused(const RefusedCase *it, bool pass_unknown_keys)
 	forget();
 }
 
+/* What the API would not take as a request at all. */
+static void
+check_bad(const char *json, const char *message, const char *hint,
+		  bool pass_unknown_keys)
+{
+	RefusedCase it = {json, OE_BAD_REQUEST, message, hint};
+
+	check_refused(&it, pass_unknown_keys);
+}
+
 static void
 test_accepted(void)
 {
@@ -405,8 +415,7 @@ test_hints(void)
 			snprintf(message, sizeof(message),
 					 "unknown key \"%s\" in \"%s\"", it->key, it->object);
 		}
-		check_refused(&(RefusedCase) {json, OE_BAD_REQUEST, message, it->hint},
-					  false);
+		check_bad(json, message, it->hint, false);
 	}
 }
 
@@ -423,14 +432,10 @@ test_odd_keys(void)
 	snprintf(json, sizeof(json), "{\"person\":{\"%s\":1}}", key);
 	snprintf(message, sizeof(message),
 			 "unknown key \"%.63s...\" in \"person\"", key);
-	check_refused(&(RefusedCase) {json, OE_BAD_REQUEST, message, PASS_HINT},
-				  false);
+	check_bad(json, message, PASS_HINT, false);
 
-	check_refused(&(RefusedCase) {
-				  "{\"person\":{\"a\\nLOG:\\u0007\\u007f\xC3\xA9\":1}}",
-				  OE_BAD_REQUEST,
-				  "unknown key \"a?LOG:??\xC3\xA9\" in \"person\"",
-				  PASS_HINT}, false);
+	check_bad("{\"person\":{\"a\\nLOG:\\u0007\\u007f\xC3\xA9\":1}}",
+			  "unknown key \"a?LOG:??\xC3\xA9\" in \"person\"", PASS_HINT, false);
 }
 
 /* A key of exactly the length that is shown is shown whole. */
@@ -446,8 +451,7 @@ test_longest_shown_key(void)
 	snprintf(json, sizeof(json), "{\"%s\":1}", key);
 	snprintf(message, sizeof(message),
 			 "unknown key \"%s\" in the request", key);
-	check_refused(&(RefusedCase) {json, OE_BAD_REQUEST, message, PASS_HINT},
-				  false);
+	check_bad(json, message, PASS_HINT, false);
 }
 
 static void
@@ -490,11 +494,9 @@ test_inexact_numbers(void)
 
 		snprintf(json, sizeof(json), "{\"person\":{\"id\":\"1\"},\"n\":%s}",
 				 inexact_numbers[i]);
-		check_refused(&(RefusedCase) {
-					  json, OE_BAD_REQUEST,
-					  "the request has a number that cannot be sent exactly",
-					  "Integers may have up to 64 bits; "
-					  "send a longer one as a string."}, true);
+		check_bad(json, "the request has a number that cannot be sent exactly",
+				  "Integers may have up to 64 bits; "
+				  "send a longer one as a string.", true);
 	}
 }
 
@@ -523,8 +525,7 @@ test_levels(void)
 	free(json);
 
 	json = nested_request(32);
-	check_refused(&(RefusedCase) {json, OE_BAD_REQUEST,
-				  "the request has more than 32 levels", NULL}, true);
+	check_bad(json, "the request has more than 32 levels", NULL, true);
 	free(json);
 }
 
