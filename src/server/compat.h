@@ -33,6 +33,11 @@
 #error "ocean_enrich needs PostgreSQL 15 or newer"
 #endif
 
+/* 18 marks what does not return in front of its type. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn	__attribute__((noreturn))
+#endif
+
 /* 17 numbers the processes from 0 under a name of their own. */
 #if PG_VERSION_NUM < 170000
 #define MyProcNumber	(MyProc->pgprocno)

@@ -7,6 +7,7 @@
 #define OE_ERRORS_H
 
 #include "core/error.h"
+#include "server/compat.h"
 
 /*
  * Class OE: what the API, the network or our own limits say; the digits are
@@ -44,6 +45,6 @@ extern int	oe_sqlstate(OeCode code);
 extern void oe_ereport(int elevel, OeError *error);
 
 /* What malloc() did not give to the core. */
-extern void oe_ereport_out_of_memory(void) pg_attribute_noreturn();
+pg_noreturn extern void oe_ereport_out_of_memory(void);
 
 #endif							/* OE_ERRORS_H */
