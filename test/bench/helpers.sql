@@ -14,14 +14,12 @@ CREATE FUNCTION bench.request(person bigint) RETURNS jsonb
 			jsonb_build_object('email', 'person' || person || '@bench.example'));
 	END;
 
--- User and system time of a process.  The kernel counts them in hundredths of a
--- second; its name, which may contain anything, ends with the last parenthesis.
+-- User and system time of a process, which the kernel counts in nanoseconds here;
+-- /proc/PID/stat has no more than hundredths of a second.
 CREATE FUNCTION bench.cpu_us(pid integer) RETURNS bigint
 	LANGUAGE sql VOLATILE
 	BEGIN ATOMIC
-		SELECT (fields[12]::bigint + fields[13]::bigint) * 10000
-		FROM string_to_array(regexp_replace(
-			pg_read_file('/proc/' || pid || '/stat'), '^.*\) ', ''), ' ') AS fields;
+		SELECT split_part(pg_read_file('/proc/' || pid || '/schedstat'), ' ', 1)::bigint / 1000;
 	END;
 
 -- What a process has for itself, without the shared buffers that it has touched.
