@@ -30,6 +30,12 @@ CREATE TYPE ocean_enrich.resolution AS ENUM ('pay again', 'give up');
 COMMENT ON TYPE ocean_enrich.resolution IS
 	'what is decided about a call whose outcome is unknown';
 
+CREATE FUNCTION ocean_enrich.database_identity() RETURNS text
+	AS 'MODULE_PATHNAME', 'ocean_enrich_database_identity'
+	LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_enrich.database_identity() IS
+	'tells this database from its copies';
+
 CREATE TABLE ocean_enrich.call (
 	call_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	state           ocean_enrich.call_state NOT NULL,
@@ -55,7 +61,9 @@ CREATE TABLE ocean_enrich.call (
 	background      boolean NOT NULL DEFAULT false,
 	postponed       integer NOT NULL DEFAULT 0,
 	reused_from     bigint,
-	sync_id         bigint
+	sync_id         bigint,
+	-- A copy of the database, and a subscriber, leaves alone what is not its own.
+	database        text NOT NULL DEFAULT ocean_enrich.database_identity()
 );
 
 -- Equal requests, whatever became of them.
@@ -101,6 +109,8 @@ COMMENT ON COLUMN ocean_enrich.call.background IS 'came by ocean_enrich.submit()
 COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often it went back to the queue';
 COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'the earlier equal call that answered this one, which cost nothing';
 COMMENT ON COLUMN ocean_enrich.call.sync_id IS 'kept column that asked for it';
+COMMENT ON COLUMN ocean_enrich.call.database IS
+	'the database that it was queued or sent in, which alone goes on with it';
 
 -- A dump carries the receipts.  What is queued is not sent twice, by the
 -- server it comes from and by the one it is restored on.
@@ -454,6 +464,13 @@ CREATE VIEW ocean_enrich.unknown_calls AS
 COMMENT ON VIEW ocean_enrich.unknown_calls IS
 	'requests that may have been paid without an answer; see ocean_enrich.resolve()';
 
+CREATE VIEW ocean_enrich.copied_calls AS
+	SELECT call_id, role, state, database, priority, requested_at, sent_at, next_attempt_at
+	FROM ocean_enrich.call
+	WHERE state IN ('queued', 'sent') AND database <> ocean_enrich.database_identity();
+COMMENT ON VIEW ocean_enrich.copied_calls IS
+	'calls that are queued or on the wire in another database, of which this one has a copy: it leaves them alone';
+
 CREATE VIEW ocean_enrich.receipts WITH (security_barrier) AS
 	SELECT call_id, role, state, status, credits, attempts, requested_at, sent_at, answered_at
 	FROM ocean_enrich.call AS c
@@ -477,14 +494,15 @@ CREATE VIEW ocean_enrich.limits AS
 			ocean_enrich.setting('credit_limit')::numeric AS credit_limit,
 			ocean_enrich.setting('credits_per_call')::numeric AS credits_per_call,
 			ocean_enrich.setting('max_concurrency')::numeric AS max_concurrency,
-			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day
+			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day,
+			ocean_enrich.database_identity() AS database
 	), usage AS (
-		SELECT c.account, s.*,
+		SELECT c.account, s.rate_limit, s.daily_limit, s.credit_limit, s.max_concurrency, s.day,
 			count(*) FILTER (WHERE c.state <> 'failed') AS day_calls,
 			coalesce(sum(coalesce(c.credits, s.credits_per_call))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown')), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
-			count(*) FILTER (WHERE c.state = 'sent') AS on_the_wire,
+			count(*) FILTER (WHERE c.state = 'sent' AND c.database = s.database) AS on_the_wire,
 			min(c.sent_at) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_start,
 			max(c.next_attempt_at) FILTER (WHERE c.status = 429 AND c.next_attempt_at > now()) AS paused_until
 		FROM setting AS s JOIN ocean_enrich.call AS c ON c.sent_at >= least(s.day, now() - interval '1 minute')
@@ -558,7 +576,9 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 		UPDATE ocean_enrich.call AS c
 		SET resolution = resolve.decision::ocean_enrich.resolution,
 			credits = coalesce(resolve.credits::ocean_enrich.credits, c.credits),
-			resolved_by = session_user, resolved_at = now()
+			resolved_by = session_user, resolved_at = now(),
+			-- Whoever decides goes on with it.
+			database = ocean_enrich.database_identity()
 		WHERE c.call_id = resolve.call_id AND c.state = 'unknown' AND resolve.decision IS NOT NULL
 		RETURNING ocean_enrich.spending_changed();
 	END;
@@ -999,10 +1019,11 @@ CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
 			FROM (SELECT o.call_id, o.state FROM ocean_enrich.call AS o WHERE o.call_id = ANY (call_ids)
 				ORDER BY o.call_id FOR NO KEY UPDATE) AS old
 			WHERE c.call_id = old.call_id
-			RETURNING c.call_id, c.state, c.next_attempt_at, old.state AS old_state
+			RETURNING c.call_id, c.state, c.next_attempt_at, c.database, old.state AS old_state
 		), tally AS (
 			INSERT INTO ocean_enrich.queue_tally (day, waiting, cancelled)
-			SELECT (now() AT TIME ZONE 'UTC')::date, -count(*), count(*) FROM erased
+			SELECT (now() AT TIME ZONE 'UTC')::date,
+				-count(*) FILTER (WHERE database = ocean_enrich.database_identity()), count(*) FROM erased
 			WHERE old_state = 'queued' HAVING count(*) > 0
 		), later AS (
 			INSERT INTO ocean_enrich.forget_later (call_id)
@@ -1320,12 +1341,6 @@ CREATE TRIGGER counted_update AFTER UPDATE ON ocean_enrich.sync_row
 CREATE TRIGGER counted_delete AFTER DELETE ON ocean_enrich.sync_row
 	REFERENCING OLD TABLE AS old_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION ocean_enrich.sync_counted();
-
-CREATE FUNCTION ocean_enrich.database_identity() RETURNS text
-	AS 'MODULE_PATHNAME', 'ocean_enrich_database_identity'
-	LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION ocean_enrich.database_identity() IS
-	'tells this database from its copies';
 
 CREATE FUNCTION ocean_enrich.create_sync(
 	name             text,

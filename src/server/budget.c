@@ -74,7 +74,7 @@ static OeStatement spent_statement = {
 static OeStatement release_statement = {
 	"UPDATE ocean_enrich.call SET next_attempt_at = $1"
 	" WHERE state = 'queued' AND next_attempt_at > $1"
-	" AND detail ^@ 'budget of role '",
+	" AND detail ^@ 'budget of role ' AND " OE_OF_THIS_DATABASE,
 	1,
 	{TIMESTAMPTZOID},
 	NULL

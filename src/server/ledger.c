@@ -79,7 +79,9 @@ enum
 	C_BACKGROUND,
 	C_POSTPONED,
 	C_REUSED_FROM,
-	C_LAST = C_REUSED_FROM,		/* of those that this file knows */
+	C_SYNC_ID,
+	C_DATABASE,
+	C_LAST = C_DATABASE,		/* of those that this file knows */
 };
 
 /* The labels of type ocean_enrich.call_state that this file knows. */
@@ -106,11 +108,15 @@ static TupleTableSlot *old_slot;
 static TupleTableSlot *new_slot;
 static bool spi_connected;
 
+/* No request takes as long as two hours: request_timeout ends it before. */
 static OeStatement reconcile_statement = {
-	"WITH free AS (SELECT call_id FROM ocean_enrich.call WHERE state = 'sent'"
+	"WITH free AS (SELECT call_id, " OE_OF_THIS_DATABASE " AS is_ours"
+	" FROM ocean_enrich.call WHERE state = 'sent'"
+	" AND (" OE_OF_THIS_DATABASE " OR sent_at < now() - interval '2 hours')"
 	" FOR NO KEY UPDATE SKIP LOCKED)"
-	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
-	" detail = 'the worker ended before the answer came'"
+	" UPDATE ocean_enrich.call AS c SET state = 'unknown', detail = CASE WHEN is_ours"
+	" THEN 'the worker ended before the answer came'"
+	" ELSE 'it was on the wire in another database, and its end did not come' END"
 	" FROM free WHERE c.call_id = free.call_id",
 	0,
 	{0},
@@ -119,7 +125,8 @@ static OeStatement reconcile_statement = {
 
 static OeStatement orphan_statement = {
 	"WITH free AS (SELECT call_id FROM ocean_enrich.call"
-	" WHERE call_id = $1 AND state = 'sent' FOR NO KEY UPDATE SKIP LOCKED)"
+	" WHERE call_id = $1 AND state = 'sent' AND " OE_OF_THIS_DATABASE
+	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
 	" detail = 'its ending could not be recorded'"
 	" FROM free WHERE c.call_id = free.call_id",
@@ -129,7 +136,8 @@ static OeStatement orphan_statement = {
 };
 
 static OeStatement sent_left_statement = {
-	"SELECT FROM ocean_enrich.call WHERE state = 'sent' LIMIT 1",
+	"SELECT FROM ocean_enrich.call WHERE state = 'sent' AND " OE_OF_THIS_DATABASE
+	" LIMIT 1",
 	0,
 	{0},
 	NULL
@@ -247,6 +255,17 @@ close_ledger(void)
 	ExecCloseResultRelations(estate);
 	FreeExecutorState(estate);
 	table_close(ledger, NoLock);
+}
+
+const char *
+oe_ledger_database(void)
+{
+	static char identity[48];
+
+	if (identity[0] == '\0')
+		snprintf(identity, sizeof(identity), UINT64_FORMAT "/%u",
+				 GetSystemIdentifier(), MyDatabaseId);
+	return identity;
 }
 
 Oid
@@ -637,6 +656,7 @@ insert_row(OeLedgerRow *row)
 	set(C_PRIORITY, Int32GetDatum(0));
 	set(C_BACKGROUND, BoolGetDatum(false));
 	set(C_POSTPONED, Int32GetDatum(0));
+	set_text(C_DATABASE, oe_ledger_database());
 	for (int column = C_LAST + 1; column <= new_slot->tts_tupleDescriptor->natts; column++)
 		set_default(column);
 	ExecStoreVirtualTuple(new_slot);
@@ -845,13 +865,13 @@ execute(OeStatement *statement, Datum *values)
 	return oe_statement_run(statement, values, NULL);
 }
 
-void
+bool
 oe_ledger_give_up(int64 call_id)
 {
 	Datum		values[1];
 
 	values[0] = Int64GetDatum(call_id);
-	(void) execute(&orphan_statement, values);
+	return execute(&orphan_statement, values) > 0;
 }
 
 bool

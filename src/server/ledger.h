@@ -37,6 +37,16 @@ extern void oe_ledger_look_anew(void);
 /* The table; InvalidOid: there is none of ours. */
 extern Oid	oe_ledger_relation(void);
 
+/*
+ * Tells this database from its copies, and from the other end of a replication:
+ * column "database" of what was queued or sent here.  The condition in SQL for
+ * that is evaluated once for each statement.
+ */
+extern const char *oe_ledger_database(void);
+
+#define OE_OF_THIS_DATABASE \
+	"database = (SELECT ocean_enrich.database_identity())"
+
 /* Whose it is.  Raises an error when there is none of ours. */
 extern Oid	oe_ledger_owner(void);
 
@@ -113,12 +123,16 @@ typedef struct OeLedgerHit
 extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
 						   TimestampTz since, OeLedgerHit *hit);
 
-/* A row still "sent" that nobody has on the wire becomes "unknown". */
-extern void oe_ledger_give_up(int64 call_id);
+/*
+ * A row still "sent" that nobody has on the wire becomes "unknown".  False: it
+ * was sent in another database, which knows better, or somebody has it locked.
+ */
+extern bool oe_ledger_give_up(int64 call_id);
 
 /*
  * Rows still "sent" from an earlier life become "unknown"; adds how many to
- * *count.  False: somebody holds a lock on some of them, try again.
+ * *count.  Of another database only those that cannot be on the wire any more.
+ * False: somebody holds a lock on some of ours, try again.
  */
 extern bool oe_ledger_reconcile(uint64 *count);
 

@@ -9,6 +9,9 @@
  * to look again.  What is postponed stands further back in the index and is not
  * walked over.  A row that was locked when it was its turn is passed by, so from
  * time to time the whole queue is looked at.
+ *
+ * What is queued in another database, of which this one is a copy or to which it
+ * subscribes, is not ours and is walked over.
  */
 #include "postgres.h"
 
@@ -49,6 +52,7 @@ static OeStatement claim_statement = {
 	" postponed, requested_at"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
+	" AND " OE_OF_THIS_DATABASE
 	" ORDER BY next_attempt_at, call_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED",
 	5,
 	{INT4OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID},
@@ -58,7 +62,7 @@ static OeStatement claim_statement = {
 static OeStatement peek_statement = {
 	"SELECT next_attempt_at, call_id FROM ocean_enrich.call"
 	" WHERE state = 'queued' AND priority = $1"
-	" AND (next_attempt_at, call_id) > ($2, $3)"
+	" AND (next_attempt_at, call_id) > ($2, $3) AND " OE_OF_THIS_DATABASE
 	" ORDER BY next_attempt_at, call_id LIMIT 1",
 	3,
 	{INT4OID, TIMESTAMPTZOID, INT8OID},
@@ -101,6 +105,7 @@ static OeStatement given_up_statement = {
 static OeStatement pay_again_statement = {
 	"WITH again AS (SELECT * FROM ocean_enrich.call"
 	" WHERE state = 'unknown' AND background AND resolution = 'pay again'"
+	" AND " OE_OF_THIS_DATABASE
 	" FOR NO KEY UPDATE SKIP LOCKED),"
 	" evidence AS (INSERT INTO ocean_enrich.call (state, role, account, fingerprint,"
 	" request, status, detail, raw, raw_truncated, credits, attempts,"
@@ -120,7 +125,8 @@ static OeStatement pay_again_statement = {
 
 static OeStatement release_statement = {
 	"UPDATE ocean_enrich.call SET next_attempt_at = now(), detail = NULL"
-	" WHERE state = 'queued' AND priority = $1 AND next_attempt_at = 'infinity'",
+	" WHERE state = 'queued' AND priority = $1 AND next_attempt_at = 'infinity'"
+	" AND " OE_OF_THIS_DATABASE,
 	1,
 	{INT4OID},
 	NULL
@@ -165,7 +171,9 @@ static OeStatement fold_statement = {
 };
 
 static OeStatement count_statement = {
-	"SELECT count(*) FROM ocean_enrich.call WHERE state = 'queued'",
+	"SELECT count(*) FILTER (WHERE is_ours), count(*) FILTER (WHERE NOT is_ours)"
+	" FROM (SELECT " OE_OF_THIS_DATABASE " AS is_ours FROM ocean_enrich.call"
+	" WHERE state = 'queued') AS queued",
 	0,
 	{0},
 	NULL
@@ -539,7 +547,7 @@ oe_tally_fold(OeTally *tally)
 
 /* Both by the same snapshot, or what is committed between would count once. */
 int64
-oe_tally_recount(OeTally *tally)
+oe_tally_recount(OeTally *tally, int64 *copied)
 {
 	int64		queued;
 	Oid			user;
@@ -547,7 +555,8 @@ oe_tally_recount(OeTally *tally)
 	oe_ledger_use_spi();
 	oe_ledger_look_anew();
 	(void) oe_statement_read(&count_statement);
-	queued = DatumGetInt64(oe_statement_value(0, 1));
+	queued = oe_statement_int64(0, 1);
+	*copied = oe_statement_int64(0, 2);
 	user = begin_tally();
 	(void) oe_statement_read(&sum_statement);
 	oe_owner_return(user);

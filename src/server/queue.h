@@ -99,7 +99,10 @@ extern void oe_tally_write(const OeTally *tally, TimestampTz now);
 /* What others have added meanwhile, to be written as ours. */
 extern void oe_tally_fold(OeTally *tally);
 
-/* Counts the queue, and corrects the tally by what it is wrong; how long it is. */
-extern int64 oe_tally_recount(OeTally *tally);
+/*
+ * Counts the queue, and corrects the tally by what it is wrong; how long it is.
+ * *copied: how many more are queued in another database, and so not ours.
+ */
+extern int64 oe_tally_recount(OeTally *tally, int64 *copied);
 
 #endif							/* OE_QUEUE_H */

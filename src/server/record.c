@@ -255,9 +255,9 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 
 	if (oe_ledger_find(job->call.account, job->call.fingerprint, since, &hit))
 	{
-		/* A live job of this key would have been joined: it is an orphan. */
+		/* A live job of ours would have been joined: it is an orphan. */
 		if (hit.state == OE_LEDGER_SENT)
-			oe_ledger_give_up(hit.call_id);
+			(void) oe_ledger_give_up(hit.call_id);
 		oe_judge_hit(&hit, &result);
 		oe_job_settle(job, &result);
 		return;

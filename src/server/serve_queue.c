@@ -297,9 +297,13 @@ settle_by_hit(const OeQueuedCall *queued, OeLedgerHit *hit, TimestampTz now)
 {
 	int64		call_id = queued->position.call_id;
 
-	if (hit->state == OE_LEDGER_SENT)
-		oe_ledger_give_up(hit->call_id);
-	if (hit->state == OE_LEDGER_ANSWERED || hit->state == OE_LEDGER_REFUSED)
+	if (hit->state == OE_LEDGER_SENT && !oe_ledger_give_up(hit->call_id))
+		(void) oe_queue_put_back(call_id, now + USECS_PER_MINUTE, 0,
+								 queued->attempts, 0,
+								 psprintf("waits for call " INT64_FORMAT
+										  ", which is on the wire elsewhere",
+										  hit->call_id));
+	else if (hit->state == OE_LEDGER_ANSWERED || hit->state == OE_LEDGER_REFUSED)
 	{
 		oe_queue_settle_reused(call_id, hit->call_id, now);
 		if (oe_upkeep_has_webhook(JsonbToCString(NULL, &queued->request->root,

@@ -65,6 +65,7 @@ enum
 	C_BACKGROUND,
 	C_POSTPONED,
 	C_SYNC_ID,					/* NULL unless a kept column asks */
+	C_DATABASE,
 	C_COUNT
 };
 
@@ -82,10 +83,11 @@ static const char *const call_columns[C_COUNT] = {
 	[C_BACKGROUND] = "background",
 	[C_POSTPONED] = "postponed",
 	[C_SYNC_ID] = "sync_id",
+	[C_DATABASE] = "database",
 };
 
 /* All that ocean_enrich.call has as we made it. */
-#define CALL_COLUMNS	25
+#define CALL_COLUMNS	26
 
 /* What inserting needs to know of the table, until the table changes. */
 typedef struct Target
@@ -138,7 +140,7 @@ static OeStatement role_statement = {
 
 static OeStatement cancel_statement = {
 	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
-	" WHERE call_id = $1 AND state = 'queued'",
+	" WHERE call_id = $1 AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
 	1,
 	{INT8OID},
 	NULL
@@ -146,7 +148,7 @@ static OeStatement cancel_statement = {
 
 static OeStatement cancel_calls_statement = {
 	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
-	" WHERE call_id = ANY ($1) AND state = 'queued'",
+	" WHERE call_id = ANY ($1) AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
 	1,
 	{INT8ARRAYOID},
 	NULL
@@ -157,18 +159,22 @@ static OeStatement cancel_sync_statement = {
 	" SET state = 'cancelled', next_attempt_at = NULL"
 	" FROM ocean_enrich.sync_row AS r"
 	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed') AND c.call_id = r.call_id"
-	" AND c.state = 'queued' RETURNING c.call_id)"
+	" AND c.state = 'queued' RETURNING c.call_id, " OE_OF_THIS_DATABASE " AS is_ours)"
 	" UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
-	" FROM cancelled AS c WHERE r.call_id = c.call_id",
+	" FROM cancelled AS c WHERE r.call_id = c.call_id RETURNING is_ours",
 	1,
 	{INT8OID},
 	NULL
 };
 
+/* One that is queued in another database keeps its time. */
 static OeStatement retry_statement = {
-	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at = now(),"
-	" postponed = 0, background = true"
-	" WHERE call_id = $1 AND state IN ('refused', 'failed', 'cancelled')"
+	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
+	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
+	" THEN next_attempt_at ELSE now() END,"
+	" postponed = 0, background = true, database = ocean_enrich.database_identity()"
+	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
+	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE ")"
 	" RETURNING priority, next_attempt_at",
 	1,
 	{INT8OID},
@@ -432,6 +438,7 @@ insert_plainly(const NewCall *call)
 	of_column[C_BACKGROUND] = BoolGetDatum(true);
 	of_column[C_POSTPONED] = Int32GetDatum(0);
 	of_column[C_SYNC_ID] = Int64GetDatum(call->sync_id);
+	of_column[C_DATABASE] = CStringGetTextDatum(oe_ledger_database());
 	memset(nulls, true, sizeof(nulls));
 	for (int i = 0; i < C_COUNT; i++)
 	{
@@ -519,6 +526,16 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
  * What is queued already
  * ---------------------------------------------------------------- */
 
+/* What the statement that has just been run has cancelled. */
+static void
+count_cancelled(Pending *mine, uint64 count)
+{
+	/* What is queued in another database is not in our tally. */
+	for (uint64 row = 0; row < count; row++)
+		mine->waiting -= DatumGetBool(oe_statement_value(row, 1));
+	mine->cancelled += (int64) count;
+}
+
 static void
 begin_as_owner(OeOwnerScope *scope, Oid *owner)
 {
@@ -569,10 +586,11 @@ oe_cancel(int64 call_id)
 	done = find_call(call_id, scope.user, owner) &&
 		oe_statement_run(&cancel_statement, &value, NULL) > 0;
 	if (done)
+	{
+		count_cancelled(mine, 1);
 		oe_sync_settled(&call_id, 1);
+	}
 	oe_owner_end(&scope);
-	mine->waiting -= done;
-	mine->cancelled += done;
 	return done;
 }
 
@@ -584,13 +602,10 @@ oe_cancel_sync(int64 sync_id)
 	OeOwnerScope scope;
 	Pending    *mine = current_pending();
 	Oid			owner;
-	int64		count;
 
 	begin_as_owner(&scope, &owner);
-	count = (int64) oe_statement_run(&cancel_sync_statement, &value, NULL);
+	count_cancelled(mine, oe_statement_run(&cancel_sync_statement, &value, NULL));
 	oe_owner_end(&scope);
-	mine->waiting -= count;
-	mine->cancelled += count;
 }
 
 void
@@ -599,13 +614,10 @@ oe_cancel_calls(Datum call_ids)
 	OeOwnerScope scope;
 	Pending    *mine = current_pending();
 	Oid			owner;
-	int64		count;
 
 	begin_as_owner(&scope, &owner);
-	count = (int64) oe_statement_run(&cancel_calls_statement, &call_ids, NULL);
+	count_cancelled(mine, oe_statement_run(&cancel_calls_statement, &call_ids, NULL));
 	oe_owner_end(&scope);
-	mine->waiting -= count;
-	mine->cancelled += count;
 }
 
 bool

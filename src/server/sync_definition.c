@@ -11,7 +11,6 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
@@ -35,6 +34,7 @@
 #include "utils/syscache.h"
 
 #include "server/compat.h"
+#include "server/ledger.h"
 #include "server/sync_definition.h"
 
 /* ----------------------------------------------------------------
@@ -169,13 +169,7 @@ oe_sync_fill(OeSync *sync, int row)
 	sync->target_name = text_column(row, C_TARGET);
 	sync->target_number = DatumGetInt16(column(row, C_TARGET_NUMBER));
 	sync->priority = DatumGetInt32(column(row, C_PRIORITY));
-	sync->is_copy = strcmp(text_column(row, C_DATABASE), oe_sync_database()) != 0;
-}
-
-char *
-oe_sync_database(void)
-{
-	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+	sync->is_copy = strcmp(text_column(row, C_DATABASE), oe_ledger_database()) != 0;
 }
 
 void

@@ -41,9 +41,6 @@ typedef struct OeSync
 /* Keys with more columns are refused. */
 #define OE_SYNC_KEY_MAX		8
 
-/* Tells this database from its copies. */
-extern char *oe_sync_database(void);
-
 /*
  * In a copy of the database columns may have got other numbers: find them by
  * their names.  Those that are missing get 0.

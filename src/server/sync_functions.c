@@ -33,6 +33,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "server/ledger.h"
 #include "server/rights.h"
 #include "server/submit.h"
 #include "server/sync.h"
@@ -57,7 +58,7 @@ static const char *const trigger_events[] = {
 Datum
 ocean_enrich_database_identity(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(oe_sync_database()));
+	PG_RETURN_TEXT_P(cstring_to_text(oe_ledger_database()));
 }
 
 /* ----------------------------------------------------------------

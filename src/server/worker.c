@@ -48,6 +48,7 @@
 
 static TimestampTz cancelled_checked_at;
 static int64 queue_length;		/* when we began */
+static int64 queue_copied;		/* likewise, of another database */
 
 /* ----------------------------------------------------------------
  * What sessions ask for
@@ -243,7 +244,7 @@ try_reconcile(void)
 	oe_record_orphans_left = !oe_ledger_reconcile(&count);
 
 	/* What was added or deleted by hand is counted, too. */
-	queue_length = oe_tally_recount(&tally);
+	queue_length = oe_tally_recount(&tally, &queue_copied);
 	if (tally.waiting != 0)
 		oe_tally_write(&tally, GetCurrentTimestamp());
 	oe_queue_survey();
@@ -276,6 +277,17 @@ reconcile(void)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+static void
+say_what_is_copied(void)
+{
+	if (queue_copied > 0)
+		ereport(LOG,
+				errmsg(INT64_FORMAT " queued calls came with a copy of the database and are not sent",
+					   queue_copied),
+				errhint("View ocean_enrich.copied_calls lists them; ocean_enrich.retry() takes "
+						"one over, ocean_enrich.cancel() takes it out of the queue."));
 }
 
 /* After a restart, nobody else does it. */
@@ -525,6 +537,7 @@ oe_worker_main(Datum database)
 	if (!oe_channel_serve())
 		proc_exit(0);
 	reconcile();
+	say_what_is_copied();
 	oe_serve_queue_init(queue_length > 0);
 	(void) oe_transaction(look_for_kept_columns, NULL, GetCurrentTimestamp(),
 						  &lsn);

@@ -93,7 +93,7 @@ GRANT SELECT ON ocean_enrich.calls_by_state, ocean_enrich.spending, ocean_enrich
 	ocean_enrich.budget_status, ocean_enrich.queue_status TO regress_ocean_auditor;
 GRANT EXECUTE ON FUNCTION ocean_enrich.in_flight(), ocean_enrich.queue_state() TO regress_ocean_auditor;
 GRANT EXECUTE ON FUNCTION ocean_enrich.resolve TO regress_ocean_judge;
-GRANT SELECT (call_id, state, credits), UPDATE (resolution, credits, resolved_by, resolved_at)
+GRANT SELECT (call_id, state, credits), UPDATE (resolution, credits, resolved_by, resolved_at, database)
 	ON ocean_enrich.call TO regress_ocean_judge;
 
 CREATE FUNCTION pg_temp.codes_as(role name) RETURNS TABLE (nth int, code text)

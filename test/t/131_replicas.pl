@@ -1,7 +1,7 @@
 # 131_replicas.pl
 #	Where the ledger is copied to while it is written: a standby that is promoted
 #	goes on with queue and kept columns by itself; a subscriber of logical
-#	replication has the receipts and, told not to, sends nothing.
+#	replication has the receipts, sends what was queued on it, and nothing else.
 
 use strict;
 use warnings FATAL => 'all';
@@ -70,10 +70,7 @@ $standby->stop;
 
 $sandbox->reset;
 my $publisher = node($sandbox, name => 'publisher', init => [ allows_streaming => 'logical' ]);
-my $subscriber = node($sandbox, name => 'subscriber', extra_conf => <<'END');
-ocean_enrich.queue_enabled = off
-ocean_enrich.worker_idle_timeout = '1s'
-END
+my $subscriber = node($sandbox, name => 'subscriber', extra_conf => "ocean_enrich.worker_idle_timeout = '1s'");
 $publisher->safe_psql('postgres', 'SELECT ' . enrich('first@example.com'));
 $publisher->safe_psql('postgres', 'CREATE PUBLICATION receipts FOR TABLE ocean_enrich.call');
 $subscriber->safe_psql('postgres', q{
@@ -101,18 +98,33 @@ is($subscriber->safe_psql('postgres', 'SELECT ' . enrich('first@example.com') . 
 	'example.com', 'subscriber: what the other server paid for is an answer');
 fails($subscriber, 'SELECT ' . enrich('sb-status-500@example.com'), qr/OE504: an equal request was sent before/,
 	'subscriber: what may have been paid is not sent');
+
+# What is due there is sent by nobody else, before or behind what is the
+# subscriber's own, in whatever state it is.
+$publisher->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = off');
+$publisher->reload;
+$publisher->safe_psql('postgres', q{
+	SELECT ocean_enrich.submit(ocean_person_request(email => format('other%s@example.com', i)), i % 3)
+	FROM generate_series(1, 300) AS i;
+	UPDATE ocean_enrich.call SET background = true, resolution = 'pay again'
+	WHERE request #>> '{person,email}' = 'sb-status-500@example.com'});
+$publisher->wait_for_catchup('receipts');
 $subscriber->safe_psql('postgres', q{
-	SELECT ocean_enrich.submit(ocean_person_request(email => 'own@example.com'), 10)});
-$publisher->safe_psql('postgres', q{
-	SELECT ocean_enrich.submit(ocean_person_request(email => 'other@example.com'), not_before => now() + interval '1 day')});
+	SELECT ocean_enrich.submit(ocean_person_request(email => format('own%s@example.com', i)), i - 2)
+	FROM generate_series(1, 5) AS i});
+wait_until($subscriber, q{
+	SELECT count(*) = 5 FROM ocean_enrich.call WHERE call_id >= 1000000000000 AND state = 'answered'});
+is($sandbox->books->{requests}, $requests + 5, 'subscriber: it sends what was queued on it');
+is($subscriber->safe_psql('postgres', 'SELECT waiting, (SELECT count(*) FROM ocean_enrich.copied_calls) FROM ocean_enrich.queue_status'),
+	'0|301', 'subscriber: and lists what it leaves to the other');
+$publisher->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
+$publisher->reload;
+$publisher->safe_psql('postgres', 'SELECT ocean_enrich.wake()');
+wait_until($publisher, q{SELECT count(*) = 302 FROM ocean_enrich.call
+	WHERE state = 'answered' AND request #>> '{person,email}' LIKE 'other%'
+		OR state = 'unknown' AND request #>> '{person,email}' = 'sb-status-500@example.com'});
 $publisher->wait_for_catchup('receipts');
-$publisher->safe_psql('postgres', q{
-	UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE state = 'queued' AND request #>> '{person,email}' = 'other@example.com';
-	SELECT ocean_enrich.wake()});
-wait_until($publisher, q{
-	SELECT state = 'answered' FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'other@example.com'});
-$publisher->wait_for_catchup('receipts');
-is($sandbox->books->{requests}, $requests + 1, 'subscriber: with its queue off it sends nothing');
+is($sandbox->books->{requests}, $requests + 306, 'subscriber: each was sent once');
 is($subscriber->safe_psql('postgres', $rows), $publisher->safe_psql('postgres', $rows),
 	'subscriber: and follows what the publisher does');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription_stats WHERE apply_error_count > 0}),
@@ -130,7 +142,9 @@ $sandbox->wait(held => 1);
 $publisher->wait_for_catchup('receipts');
 $subscriber->restart;
 $subscriber->safe_psql('postgres', 'SELECT ' . enrich('first@example.com'));
-is($subscriber->safe_psql('postgres', $others), 'unknown', 'subscriber: what another server sends may look cut off');
+is($subscriber->safe_psql('postgres', $others), 'sent', 'subscriber: what another server sends is none of its own');
+fails($subscriber, 'SELECT ' . enrich('wire@example.com'), qr/OE504: an equal request was sent before/, 'subscriber: nor does it send that, too');
+is($subscriber->safe_psql('postgres', $others), 'sent', 'subscriber: and leaves it as it is');
 $sandbox->config(hold => JSON::PP::false);
 $query->finish;
 $publisher->wait_for_catchup('receipts');
