@@ -132,8 +132,9 @@ make_tree_of()
 	}
 }
 
-# in_tree USER COMMAND...: in the folder /ocean_enrich of the tree.  Whatever it
-# leaves behind ends with it, processes and mounts.
+# in_tree USER COMMAND...: in the folder /ocean_enrich of the tree, with the servers
+# that test/proof/run.sh has built, for pg_upgrade.  Whatever it leaves behind ends
+# with it, processes and mounts.
 in_tree()
 {
 	local user=$1
@@ -143,11 +144,17 @@ in_tree()
 	timeout --kill-after=30 "$MAX_SECONDS" \
 		unshare --mount --pid --ipc --fork --kill-child sh -c '
 			mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" || exit
+			if [ -d "$1" ]; then
+				mkdir -p "$0/var/cache/ocean_enrich/servers" &&
+					mount --bind "$1" "$0/var/cache/ocean_enrich/servers" || exit
+			fi
+			shift
 			user=$1
 			shift
 			chroot "$0" setpriv --reuid="$user" --regid="$user" --init-groups \
 				env -i -C /ocean_enrich PATH=/usr/bin:/bin:/usr/sbin:/sbin \
-				HOME=/ocean_enrich COPT=-Werror "$@"' "$TREE" "$user" "$@" < /dev/null
+				HOME=/ocean_enrich COPT=-Werror "$@"' \
+		"$TREE" "$OCEAN_CACHE/servers" "$user" "$@" < /dev/null
 }
 
 # Our files in the tree, anew.

@@ -1,8 +1,8 @@
 # 132_pg_upgrade.pl
 #	pg_upgrade from PostgreSQL 15 to newer ones, with a ledger, a queue and a kept
-#	column: all is there, the queue goes on once it is taken over, and what waits
-#	for a kept column is asked for once.  Needs servers that test/proof/run.sh 15 17 18 has built; all
-#	get the extension.
+#	column: all is there, the queue goes on once it is taken over, and what waits for
+#	a kept column is asked for once.  Next to the server under test, if that is newer,
+#	it takes those that test/proof/run.sh has built, which get the extension.
 
 use strict;
 use warnings FATAL => 'all';
@@ -17,9 +17,11 @@ use SyncTest qw(owner create settled status);
 use Test::More;
 
 my $servers = ($ENV{OCEAN_CACHE} // '/var/cache/ocean_enrich') . '/servers';
-my @majors = grep { -e "$servers/$_/complete" && -x "$servers/$_/installed/bin/pg_upgrade" } (15, 17, 18);
+my $own = int(PostgreSQL::Test::Cluster->new('version')->pg_version);
+sub is_built { return -e "$servers/$_[0]/complete" && -x "$servers/$_[0]/installed/bin/pg_upgrade" }
+my @majors = grep { $_ == $own || is_built($_) } (17 .. 19);
 plan skip_all => "there is no PostgreSQL 15, or no newer one, in $servers"
-  unless @majors > 1 && shift(@majors) == 15;
+  unless is_built(15) && @majors;
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $sandbox = OceanTest::Sandbox->new;
 
@@ -41,8 +43,10 @@ sub install
 sub server
 {
 	my ($name, $major, @options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name, install_path => install($major));
+	my $is_own = $major == $own && $own > 15;
+	my $node = PostgreSQL::Test::Cluster->new($name, $is_own ? () : (install_path => install($major)));
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C', @options ]);
+	$node->append_conf('postgresql.conf', $ENV{OCEAN_STAGE_SETTINGS}) if $is_own;
 	$node->append_conf('postgresql.conf', OceanTest::settings($sandbox));
 	$node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = off');
 	return $node;
