@@ -16,6 +16,7 @@ use Time::HiRes qw(sleep);
 my @lasting = (
 	[ 12, 'call', \&call ],
 	[ 8, 'update', \&update ],
+	[ 3, 'storm', \&storm ],
 	[ 10, 'submit', \&submit ],
 	[ 4, 'wait', \&wait_for_queue ],
 	[ 4, 'cancel and retry', \&cancel_and_retry ],
@@ -132,6 +133,21 @@ sub update
 	return $world->client($database, qq{
 		SET ocean_enrich.concurrency = $concurrency;
 		UPDATE contacts SET enriched = $value WHERE id BETWEEN $first AND $last});
+}
+
+# As many requests as there are slots, most of which are given up.
+sub storm
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $first = $chance->number(3000);
+	my $timeout = 50 + $chance->number(1000);
+	my $who = "'" . ChaosWorld::person($database, "storm' || i || '") . "'";
+	return $world->client($database, qq{
+		SET statement_timeout = $timeout;
+		SET ocean_enrich.concurrency = 1024;
+		SELECT count(ocean_try_enrich_person(ocean_person_request(email => $who)))
+		FROM generate_series($first, $first + 1000) AS i});
 }
 
 sub submit
