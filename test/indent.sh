@@ -1,27 +1,72 @@
 #!/usr/bin/env bash
 #
 # indent.sh
-#	Lays our C out as PostgreSQL's, by pg_bsd_indent 2.1.1, which is PostgreSQL
-#	15's.  It knows a type by its name in test/analysis/typedefs.list.
+#	Lays our C out as PostgreSQL's, by its own pg_bsd_indent 2.1.2.  That is built
+#	from the newest source of PostgreSQL in $OCEAN_CACHE, where test/proof/run.sh
+#	puts it; without one nothing is done.
 #
 #	test/indent.sh [FILE...]			changes files; all by default
 #	test/indent.sh --check [FILE...]	shows what would change
+#
+# It has to know what is a type: PostgreSQL's are listed in that source, ours are
+# found in our files, and all others stand in test/analysis/typedefs.list.
 #
 # The last line of a check is the sum: "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# shellcheck source=test/debian.sh
+. test/debian.sh
+# shellcheck source=test/counting.sh
+. test/counting.sh
+
 # Those of PostgreSQL's pgindent.
 OPTIONS=(-bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79
-	-lp -lpl -nip -npro -sac -tpg -ts4 -Utest/analysis/typedefs.list)
-PASSED=0
-FAILED=0
+	-lp -lpl -nip -npro -sac -tpg -ts4)
 
-# indented FILE: how it should look.
+all_files()
+{
+	find src test -name '*.[ch]' ! -path '*/build/*' | sort
+}
+
+# Names of PostgreSQL's list that are names of something else here, or in its
+# own sources.
+NO_TYPES='FD_SET|LookupSet|boolean|date|duration|element_type|inquiry|iterator|other|pointer|reference|rep|string|text|timestamp|type|wrap'
+
+# What is declared by "typedef" in our files: behind a struct, or in one line.
+own_types()
+{
+	all_files | xargs perl -0777 -ne '
+		s{/\*.*?\*/}{}gs;
+		print "$1\n" while /^\}\s*(\w+);/gm;
+		print "$1\n" while /^typedef\b[^;{]*?(\w+)\)?\s*(?:\([^;]*\)|\[[^;]*\])?;/gm;'
+}
+
+# Sets INDENT and TYPES, the files that it reads; false if that cannot be.
+prepare()
+{
+	local server=$OCEAN_CACHE/servers/newest tools pg_config
+	tools=$server/source/src/tools
+	pg_config=$server/installed/bin/pg_config
+	[[ -e $server/complete && -d $tools/pg_bsd_indent ]] || return
+	gcc -O2 -w -isystem "$("$pg_config" --includedir-server)" \
+		-o "$FOLDER/pg_bsd_indent" "$tools"/pg_bsd_indent/*.c \
+		"$("$pg_config" --pkglibdir)/libpgport.a" || return
+	[[ $("$FOLDER/pg_bsd_indent" --version) == 'pg_bsd_indent 2.1.2 '* ]] || return
+	(own_types && grep -v '^#' test/analysis/typedefs.list) > "$FOLDER/types"
+	grep -vxE "$NO_TYPES" "$tools/pgindent/typedefs.list" |
+		cat "$FOLDER/types" - > "$FOLDER/server-types"
+}
+
+# indented FILE: how it should look.  Only in src/server are names of PostgreSQL's
+# types no names for anything else.
 indented()
 {
-	pg_bsd_indent "${OPTIONS[@]}" < "$1" 2> /dev/null
+	local types=types
+	[[ $1 != src/server/* && $1 != src/ocean_enrich.c ]] || types='server-types'
+	perl test/analysis/indent.pl "$FOLDER/pg_bsd_indent" "${OPTIONS[@]}" \
+		-U"$FOLDER/$types" < "$1"
 }
 
 check_file()
@@ -35,33 +80,30 @@ check_file()
 
 change_file()
 {
-	local result
-	result=$(indented "$1" && echo .)
-	printf '%s' "${result%.}" > "$1"
+	indented "$1" > "$FOLDER/result"
+	cat "$FOLDER/result" > "$1"
 }
 
 main()
 {
-	local action=change_file file
+	local action=change_file file files=()
 	if [[ ${1:-} == --check ]]; then
 		action=check_file
 		shift
 	fi
-	if [[ $(pg_bsd_indent --version 2> /dev/null) != 'pg_bsd_indent 2.1.1 '* ]]; then
-		echo "skipped: there is no pg_bsd_indent 2.1.1 (Debian's package pg-bsd-indent)"
-		return
+	choose_cache
+	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	trap 'rm -rf "$FOLDER"' EXIT
+	if prepare; then
+		mapfile -t files < <(all_files)
+		(($# == 0)) || files=("$@")
+		for file in "${files[@]}"; do
+			"$action" "$file"
+		done
+	else
+		echo "skipped: the layout, as no source of PostgreSQL with pg_bsd_indent 2.1.2 is in $OCEAN_CACHE"
 	fi
-	if (($# == 0)); then
-		mapfile -t files < <(find src test -name '*.[ch]' ! -path '*/build/*' | sort)
-		set -- "${files[@]}"
-	fi
-	for file in "$@"; do
-		"$action" "$file"
-	done
-	if [[ $action == check_file ]]; then
-		echo "$PASSED passed, $FAILED failed"
-		((FAILED == 0))
-	fi
+	[[ $action == change_file ]] || sum_up
 }
 
 main "$@"
