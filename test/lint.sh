@@ -25,7 +25,7 @@ LAYERS='
 	rights sync_definition /
 	settings channel ledger /
 	message errors process statement /
-	compat'
+	compat xact'
 
 PASSED=0
 FAILED=0

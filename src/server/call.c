@@ -25,6 +25,7 @@
 #include "server/errors.h"
 #include "server/progress.h"
 #include "server/settings.h"
+#include "server/xact.h"
 
 struct OeExpectedCall
 {
@@ -214,19 +215,8 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-			return;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-	}
+	if (!oe_xact_is_over(event))
+		return;
 	while (!dlist_is_empty(&expected_calls))
 		end_expected(dlist_head_element(OeExpectedCall, node, &expected_calls));
 }

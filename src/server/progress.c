@@ -18,6 +18,7 @@
 #include "server/channel.h"
 #include "server/compat.h"
 #include "server/progress.h"
+#include "server/xact.h"
 
 /* A process that is stopped in the midst of a change must not stop its readers. */
 #define READS_MAX	1000
@@ -47,19 +48,8 @@ end_change(void)
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-			return;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-	}
+	if (!oe_xact_is_over(event))
+		return;
 
 	/* A procedure that commits goes on counting with its next call. */
 	begin_change();

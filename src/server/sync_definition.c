@@ -35,6 +35,7 @@
 
 #include "server/compat.h"
 #include "server/ledger.h"
+#include "server/statement.h"
 #include "server/sync_definition.h"
 
 /* ----------------------------------------------------------------
@@ -58,19 +59,11 @@ oe_sync_result_array(int column, Oid type)
 	int			count = (int) SPI_processed;
 	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
 	bool	   *nulls = palloc(sizeof(bool) * Max(count, 1));
-	int			one = 1;
-	int16		len;
-	bool		by_value;
-	char		align;
 
-	if (count == 0)
-		return PointerGetDatum(construct_empty_array(type));
 	for (int i = 0; i < count; i++)
 		values[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
 								  column, &nulls[i]);
-	get_typlenbyvalalign(type, &len, &by_value, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &one,
-											  type, len, by_value, align));
+	return oe_statement_array(values, nulls, count, type);
 }
 
 /* ----------------------------------------------------------------

@@ -575,6 +575,30 @@ lock_definition(const char *name, OeSync *sync)
 				errmsg("must be owner of kept column \"%s\"", name));
 }
 
+/* Begin with a kept column that is there, and with the table that it belongs to. */
+static Relation
+open_definition(const char *name, LOCKMODE lockmode, OeSync *sync)
+{
+	Relation	relation;
+
+	connect_spi();
+	lock_definition(name, sync);
+	relation = open_table(sync->relation, lockmode);
+	check_table(relation);
+	sync->owner = relation->rd_rel->relowner;
+	check_may_submit(sync->owner);
+	return relation;
+}
+
+/* End with it.  The applier hears of it, if the transaction commits. */
+static void
+close_definition(Relation relation)
+{
+	table_close(relation, NoLock);
+	SPI_finish();
+	oe_sync_wake_at_commit();
+}
+
 static void
 store_definition(OeSync *sync, Datum refresh_after, bool refreshes)
 {
@@ -653,9 +677,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 	try_statements(&sync);
 	if (PG_ARGISNULL(6) || PG_GETARG_BOOL(6))
 		noted = enqueue_existing(&sync);
-	table_close(relation, NoLock);
-	SPI_finish();
-	oe_sync_wake_at_commit();
+	close_definition(relation);
 	PG_RETURN_INT64((int64) noted);
 }
 
@@ -713,13 +735,8 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 	Datum		refresh_after;
 	bool		refreshes;
 
-	connect_spi();
-	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
-	relation = open_table(sync.relation, ShareRowExclusiveLock);
-	check_table(relation);
-	sync.owner = relation->rd_rel->relowner;
-	check_may_submit(sync.owner);
-
+	relation = open_definition(text_argument(fcinfo, 0, "name"),
+							   ShareRowExclusiveLock, &sync);
 	if (!PG_ARGISNULL(2))
 		sync.target_number = check_target(relation, NameStr(*PG_GETARG_NAME(2)));
 	refreshes = PG_ARGISNULL(4) ? stored_refresh(sync.id, &refresh_after)
@@ -734,9 +751,7 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 	try_statements(&sync);
 	if (request || condition || !PG_ARGISNULL(2))
 		look_again_at_all(&sync, !PG_ARGISNULL(2));
-	table_close(relation, NoLock);
-	SPI_finish();
-	oe_sync_wake_at_commit();
+	close_definition(relation);
 	PG_RETURN_VOID();
 }
 
@@ -771,12 +786,8 @@ ocean_enrich_enable_sync(PG_FUNCTION_ARGS)
 	Datum		refresh_after;
 	bool		refreshes;
 
-	connect_spi();
-	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
-	relation = open_table(sync.relation, AccessShareLock);
-	check_table(relation);
-	sync.owner = relation->rd_rel->relowner;
-	check_may_submit(sync.owner);
+	relation = open_definition(text_argument(fcinfo, 0, "name"),
+							   AccessShareLock, &sync);
 	if (sync.is_copy)
 		adopt(&sync, relation);
 	check_key(relation, &sync);
@@ -790,9 +801,7 @@ ocean_enrich_enable_sync(PG_FUNCTION_ARGS)
 						" WHERE sync_id = $1", sync.id);
 	create_triggers(&sync, AccessShareLock);
 	try_statements(&sync);
-	table_close(relation, NoLock);
-	SPI_finish();
-	oe_sync_wake_at_commit();
+	close_definition(relation);
 	PG_RETURN_VOID();
 }
 
