@@ -1,22 +1,7 @@
 -- The tables of read_ahead.sh: medians over the rounds.  Reads runs.csv in the
 -- current folder; latency_ms is what the sandbox takes for an answer.
 
-\set ON_ERROR_STOP on
-\set QUIET on
-\pset footer off
-\pset null ''
-
-CREATE TEMP TABLE run
-(
-	position serial,
-	part text NOT NULL,
-	subject text NOT NULL,
-	calls bigint NOT NULL,
-	wall_us float8 NOT NULL,
-	cpu_us float8,
-	worker_cpu_us float8
-);
-\copy run (part, subject, calls, wall_us, cpu_us, worker_cpu_us) FROM 'runs.csv' (FORMAT csv)
+\ir runs.sql
 
 -- "ideal": calls/s if nothing but the latency took time.
 CREATE TEMP VIEW line AS

@@ -1,21 +1,8 @@
 -- The tables: medians over the rounds.  Reads runs.csv, facts.csv and memory.csv,
 -- which run.sh writes, in the current folder.
 
-\set ON_ERROR_STOP on
-\set QUIET on
-\pset footer off
-\pset null ''
+\ir runs.sql
 
-CREATE TEMP TABLE run
-(
-	position serial,
-	part text NOT NULL,
-	subject text NOT NULL,
-	calls bigint NOT NULL,
-	wall_us float8 NOT NULL,
-	cpu_us float8,				-- of the program or session that asks
-	worker_cpu_us float8
-);
 CREATE TEMP TABLE fact
 (
 	name text PRIMARY KEY,
@@ -27,7 +14,6 @@ CREATE TEMP TABLE memory
 	session bigint NOT NULL,
 	worker bigint NOT NULL
 );
-\copy run (part, subject, calls, wall_us, cpu_us, worker_cpu_us) FROM 'runs.csv' (FORMAT csv)
 \copy fact FROM 'facts.csv' (FORMAT csv)
 \copy memory FROM 'memory.csv' (FORMAT csv)
 
