@@ -262,6 +262,10 @@ static const Step always_hello[] = {
 	{STEP_READ, NULL}, {STEP_SEND, HELLO}, {STEP_REPEAT, NULL}
 };
 
+static const Step closes_later[] = {
+	{STEP_READ, NULL}, {STEP_SEND, HELLO}, {STEP_HOLD, NULL}, {STEP_CLOSE, NULL}
+};
+
 static void
 test_ok(void)
 {
@@ -526,14 +530,23 @@ test_few_connections_kept(void)
 	end();
 }
 
-/* A port of this machine where nobody listens, reserved by the socket. */
-static int
-bind_unused_port(int *fd)
+/* The port is still to be chosen. */
+static struct sockaddr_in
+this_machine(void)
 {
 	struct sockaddr_in address = {
 		.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)
 	};
+
+	return address;
+}
+
+/* A port of this machine where nobody listens, reserved by the socket. */
+static int
+bind_unused_port(int *fd)
+{
+	struct sockaddr_in address = this_machine();
 	socklen_t	len = sizeof(address);
 
 	*fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -628,10 +641,7 @@ test_connect_timeout(void)
 	};
 	OeHttpRequest request = plain_request();
 	OeHttpReply *reply;
-	struct sockaddr_in address = {
-		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)
-	};
+	struct sockaddr_in address = this_machine();
 	int			fd;
 	int			filler[fillers];
 	int			port;
@@ -1037,9 +1047,6 @@ test_no_resending(void)
 static void
 test_idle_connection_was_closed(void)
 {
-	static const Step closes_later[] = {
-		{STEP_READ, NULL}, {STEP_SEND, HELLO}, {STEP_HOLD, NULL}, {STEP_CLOSE, NULL}
-	};
 	static const Step *const scripts[] = {closes_later, always_hello};
 
 	begin_many(scripts, COUNT(scripts), 2);
@@ -1059,9 +1066,6 @@ test_idle_connections_were_closed(void)
 	enum
 	{
 		many = 20
-	};
-	static const Step closes_later[] = {
-		{STEP_READ, NULL}, {STEP_SEND, HELLO}, {STEP_HOLD, NULL}, {STEP_CLOSE, NULL}
 	};
 	const Step *scripts[many + 1];
 	char		tags[many];
