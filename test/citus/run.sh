@@ -179,7 +179,8 @@ main()
 	choose_server_user
 	if [[ -z $CONNECTION ]] && ! have_citus; then
 		echo "skipped: there is no Citus for $("$PG_CONFIG" --version)"
-		exit 0
+		sum_up
+		exit
 	fi
 	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
 	chmod 0755 "$FOLDER"

@@ -291,7 +291,8 @@ main()
 {
 	if [[ ! -r $DOCUMENT ]]; then
 		echo "skipped: no OpenAPI document; usage: test/contract/run.sh OPENAPI-FILE"
-		exit 0
+		sum_up
+		exit
 	fi
 	install_missing build contract
 	choose_pg_config
