@@ -218,6 +218,16 @@ test_in_tree()
 	((PASSED += passed, FAILED += failed + warnings)) || true
 }
 
+# Until the next one, or our end: two runs in one folder would disturb each other.
+lock_tree()
+{
+	exec 9> "$TREE.lock"
+	flock --nonblock 9 || {
+		echo "waiting for another run on PostgreSQL $(basename "$TREE")"
+		flock 9
+	}
+}
+
 test_majors()
 {
 	local major
@@ -226,6 +236,7 @@ test_majors()
 	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
 	for major in "${MAJORS[@]}"; do
 		TREE=$TREES/$major
+		lock_tree
 		if [[ -e $TREE/complete ]] || make_tree_of "$major"; then
 			test_in_tree "$major"
 		else
