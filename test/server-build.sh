@@ -58,7 +58,7 @@ get_source()
 		cd "$folder/packages" &&
 			logged source own_apt "$SERVERS/apt" apt-get source --quiet \
 				--only-source --download-only "postgresql-$2=$version" &&
-			logged extract dpkg-source --extract ./*.dsc ../source &&
+			logged extract dpkg-source --no-copy --extract ./*.dsc ../source &&
 			cd ../source &&
 			logged patch patch --reverse --strip=1 \
 				--input=debian/patches/50-per-version-dirs.patch
