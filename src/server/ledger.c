@@ -108,15 +108,25 @@ static TupleTableSlot *old_slot;
 static TupleTableSlot *new_slot;
 static bool spi_connected;
 
-/* No request takes as long as two hours: request_timeout ends it before. */
+/*
+ * Of what another database has sent the end comes by logical replication, if
+ * there is one into the ledger.  Else the row came with a copy.
+ */
+#define NOBODY_ENDS_IT \
+	"(" OE_OF_THIS_DATABASE " OR NOT EXISTS (SELECT" \
+	" FROM pg_catalog.pg_subscription_rel AS r" \
+	" JOIN pg_catalog.pg_subscription AS s ON s.oid = r.srsubid" \
+	" JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid" \
+	" WHERE r.srrelid = 'ocean_enrich.call'::pg_catalog.regclass" \
+	" AND d.datname = pg_catalog.current_database()))"
+
 static OeStatement reconcile_statement = {
 	"WITH free AS (SELECT call_id, " OE_OF_THIS_DATABASE " AS is_ours"
-	" FROM ocean_enrich.call WHERE state = 'sent'"
-	" AND (" OE_OF_THIS_DATABASE " OR sent_at < now() - interval '2 hours')"
+	" FROM ocean_enrich.call WHERE state = 'sent' AND " NOBODY_ENDS_IT
 	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown', detail = CASE WHEN is_ours"
 	" THEN 'the worker ended before the answer came'"
-	" ELSE 'it was on the wire in another database, and its end did not come' END"
+	" ELSE 'it was on the wire when the database was copied' END"
 	" FROM free WHERE c.call_id = free.call_id",
 	0,
 	{0},
@@ -125,7 +135,7 @@ static OeStatement reconcile_statement = {
 
 static OeStatement orphan_statement = {
 	"WITH free AS (SELECT call_id FROM ocean_enrich.call"
-	" WHERE call_id = $1 AND state = 'sent' AND " OE_OF_THIS_DATABASE
+	" WHERE call_id = $1 AND state = 'sent' AND " NOBODY_ENDS_IT
 	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
 	" detail = 'its ending could not be recorded'"
@@ -136,7 +146,7 @@ static OeStatement orphan_statement = {
 };
 
 static OeStatement sent_left_statement = {
-	"SELECT FROM ocean_enrich.call WHERE state = 'sent' AND " OE_OF_THIS_DATABASE
+	"SELECT FROM ocean_enrich.call WHERE state = 'sent' AND " NOBODY_ENDS_IT
 	" LIMIT 1",
 	0,
 	{0},

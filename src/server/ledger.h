@@ -124,15 +124,15 @@ extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
 						   TimestampTz since, OeLedgerHit *hit);
 
 /*
- * A row still "sent" that nobody has on the wire becomes "unknown".  False: it
- * was sent in another database, which knows better, or somebody has it locked.
+ * A row still "sent" that nobody has on the wire becomes "unknown".  False: its
+ * end comes from another database, or somebody has it locked.
  */
 extern bool oe_ledger_give_up(int64 call_id);
 
 /*
  * Rows still "sent" from an earlier life become "unknown"; adds how many to
- * *count.  Of another database only those that cannot be on the wire any more.
- * False: somebody holds a lock on some of ours, try again.
+ * *count.  So do those that came with a copy of the database, but not those whose
+ * end comes from another one.  False: somebody holds a lock on some, try again.
  */
 extern bool oe_ledger_reconcile(uint64 *count);
 

@@ -135,7 +135,7 @@ is($subscriber->safe_psql('postgres', q{SELECT call_id > 1000000000000 FROM ocea
 
 # A call on the wire of the publisher is none of the subscriber's, and is shown as
 # what it is when it has ended.
-my $others = q{SELECT state FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'wire@example.com'};
+my $others = q{SELECT state FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'wire@example.com' AND call_id < 1000000000000};
 $sandbox->config(hold => JSON::PP::true);
 my $query = OceanTest::Query->start($publisher, 'SELECT ' . enrich('wire@example.com'));
 $sandbox->wait(held => 1);
@@ -145,9 +145,30 @@ $subscriber->safe_psql('postgres', 'SELECT ' . enrich('first@example.com'));
 is($subscriber->safe_psql('postgres', $others), 'sent', 'subscriber: what another server sends is none of its own');
 fails($subscriber, 'SELECT ' . enrich('wire@example.com'), qr/OE504: an equal request was sent before/, 'subscriber: nor does it send that, too');
 is($subscriber->safe_psql('postgres', $others), 'sent', 'subscriber: and leaves it as it is');
+$subscriber->safe_psql('postgres', q{SELECT ocean_enrich.submit(ocean_person_request(email => 'wire@example.com'))});
+wait_until($subscriber, q{
+	SELECT detail ~ '^waits for call \d+, which is on the wire elsewhere$' AND next_attempt_at < now() + interval '2 minutes'
+	FROM ocean_enrich.call WHERE state = 'queued' AND request #>> '{person,email}' = 'wire@example.com'});
+is($subscriber->safe_psql('postgres', q{SELECT ocean_enrich.cancel(call_id) FROM ocean_enrich.call
+	WHERE state = 'queued' AND request #>> '{person,email}' = 'wire@example.com'}), 't', 'subscriber: an equal one in its queue waits');
 $sandbox->config(hold => JSON::PP::false);
 $query->finish;
 $publisher->wait_for_catchup('receipts');
 is($subscriber->safe_psql('postgres', $others), 'answered', 'subscriber: until it has ended');
+
+
+# What was sent there when the subscription ends, nobody will know.
+
+$sandbox->config(hold => JSON::PP::true);
+$query = OceanTest::Query->start($publisher, 'SELECT ' . enrich('last@example.com'));
+$sandbox->wait(held => 1);
+$publisher->wait_for_catchup('receipts');
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION receipts');
+$sandbox->config(hold => JSON::PP::false);
+$query->finish;
+$subscriber->restart;
+fails($subscriber, 'SELECT ' . enrich('last@example.com'), qr/OE504: an equal request was sent before/, 'no subscriber any more: not sent');
+is($subscriber->safe_psql('postgres', $others =~ s/wire@/last@/r =~ s/state/state, detail/r),
+	'unknown|it was on the wire when the database was copied', 'no subscriber any more: unknown');
 
 done_testing();
