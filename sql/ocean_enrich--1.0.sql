@@ -185,6 +185,33 @@ COMMENT ON FUNCTION ocean_enrich.spending_changed() IS
 
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.budget', '');
 
+/*
+ * What is revealed after its answer costs the account and the role of the call
+ * that asked.  The ledger has what was known with the answer, and this table the
+ * rest, so that limits and budgets need not look for it in each payload.
+ * Whoever merges adds a row, as with the tally of the queue.
+ */
+CREATE TABLE ocean_enrich.reveal_cost (
+	day     date NOT NULL,
+	role    name NOT NULL,
+	account text,
+	credits numeric NOT NULL
+);
+CREATE INDEX reveal_cost_day_idx ON ocean_enrich.reveal_cost (day);
+COMMENT ON TABLE ocean_enrich.reveal_cost IS
+	'what e-mail addresses and phone numbers did cost that came by webhook; several rows of a day add up';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.day IS 'the day on which it was merged into a call, UTC';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.role IS 'role that asked';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.account IS 'who is charged';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.credits IS 'what it did cost';
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.reveal_cost', '');
+
+CREATE FUNCTION ocean_enrich.reveals_counted() RETURNS boolean
+	AS 'MODULE_PATHNAME', 'ocean_enrich_reveals_counted'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.reveals_counted() IS
+	'tells the worker of new rows in ocean_enrich.reveal_cost when that is committed';
+
 -- One call
 
 CREATE FUNCTION ocean_enrich.support(internal) RETURNS internal
@@ -496,8 +523,11 @@ CREATE VIEW ocean_enrich.limits AS
 			ocean_enrich.setting('max_concurrency')::numeric AS max_concurrency,
 			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day,
 			ocean_enrich.database_identity() AS database
-	), usage AS (
-		SELECT c.account, s.rate_limit, s.daily_limit, s.credit_limit, s.max_concurrency, s.day,
+	), revealed AS (
+		SELECT account, sum(credits) AS credits FROM ocean_enrich.reveal_cost
+		WHERE day = (now() AT TIME ZONE 'UTC')::date GROUP BY account
+	), called AS (
+		SELECT c.account,
 			count(*) FILTER (WHERE c.state <> 'failed') AS day_calls,
 			coalesce(sum(coalesce(c.credits, s.credits_per_call))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown')), 0) AS day_credits,
@@ -506,8 +536,14 @@ CREATE VIEW ocean_enrich.limits AS
 			min(c.sent_at) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_start,
 			max(c.next_attempt_at) FILTER (WHERE c.status = 429 AND c.next_attempt_at > now()) AS paused_until
 		FROM setting AS s JOIN ocean_enrich.call AS c ON c.sent_at >= least(s.day, now() - interval '1 minute')
-		GROUP BY c.account, s.rate_limit, s.daily_limit, s.credit_limit, s.credits_per_call,
-			s.max_concurrency, s.day
+		GROUP BY c.account
+	), usage AS (
+		SELECT coalesce(c.account, r.account) AS account, s.rate_limit, s.daily_limit, s.credit_limit,
+			s.max_concurrency, s.day, coalesce(c.day_calls, 0) AS day_calls,
+			coalesce(c.day_credits, 0) + coalesce(r.credits, 0) AS day_credits,
+			coalesce(c.minute_calls, 0) AS minute_calls, coalesce(c.on_the_wire, 0) AS on_the_wire,
+			c.minute_start, c.paused_until
+		FROM setting AS s CROSS JOIN (called AS c FULL JOIN revealed AS r ON r.account = c.account)
 	)
 	SELECT u.account, l.name, nullif(l.allowed, 0) AS allowed, l.used,
 		CASE WHEN l.allowed > 0 THEN greatest(l.allowed - l.used, 0) END AS remaining,
@@ -537,7 +573,9 @@ CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 		FROM date_trunc(b.period::text, now() AT TIME ZONE 'UTC') AS start
 	) AS p
 	CROSS JOIN LATERAL (
-		SELECT coalesce(sum(c.credits), 0) AS spent,
+		SELECT coalesce(sum(c.credits), 0)
+				+ coalesce((SELECT sum(r.credits) FROM ocean_enrich.reveal_cost AS r
+					WHERE r.role = b.role AND r.day >= (p.starts_at AT TIME ZONE 'UTC')::date), 0) AS spent,
 			count(*) FILTER (WHERE c.credits IS NULL AND c.state IN ('sent', 'unknown'))
 				* ocean_enrich.setting('credits_per_call')::numeric AS reserved
 		FROM ocean_enrich.call AS c WHERE c.role = b.role AND c.sent_at >= p.starts_at
@@ -875,7 +913,7 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 	BEGIN ATOMIC
 		WITH come AS (
-			SELECT e.* FROM ocean_enrich.early_reveal AS e
+			SELECT e.*, w.told, w.credits, w.call_ids = '{}' AS is_news FROM ocean_enrich.early_reveal AS e
 				JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id
 			WHERE e.person_id = ANY (merge_reveals.people)
 			FOR UPDATE SKIP LOCKED
@@ -916,16 +954,17 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 			FROM news AS n WHERE r.call_id = n.call_id
 		), cost AS (
 			-- One person is charged once, however many calls wait for it.
-			SELECT webhook_id, sum(credits) AS credits, array_agg(DISTINCT call_id) FILTER (WHERE changed) AS call_ids
+			SELECT webhook_id, sum(credits) AS credits, min(asked) FILTER (WHERE credits IS NOT NULL) AS asked,
+				array_agg(DISTINCT call_id) FILTER (WHERE changed) AS call_ids
 			FROM (
-				SELECT n.email_webhook AS webhook_id, c.call_id, c.call_id IS NOT NULL AS changed,
+				SELECT n.email_webhook AS webhook_id, n.call_id AS asked, c.call_id, c.call_id IS NOT NULL AS changed,
 					CASE WHEN n.email_found AND row_number() OVER (
 							PARTITION BY n.person_id, n.email_found ORDER BY n.call_id) = 1
 						THEN ocean_enrich.setting('credits_per_email')::numeric END AS credits
 				FROM news AS n LEFT JOIN changed AS c ON c.call_id = n.call_id
 				WHERE n.email_webhook IS NOT NULL
 				UNION ALL
-				SELECT n.phone_webhook, c.call_id, c.call_id IS NOT NULL,
+				SELECT n.phone_webhook, n.call_id, c.call_id, c.call_id IS NOT NULL,
 					CASE WHEN n.phone_found AND row_number() OVER (
 							PARTITION BY n.person_id, n.phone_found ORDER BY n.call_id) = 1
 						THEN ocean_enrich.setting('credits_per_phone')::numeric END
@@ -941,6 +980,19 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 					ORDER BY call_id)
 			FROM cost WHERE w.webhook_id = cost.webhook_id
 				AND (cost.credits IS NOT NULL OR cost.call_ids IS NOT NULL)
+		), charge AS (
+			-- What the payload says counts once, with the first call that it has changed.
+			SELECT cost.asked AS call_id, cost.credits FROM cost
+			WHERE NOT EXISTS (SELECT FROM come WHERE come.webhook_id = cost.webhook_id AND come.told)
+			UNION ALL
+			SELECT (SELECT min(call_id) FROM unnest(cost.call_ids) AS call_id), w.credits
+			FROM cost JOIN (SELECT DISTINCT webhook_id, credits FROM come WHERE told AND is_news) AS w USING (webhook_id)
+		), counted AS (
+			INSERT INTO ocean_enrich.reveal_cost (day, role, account, credits)
+			SELECT (now() AT TIME ZONE 'UTC')::date, c.role, c.account, sum(charge.credits)
+			FROM charge JOIN ocean_enrich.call AS c ON c.call_id = charge.call_id
+			WHERE charge.credits > 0 GROUP BY c.role, c.account
+			RETURNING ocean_enrich.reveals_counted()
 		), done AS (
 			-- A call that was on the wire then, and still is, may be about this very person.
 			DELETE FROM ocean_enrich.early_reveal AS e USING come
@@ -1174,6 +1226,14 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 		SELECT ocean_enrich.merge_reveals((SELECT array_agg(e.person_id)
 			FROM (SELECT DISTINCT r.person_id FROM ocean_enrich.early_reveal AS m
 				JOIN ocean_enrich.reveal AS r ON r.person_id = m.person_id LIMIT 100) AS e));
+		WITH added AS (
+			DELETE FROM ocean_enrich.reveal_cost AS r USING (SELECT day, role, account FROM ocean_enrich.reveal_cost
+				GROUP BY day, role, account HAVING count(*) > 1) AS several
+			WHERE r.day = several.day AND r.role = several.role AND r.account = several.account
+			RETURNING r.day, r.role, r.account, r.credits
+		)
+		INSERT INTO ocean_enrich.reveal_cost (day, role, account, credits)
+		SELECT day, role, account, sum(credits) FROM added GROUP BY day, role, account;
 		WITH setting AS (
 			SELECT now() - least(nullif(ocean_enrich.setting('retention')::interval, '0'), interval '7 days') AS oldest
 		), early AS (

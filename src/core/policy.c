@@ -45,9 +45,10 @@ typedef struct SentRing
 struct OeAccount
 {
 	OeTime		seen;			/* the latest time we were told */
-	int64_t		day;			/* the day that the next two belong to */
+	int64_t		day;			/* the day that the next three belong to */
 	int64_t		requests;
 	OeSpent		spent;
+	OeCredits	revealed;		/* of these, after the answer */
 	OeTime		paused_until;
 	int			in_flight;
 	SentRing	sent;
@@ -130,6 +131,14 @@ settle_credits(OeSpent *spent, OeOutcome outcome, OeCredits reserved,
 	spent->in_doubt = subtract(spent->in_doubt, reserved);
 	if (spent->in_doubt < 0)
 		spent->in_doubt = 0;
+}
+
+/* What is revealed later is not in doubt. */
+static void
+replace_revealed(OeSpent *spent, OeCredits *revealed, OeCredits credits)
+{
+	spent->credits = add(subtract(spent->credits, *revealed), credits);
+	*revealed = credits;
 }
 
 static OeTime
@@ -241,6 +250,7 @@ see_day(OeAccount *account, OeTime now)
 	{
 		account->requests = 0;
 		account->spent = (OeSpent) {0};
+		account->revealed = 0;
 	}
 	if (today > account->day || today < account->day - 1)
 		account->day = today;
@@ -283,6 +293,15 @@ oe_account_restore_day(OeAccount *account, OeTime now,
 	see(account, now);
 	account->requests = requests;
 	account->spent.credits = credits;
+	account->revealed = 0;
+}
+
+void
+oe_account_set_revealed(OeAccount *account, OeTime now, OeCredits credits)
+{
+	see(account, now);
+	if (day_of(now) == account->day)
+		replace_revealed(&account->spent, &account->revealed, credits);
 }
 
 bool
@@ -595,7 +614,10 @@ see_period(OeBudget *budget, OePeriod period, OeTime now)
 		return;
 	oe_period_bounds(period, now, &start, &end);
 	if (start > budget->start)
+	{
 		budget->spent = (OeSpent) {0};
+		budget->revealed = 0;
+	}
 	if (start > budget->start || end < budget->start)
 	{
 		budget->start = start;
@@ -614,6 +636,21 @@ oe_budgets_restore(OeBudgets *budgets, OeTime now,
 
 		oe_period_bounds((OePeriod) i, now, &budget->start, &budget->end);
 		budget->spent = (OeSpent) {.credits = credits[i]};
+		budget->revealed = 0;
+	}
+}
+
+void
+oe_budgets_set_revealed(OeBudgets *budgets, OeTime now,
+						const OeCredits revealed[OE_PERIODS])
+{
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeBudget   *budget = &budgets->of[i];
+
+		see_period(budget, (OePeriod) i, now);
+		if (now >= budget->start && now < budget->end)
+			replace_revealed(&budget->spent, &budget->revealed, revealed[i]);
 	}
 }
 

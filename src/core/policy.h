@@ -49,6 +49,14 @@ extern void oe_account_free(OeAccount *account);
 extern void oe_account_restore_day(OeAccount *account, OeTime now,
 								   int64_t requests, OeCredits credits);
 
+/*
+ * What was revealed after its answer has cost that much today, in all: takes the
+ * place of what was said before.  Nothing if "now" is not of the day that is
+ * counted, as when the clock was set back.
+ */
+extern void oe_account_set_revealed(OeAccount *account, OeTime now,
+									OeCredits credits);
+
 /* One request of the last 60 seconds, oldest first, after a restart. */
 extern bool oe_account_restore_sent(OeAccount *account, OeTime sent);
 
@@ -146,6 +154,7 @@ typedef struct OeBudget
 	OeTime		start;			/* of the period that "spent" belongs to */
 	OeTime		end;
 	OeSpent		spent;			/* counted with or without a limit */
+	OeCredits	revealed;		/* of these, after the answer */
 } OeBudget;
 
 /* All of one role.  Starts as {0}, then the limits are filled in. */
@@ -161,6 +170,10 @@ typedef struct OeBudgets
  */
 extern void oe_budgets_restore(OeBudgets *budgets, OeTime now,
 							   const OeCredits credits[OE_PERIODS]);
+
+/* As oe_account_set_revealed(), for each period. */
+extern void oe_budgets_set_revealed(OeBudgets *budgets, OeTime now,
+									const OeCredits revealed[OE_PERIODS]);
 
 /*
  * Do the budgets allow one more request, which reserves "reserve"?

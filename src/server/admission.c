@@ -88,6 +88,7 @@ restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
 		Min(call->limits.credits_per_call, OE_CREDITS_ONE * 1000000);
 	oe_account_restore_day(account, now, usage.requests_today,
 						   Min(usage.credits_today, OE_CREDITS_MAX) + reserved);
+	oe_account_set_revealed(account, now, usage.revealed_today);
 	for (int i = 0; i < usage.sent_count; i++)
 	{
 		if (!oe_account_restore_sent(account, usage.sent[i]))
@@ -102,6 +103,7 @@ oe_admission_account(const OeCall *call, TimestampTz now)
 {
 	OeAccountEntry *entry;
 	OeAccount  *account;
+	uint64		reveals = oe_channel_reveals();
 
 	entry = oe_admission_known_account(call->account);
 	if (entry)
@@ -124,6 +126,7 @@ oe_admission_account(const OeCall *call, TimestampTz now)
 	memset((char *) entry + OE_ACCOUNT_CHARS, 0,
 		   sizeof(OeAccountEntry) - OE_ACCOUNT_CHARS);
 	entry->account = account;
+	entry->reveals_read = reveals;
 	return entry;
 }
 
@@ -131,21 +134,45 @@ oe_admission_account(const OeCall *call, TimestampTz now)
  * Admission
  * ---------------------------------------------------------------- */
 
+/* What comes from here on raises the number, and is read once more. */
+static void
+read_reveals(OeAccountEntry *entry, TimestampTz now)
+{
+	uint64		reveals = oe_channel_reveals();
+	OeTime		day_start;
+	OeTime		day_end;
+
+	if (entry->reveals_read == reveals)
+		return;
+	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
+	oe_account_set_revealed(entry->account, now,
+							oe_ledger_revealed(pnstrdup(entry->name, OE_ACCOUNT_CHARS),
+											   day_start));
+	entry->reveals_read = reveals;
+}
+
 /* What is on the wire now is counted as such, whatever its row says. */
-void
-oe_admission_prepare(const char *role, OeCredits reserve, TimestampTz now)
+static void
+restore_budgets(const char *role, OeCredits reserve, TimestampTz now)
 {
 	int64		call_ids[OE_CHANNEL_SLOTS];
 	OeCredits	reserved[OE_CHANNEL_SLOTS];
-	int			count;
+	int			count = oe_job_list_in_flight(role, call_ids, reserved);
 
-	oe_budget_refresh();
-	if (!oe_budget_is_to_be_restored(role))
-		return;
-	count = oe_job_list_in_flight(role, call_ids, reserved);
 	oe_budget_restore(role, call_ids, count, reserve, now);
 	for (int i = 0; i < count; i++)
 		oe_budget_sent(role, reserved[i], now);
+}
+
+void
+oe_admission_prepare(OeAccountEntry *account, const char *role,
+					 OeCredits reserve, TimestampTz now)
+{
+	read_reveals(account, now);
+	oe_budget_refresh();
+	if (oe_budget_is_to_be_restored(role))
+		restore_budgets(role, reserve, now);
+	oe_budget_read_reveals(role, now);
 }
 
 /*

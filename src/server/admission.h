@@ -14,6 +14,7 @@ struct OeAccountEntry
 {
 	char		name[OE_ACCOUNT_CHARS];	/* key */
 	OeAccount  *account;
+	uint64		reveals_read;	/* oe_channel_reveals() then */
 	uint64		full_in_turn;	/* admits no more in this turn ... */
 	OeLimits	full_limits;	/* ... under these limits */
 
@@ -52,12 +53,12 @@ extern OeAccountEntry *oe_admission_account(const OeCall *call, TimestampTz now)
 extern OeAccountEntry *oe_admission_known_account(const char *name);
 
 /*
- * See to it that the budgets of the role are known, and what is spent of them; in
- * a transaction.  Only for what is to be sent: trouble with the budgets must not
+ * See to it that the budgets of the role are known, and what is spent of them and
+ * by the account; in a transaction.  Only for what is to be sent: trouble with the budgets must not
  * keep an answer from being recorded.
  */
-extern void oe_admission_prepare(const char *role, OeCredits reserve,
-								 TimestampTz now);
+extern void oe_admission_prepare(OeAccountEntry *account, const char *role,
+								 OeCredits reserve, TimestampTz now);
 
 /*
  * Asked for each job in the order of arrival: first the budget of the role,

@@ -34,11 +34,13 @@
 
 PG_FUNCTION_INFO_V1(ocean_enrich_budget_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_spending_changed);
+PG_FUNCTION_INFO_V1(ocean_enrich_reveals_counted);
 
 typedef struct RoleEntry
 {
 	char		name[NAMEDATALEN];
 	bool		restored;
+	uint64		reveals_read;	/* oe_channel_reveals() then; 0: not read */
 	OeBudgets	budgets;
 } RoleEntry;
 
@@ -67,6 +69,20 @@ static OeStatement spent_statement = {
 	" WHERE role = $1 AND sent_at >= $2 AND call_id <> ALL ($3)",
 	6,
 	{NAMEOID, TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	NULL
+};
+
+#define REVEALED_SINCE(parameter) \
+	" coalesce(sum(credits) FILTER (WHERE day >= (" parameter \
+	" AT TIME ZONE 'UTC')::date), 0)::text"
+
+/* Likewise. */
+static OeStatement revealed_statement = {
+	"SELECT" REVEALED_SINCE("$3") "," REVEALED_SINCE("$4") "," REVEALED_SINCE("$5")
+	" FROM ocean_enrich.reveal_cost"
+	" WHERE role = $1 AND day >= ($2 AT TIME ZONE 'UTC')::date",
+	5,
+	{NAMEOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	NULL
 };
 
@@ -147,6 +163,7 @@ take_row(HTAB *table, uint64 row)
 	if (!found)
 	{
 		entry->restored = false;
+		entry->reveals_read = 0;
 		entry->budgets = (OeBudgets) {0};
 	}
 	budget = &entry->budgets.of[period_from_name(oe_statement_text(row, 2))];
@@ -272,6 +289,17 @@ int8_array(const int64 *numbers, int count)
 }
 
 static void
+period_starts(TimestampTz now, TimestampTz *starts)
+{
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeTime		end;
+
+		oe_period_bounds((OePeriod) i, now, &starts[i], &end);
+	}
+}
+
+static void
 sum_up(const char *role, const int64 *in_flight, int count,
 	   const TimestampTz *starts, TimestampTz earliest)
 {
@@ -299,12 +327,7 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	/* Without a budget there is nothing to restore. */
 	if (!entry)
 		return;
-	for (int i = 0; i < OE_PERIODS; i++)
-	{
-		OeTime		end;
-
-		oe_period_bounds((OePeriod) i, now, &starts[i], &end);
-	}
+	period_starts(now, starts);
 	sum_up(role, in_flight, count, starts,
 		   earliest_start(&entry->budgets, starts, now));
 	for (int i = 0; i < OE_PERIODS; i++)
@@ -317,6 +340,37 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	}
 	oe_budgets_restore(&entry->budgets, now, credits);
 	entry->restored = true;
+	entry->reveals_read = 0;
+}
+
+/* What comes from here on raises the number, and is read once more. */
+void
+oe_budget_read_reveals(const char *role, TimestampTz now)
+{
+	RoleEntry  *entry = find_role(role);
+	uint64		reveals = oe_channel_reveals();
+	TimestampTz starts[OE_PERIODS];
+	OeCredits	revealed[OE_PERIODS];
+	Datum		values[2 + OE_PERIODS];
+	NameData	name;
+	Oid			user;
+
+	if (!entry || entry->reveals_read == reveals)
+		return;
+	period_starts(now, starts);
+	namestrcpy(&name, role);
+	values[0] = NameGetDatum(&name);
+	values[1] = TimestampTzGetDatum(earliest_start(&entry->budgets, starts, now));
+	for (int i = 0; i < OE_PERIODS; i++)
+		values[2 + i] = TimestampTzGetDatum(starts[i]);
+	oe_ledger_use_spi();
+	user = oe_owner_become("reveal_cost");
+	(void) oe_statement_run(&revealed_statement, values, NULL);
+	oe_owner_return(user);
+	for (int i = 0; i < OE_PERIODS; i++)
+		revealed[i] = credits_from_text(oe_statement_text(0, i + 1));
+	oe_budgets_set_revealed(&entry->budgets, now, revealed);
+	entry->reveals_read = reveals;
 }
 
 OeAdmission
@@ -367,29 +421,32 @@ oe_budget_release(TimestampTz now)
  * ---------------------------------------------------------------- */
 
 static bool change_is_pending;
+static bool reveal_is_pending;
 
+/* Nobody is there to say so when what is prepared is committed. */
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
-	if (!change_is_pending)
-		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			oe_channel_say_changed();
-			change_is_pending = false;
+			if (change_is_pending)
+				oe_channel_say_changed();
+			if (reveal_is_pending)
+				oe_channel_say_revealed();
+			change_is_pending = reveal_is_pending = false;
 			break;
 		case XACT_EVENT_ABORT:
-			change_is_pending = false;
+		case XACT_EVENT_PREPARE:
+			change_is_pending = reveal_is_pending = false;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			/* Nobody would be there to say so when it is committed. */
-			ereport(ERROR,
-					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"));
+			if (change_is_pending)
+				ereport(ERROR,
+						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"));
 			break;
 		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 		case XACT_EVENT_PARALLEL_ABORT:
@@ -398,7 +455,7 @@ end_of_transaction(XactEvent event, void *arg)
 }
 
 static void
-say_changed_at_commit(void)
+say_at_commit(bool *what)
 {
 	static bool registered = false;
 
@@ -406,7 +463,7 @@ say_changed_at_commit(void)
 	if (!registered)
 		RegisterXactCallback(end_of_transaction, NULL);
 	registered = true;
-	change_is_pending = true;
+	*what = true;
 }
 
 /* No error: a dump may be restored where some roles do not exist. */
@@ -437,7 +494,7 @@ ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		warn_if_nobody(trigger);
 	else
-		say_changed_at_commit();
+		say_at_commit(&change_is_pending);
 	return PointerGetDatum(NULL);
 }
 
@@ -456,6 +513,14 @@ ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
 	if (pg_class_aclcheck(ledger, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
 		pg_attribute_aclcheck(ledger, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "call");
-	say_changed_at_commit();
+	say_at_commit(&change_is_pending);
+	PG_RETURN_BOOL(true);
+}
+
+/* What comes by webhook is notified, and so cannot be prepared. */
+Datum
+ocean_enrich_reveals_counted(PG_FUNCTION_ARGS)
+{
+	say_at_commit(&reveal_is_pending);
 	PG_RETURN_BOOL(true);
 }

@@ -3,8 +3,9 @@
  *		Budgets of roles: the table ocean_enrich.budget, and what the ledger
  *		says was spent, in the worker's memory.
  *
- * What is spent is stored in the ledger alone.  The worker sums it up when it
- * first meets a role that has a budget, and counts on from there.
+ * What is spent is stored in the ledger alone, but for what is revealed after
+ * the answer: ocean_enrich.reveal_cost.  The worker sums it up when it first meets
+ * a role that has a budget, and counts on from there.
  */
 #ifndef OE_BUDGET_H
 #define OE_BUDGET_H
@@ -37,6 +38,12 @@ extern bool oe_budget_is_to_be_restored(const char *role);
  */
 extern void oe_budget_restore(const char *role, const int64 *in_flight,
 							  int count, OeCredits reserve, TimestampTz now);
+
+/*
+ * Read what was revealed to the role since that was read; likewise, and once the
+ * role is restored.
+ */
+extern void oe_budget_read_reveals(const char *role, TimestampTz now);
 
 /*
  * As oe_budgets_admit(); OE_ADMIT_NOW for a role without a budget, and while it

@@ -95,6 +95,7 @@ typedef struct Hub
 	pg_atomic_uint32 submitted; /* newest submitted slot */
 	pg_atomic_uint32 used;		/* slots that are not free */
 	pg_atomic_uint64 changes;	/* of what the worker keeps in memory */
+	pg_atomic_uint64 reveals;	/* likewise, of what was revealed later */
 	int			applier_state;	/* WorkerState; under the control lock */
 	int			applier_procno;
 	TimestampTz applier_started_at; /* when it was last asked for */
@@ -213,6 +214,7 @@ reset_hub(Hub *reset, Oid database)
 	pg_atomic_init_u32(&reset->submitted, NO_SLOT);
 	pg_atomic_init_u32(&reset->used, 0);
 	pg_atomic_init_u64(&reset->changes, 0);
+	pg_atomic_init_u64(&reset->reveals, 1);	/* 0: nothing was read */
 	ConditionVariableInit(&reset->slot_freed);
 	reset->summoned_at = 0;
 	reset->has_news = false;
@@ -549,6 +551,12 @@ oe_channel_say_changed(void)
 	pg_atomic_fetch_add_u64(&hub->changes, 1);
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
 		wake(hub->worker_procno);
+}
+
+void
+oe_channel_say_revealed(void)
+{
+	pg_atomic_fetch_add_u64(&hub->reveals, 1);
 }
 
 bool
@@ -1018,6 +1026,12 @@ uint64
 oe_channel_changes(void)
 {
 	return pg_atomic_read_u64(&hub->changes);
+}
+
+uint64
+oe_channel_reveals(void)
+{
+	return pg_atomic_read_u64(&hub->reveals);
 }
 
 bool

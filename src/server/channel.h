@@ -97,6 +97,12 @@ extern int	oe_channel_status(OeQueueStatus *status);
  */
 extern void oe_channel_say_changed(void);
 
+/*
+ * The cost of what was revealed later was added to: the worker is not woken, as
+ * that lets nobody go, and reads it before it sends something.
+ */
+extern void oe_channel_say_revealed(void);
+
 /* What is under way in this database, for a view. */
 typedef enum OeSlotState
 {
@@ -136,8 +142,9 @@ extern void *oe_channel_per_process(Size size);
  */
 extern bool oe_channel_serve(void);
 
-/* How often oe_channel_say_changed() was called. */
+/* How often oe_channel_say_changed() and oe_channel_say_revealed() were called. */
 extern uint64 oe_channel_changes(void);
+extern uint64 oe_channel_reveals(void);
 
 /* Stop serving, unless something was submitted or announced meanwhile; false: go on. */
 extern bool oe_channel_retire(void);

@@ -393,8 +393,8 @@ allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 			Min(limits->credits_per_call, OE_CREDITS_ONE * 1000000);
 
 		allowed = Min(allowed,
-					  calls_for(limits->credit_limit - reserved - usage->credits_today,
-								limits->credits_per_call));
+					  calls_for(limits->credit_limit - reserved - usage->credits_today
+							- usage->revealed_today, limits->credits_per_call));
 	}
 	return allowed;
 }

@@ -172,6 +172,14 @@ static OeStatement sent_statement = {
 	NULL
 };
 
+static OeStatement revealed_statement = {
+	"SELECT coalesce(sum(credits), 0)::text FROM ocean_enrich.reveal_cost"
+	" WHERE day = ($1 AT TIME ZONE 'UTC')::date AND account = $2",
+	2,
+	{TIMESTAMPTZOID, TEXTOID},
+	NULL
+};
+
 static Oid	saved_user;
 static int	saved_guc_level;
 static int	saved_security_context;
@@ -891,20 +899,41 @@ oe_ledger_reconcile(uint64 *count)
 	return execute(&sent_left_statement, NULL) == 0;
 }
 
+/* More than we can count is as good as the most that we can. */
+static OeCredits
+credits_of(int column)
+{
+	OeCredits	credits;
+
+	return oe_credits_parse(oe_statement_text(0, column), &credits) ? credits
+		: OE_CREDITS_MAX;
+}
+
+OeCredits
+oe_ledger_revealed(const char *account, TimestampTz day_start)
+{
+	Datum		values[2];
+	Oid			user = oe_owner_become("reveal_cost");
+
+	values[0] = TimestampTzGetDatum(day_start);
+	values[1] = CStringGetTextDatum(account);
+	(void) execute(&revealed_statement, values);
+	oe_owner_return(user);
+	return credits_of(1);
+}
+
 void
 oe_ledger_usage(const char *account, TimestampTz day_start,
 				TimestampTz minute_start, OeLedgerUsage *usage)
 {
 	Datum		values[2];
-	char	   *credits;
 
+	usage->revealed_today = oe_ledger_revealed(account, day_start);
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
 	(void) execute(&usage_statement, values);
 	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
-	credits = oe_statement_text(0, 2);
-	if (!oe_credits_parse(credits, &usage->credits_today))
-		usage->credits_today = OE_CREDITS_MAX;
+	usage->credits_today = credits_of(2);
 	usage->unknown_today = DatumGetInt64(oe_statement_value(0, 3));
 	usage->paused_until = oe_statement_int64(0, 4);
 

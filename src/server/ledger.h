@@ -142,6 +142,7 @@ typedef struct OeLedgerUsage
 	int64		requests_today;
 	OeCredits	credits_today;
 	int64		unknown_today;	/* each may have cost something */
+	OeCredits	revealed_today;	/* what was revealed later did cost */
 	TimestampTz paused_until;	/* 0: not paused */
 	TimestampTz *sent;			/* of the last minute, oldest first */
 	int			sent_count;
@@ -149,5 +150,8 @@ typedef struct OeLedgerUsage
 
 extern void oe_ledger_usage(const char *account, TimestampTz day_start,
 							TimestampTz minute_start, OeLedgerUsage *usage);
+
+/* That part of it alone. */
+extern OeCredits oe_ledger_revealed(const char *account, TimestampTz day_start);
 
 #endif							/* OE_LEDGER_H */

@@ -338,13 +338,13 @@ pass_by(OeJob *job, const OeQueuePosition *position)
  * wire has ended.  A raised budget lets it go before: see_to_budgets().
  */
 static bool
-budget_lets_go(const OeQueuedCall *queued, TimestampTz now)
+budget_lets_go(OeAccountEntry *account, const OeQueuedCall *queued, TimestampTz now)
 {
 	OeCredits	reserve = queue_call.limits.credits_per_call;
 	OeTime		when = now + BUDGET_RESERVED_MS * INT64CONST(1000);
 	OeError		error = {0};
 
-	oe_admission_prepare(queued->role, reserve, now);
+	oe_admission_prepare(account, queued->role, reserve, now);
 	if (oe_budget_admit(queued->role, reserve, now, &when, &error) == OE_ADMIT_NOW)
 		return true;
 	(void) oe_queue_put_back(queued->position.call_id, when, 0,
@@ -380,7 +380,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		fail_queued(queued, "its request was erased", now);
 	else if (oe_ledger_find(queue_call.account, queued->fingerprint, since, &hit))
 		settle_by_hit(queued, &hit, now);
-	else if (budget_lets_go(queued, now))
+	else if (budget_lets_go(claim->account, queued, now))
 	{
 		if (oe_account_admit(claim->account->account, &queue_call.limits, now,
 							 &when, &error) != OE_ADMIT_NOW)

@@ -9,7 +9,7 @@
 \i :errors
 \set ECHO all
 
-TRUNCATE ocean_enrich.call;
+TRUNCATE ocean_enrich.call, ocean_enrich.reveal_cost;
 -- Each failure is shown as it came, so nothing is tried again; and one call is
 -- made after the other, so that the ledger has them in that order.
 SET ocean_enrich.max_retries = 0;

@@ -142,6 +142,7 @@ ALTER TABLE ocean_enrich.call OWNER TO regress_ocean_owner;
 ALTER TABLE ocean_enrich.webhook OWNER TO regress_ocean_owner;
 ALTER TABLE ocean_enrich.reveal OWNER TO regress_ocean_owner;
 ALTER TABLE ocean_enrich.early_reveal OWNER TO regress_ocean_owner;
+ALTER TABLE ocean_enrich.reveal_cost OWNER TO regress_ocean_owner;
 CREATE TABLE seen (who name);
 GRANT INSERT ON seen TO PUBLIC;
 CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NEW; END $$;

@@ -25,6 +25,7 @@ my @symbols = qw(
   ocean_enrich_forget
   ocean_enrich_in_flight ocean_enrich_person ocean_enrich_queue_state
   ocean_enrich_receive_webhook ocean_enrich_retry ocean_enrich_retry_sync
+  ocean_enrich_reveals_counted
   ocean_enrich_setting ocean_enrich_spending_changed ocean_enrich_statements
   ocean_enrich_submit ocean_enrich_support ocean_enrich_sync_changed
   ocean_enrich_sync_counted ocean_enrich_wait ocean_enrich_wake

@@ -464,6 +464,44 @@ test_unsent(void)
 	oe_account_free(account);
 }
 
+/* The whole of the day each time, and never taken for another day's. */
+static void
+test_revealed(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeTime		midnight = 9001 * DAY;
+	OeCredits	one = OE_CREDITS_ONE;
+
+	limits.credit_limit = 10 * one;
+	oe_account_restore_day(account, midnight - SECOND, 1, 3 * one);
+	oe_account_set_revealed(account, midnight - SECOND, 4 * one);
+	CHECK(usage(account, midnight - SECOND).credits_today == 7 * one);
+	CHECK(may_go(account, &limits, midnight - SECOND));
+	oe_account_set_revealed(account, midnight - SECOND, 4 * one + 1);
+	CHECK(usage(account, midnight - SECOND).credits_today == 7 * one + 1);
+	CHECK(admit(account, &limits, midnight - SECOND) == OE_ADMIT_NEVER);
+	oe_account_set_revealed(account, midnight - SECOND, 0);
+	CHECK(usage(account, midnight - SECOND).credits_today == 3 * one);
+	oe_account_set_revealed(account, midnight - SECOND, 6 * one);
+
+	/* a new day; then the clock is set back over midnight */
+	CHECK(usage(account, midnight).credits_today == 0);
+	oe_account_set_revealed(account, midnight, 2 * one);
+	CHECK(usage(account, midnight).credits_today == 2 * one);
+	oe_account_set_revealed(account, midnight - SECOND, 9 * one);
+	CHECK(usage(account, midnight).credits_today == 2 * one);
+
+	/* restored anew, nothing of it is left */
+	oe_account_restore_day(account, midnight, 1, 3 * one);
+	oe_account_set_revealed(account, midnight, one);
+	CHECK(usage(account, midnight).credits_today == 4 * one);
+	oe_account_set_revealed(account, midnight, INT64_MAX);
+	CHECK(admit(account, &limits, midnight) == OE_ADMIT_NEVER);
+	oe_account_set_revealed(account, midnight, 0);
+	oe_account_free(account);
+}
+
 static void
 test_credit_limit_texts(void)
 {
@@ -1146,6 +1184,39 @@ admit_budget(OeBudgets *budgets, OeTime now)
 }
 
 static void
+test_budget_revealed(void)
+{
+	OeBudgets	budgets = budgets_of(OE_PERIOD_DAY, 9 * OE_CREDITS_ONE, NOON);
+	OeCredits	revealed[OE_PERIODS] = {
+		6 * OE_CREDITS_ONE, 7 * OE_CREDITS_ONE, 8 * OE_CREDITS_ONE
+	};
+	OeTime		start;
+	OeTime		end;
+
+	oe_period_bounds(OE_PERIOD_DAY, NOON, &start, &end);
+	oe_budgets_set_revealed(&budgets, NOON, revealed);
+	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
+	CHECK(budgets.of[OE_PERIOD_WEEK].spent.credits == 7 * OE_CREDITS_ONE);
+	CHECK(budgets.of[OE_PERIOD_MONTH].spent.credits == 8 * OE_CREDITS_ONE);
+	revealed[OE_PERIOD_DAY]++;
+	oe_budgets_set_revealed(&budgets, NOON, revealed);
+	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NEVER);
+	CHECK(when == end);
+	revealed[OE_PERIOD_DAY] = 0;
+	oe_budgets_set_revealed(&budgets, NOON, revealed);
+	CHECK(budgets.of[OE_PERIOD_DAY].spent.credits == 0);
+
+	/* the next day begins with nothing */
+	revealed[OE_PERIOD_DAY] = 6 * OE_CREDITS_ONE;
+	oe_budgets_set_revealed(&budgets, NOON, revealed);
+	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NOW);
+	CHECK(budgets.of[OE_PERIOD_DAY].spent.credits == 0);
+	revealed[OE_PERIOD_DAY] = OE_CREDITS_ONE;
+	oe_budgets_set_revealed(&budgets, end, revealed);
+	CHECK(budgets.of[OE_PERIOD_DAY].spent.credits == OE_CREDITS_ONE);
+}
+
+static void
 test_budget(void)
 {
 	OeBudgets	budgets = budgets_of(OE_PERIOD_MONTH, 9 * OE_CREDITS_ONE, NOON);
@@ -1549,6 +1620,7 @@ static const UnitTest tests[] = {
 	{"daily_limit in words", test_daily_limit_texts},
 	{"credit_limit", test_credit_limit},
 	{"a sending taken back", test_unsent},
+	{"what is revealed later counts for the day", test_revealed},
 	{"credit_limit in words", test_credit_limit_texts},
 	{"in flight across midnight", test_in_flight_across_midnight},
 	{"pause", test_pause},
@@ -1566,6 +1638,7 @@ static const UnitTest tests[] = {
 	{"random clock", test_random_clock},
 	{"periods of the calendar", test_periods},
 	{"budget", test_budget},
+	{"what is revealed later counts for a budget", test_budget_revealed},
 	{"budgets of several periods", test_budgets_of_several_periods},
 	{"budget in words", test_budget_texts},
 	{"budget across months", test_budget_across_months},
