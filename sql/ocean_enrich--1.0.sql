@@ -134,6 +134,8 @@ CREATE TABLE ocean_enrich.queue_tally (
 	cancelled bigint NOT NULL DEFAULT 0,
 	credits   numeric NOT NULL DEFAULT 0
 );
+-- Without a key its rows could not be changed in a database that publishes all tables.
+ALTER TABLE ocean_enrich.queue_tally REPLICA IDENTITY FULL;
 COMMENT ON TABLE ocean_enrich.queue_tally IS
 	'what ocean_enrich.queue_status adds up; kept by the worker';
 COMMENT ON COLUMN ocean_enrich.queue_tally.day IS 'the day, UTC';
@@ -198,6 +200,7 @@ CREATE TABLE ocean_enrich.reveal_cost (
 	credits numeric NOT NULL
 );
 CREATE INDEX reveal_cost_day_idx ON ocean_enrich.reveal_cost (day);
+ALTER TABLE ocean_enrich.reveal_cost REPLICA IDENTITY FULL;
 COMMENT ON TABLE ocean_enrich.reveal_cost IS
 	'what e-mail addresses and phone numbers did cost that came by webhook; several rows of a day add up';
 COMMENT ON COLUMN ocean_enrich.reveal_cost.day IS 'the day on which it was merged into a call, UTC';
@@ -1373,6 +1376,7 @@ CREATE TABLE ocean_enrich.sync_count (
 	credits    numeric NOT NULL DEFAULT 0,
 	settled_at timestamptz
 );
+ALTER TABLE ocean_enrich.sync_count REPLICA IDENTITY FULL;
 COMMENT ON TABLE ocean_enrich.sync_count IS 'what sums up to the counters of ocean_enrich.sync_status';
 COMMENT ON COLUMN ocean_enrich.sync_count.sync_id IS 'the kept column';
 COMMENT ON COLUMN ocean_enrich.sync_count.state IS 'state of the rows counted; NULL: credits';
