@@ -45,7 +45,9 @@ make_valgrind_server()
 	local program=$SERVER/installed/bin/postgres
 	make_server "$MAJOR-valgrind" "$MAJOR" --enable-debug CPPFLAGS=-DUSE_VALGRIND
 	[[ -e $program.unchecked ]] || mv "$program" "$program.unchecked"
-	install test/sanitizers/postgres.sh "$program"
+	# Not for nothing: another run may be starting servers.
+	cmp --quiet test/sanitizers/postgres.sh "$program" ||
+		install test/sanitizers/postgres.sh "$program"
 	export OCEAN_SUPPRESSIONS="$SERVER/source/src/tools/valgrind.supp"
 	export OCEAN_OWN_SUPPRESSIONS=$PWD/test/sanitizers/valgrind.supp
 }
