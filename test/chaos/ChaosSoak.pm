@@ -26,9 +26,10 @@ sub soak
 	note "seed $seed, $seconds seconds";
 	my $world = ChaosWorld->new($seed);
 	my $end = time() + $seconds;
-	my $lasting = $end - $seconds / 3;
 	my $number = 0;
-	step($world, $seed, ++$number, time() < $lasting) while time() < $end;
+	step($world, $seed, ++$number, 1) while time() < $end - $seconds / 3;
+	$world->keep_workers;
+	step($world, $seed, ++$number, 0) while time() < $end;
 	note "$number steps: " . join ', ', map { "$_: $world->{done}{$_}" } sort keys %{ $world->{done} };
 
 	ChaosChecks::check($world);

@@ -58,6 +58,7 @@ sub new
 		databases => [],
 		postmasters => {},
 		killed => {},
+		guests => [],
 	}, $class;
 
 	my %cost = (one => '3', two => '2.5', three => '3', wild => '3');
@@ -232,6 +233,34 @@ sub set
 	  sort keys %changes;
 	$self->insist($_) foreach @sql, 'SELECT pg_reload_conf()';
 	return;
+}
+
+# From now on each database has a worker that stays, since a session does nothing there.
+sub keep_workers
+{
+	my ($self) = @_;
+	$self->set('ocean_enrich.worker_idle_timeout' => '1h');
+	foreach my $database ($self->databases)
+	{
+		my $connstr = $self->{node}->connstr($database->{name});
+		open my $guest, '|-', $self->{node}->installed_command('psql'), '--no-psqlrc', '--quiet', $connstr
+		  or die "could not start psql: $!";
+		push @{ $self->{guests} }, $guest;
+		wait_for('a worker', sub {
+			$self->ask('SELECT ' . OceanTest::enrich(person($database, 'worker')), $database->{name});
+			return $self->workers =~ /^$database->{name} /m;
+		});
+	}
+	$self->{kept_workers} = $self->workers;
+	return;
+}
+
+# "DATABASE PID" in lines
+sub workers
+{
+	my ($self) = @_;
+	return $self->insist(q{SELECT datname || ' ' || pid FROM pg_stat_activity
+		WHERE backend_type = 'ocean_enrich worker' AND datname <> 'copy' ORDER BY 1});
 }
 
 # ----------------------------------------------------------------
