@@ -127,7 +127,7 @@ sub check_people
 	my ($world, $database, $books) = @_;
 	my $cost = $database->{sandbox}->cost;
 	my $of_now = quotemeta ChaosWorld::person($database, '') =~ s/\@.*//r;
-	my %people = %{ $books->{people} }{ grep { /^$of_now/ && !/\.forget\d/ } keys %{ $books->{people} } };
+	my %people = %{ $books->{people} }{ grep { /^$of_now/ } keys %{ $books->{people} } };
 	my (@wrong, @twice, %known);
 
 	foreach my $line (split /\n/, $world->insist($people_sql, $database->{name}))
@@ -141,7 +141,7 @@ sub check_people
 		push @twice, $person if ($people{$person}{charges} // 0) > 1 + $again;
 	}
 	push @wrong, map { "$_: not in the ledger" }
-	  grep { !$known{$_} && $people{$_}{charges} > 0 } keys %people;
+	  grep { !$known{$_} && !/\.forget\d/ && $people{$_}{charges} > 0 } keys %people;
 	nothing(where($database), 'the books agree, person by person', @wrong);
 	nothing(where($database), 'nobody is paid twice', @twice);
 	return;
