@@ -6,7 +6,8 @@
 #	make warnings			everything with gcc and clang, a warning is an error
 #	make coverage			how much of src/ the tests reach
 #	make analyze			what tools think of the C and of the spelling
-#	make dist				the release for PGXN, build/ocean_enrich-VERSION.zip
+#	make dist				the release for PGXN, build/ocean_enrich-VERSION.zip,
+#							if META.json is right
 #	make deb				packages for Debian, in build/packages, as tested
 #
 # test/run.sh builds and tests all of it on private servers instead.
@@ -155,6 +156,7 @@ analyze:
 
 RELEASE = $(EXTENSION)-$(shell sed -n 's/^   "version": "\(.*\)",$$/\1/p' META.json)
 dist:
+	perl test/packages/check_release.pl
 	mkdir -p build
 	git archive --format=zip --prefix=$(RELEASE)/ --output=build/$(RELEASE).zip HEAD
 

@@ -1,7 +1,7 @@
 # check_release.pl
 #	Holds META.json against the PGXN Meta Spec 1.0.0, https://pgxn.org/meta/spec.txt,
 #	and whatever else names the version against META.json.  Prints what breaks a
-#	rule.
+#	rule, and fails then.
 #
 #	perl test/packages/check_release.pl [FOLDER]	the tree, or an unpacked release
 
@@ -98,10 +98,19 @@ my $SPEC = [
 	}
 ];
 
+my $broken = 0;
+
+sub say_broken
+{
+	my ($what) = @_;
+	$broken = 1;
+	print "$what\n";
+}
+
 sub complain
 {
 	my ($where, $what) = @_;
-	print "META.json$where $what\n";
+	say_broken("META.json$where $what");
 }
 
 # check VALUE, WHERE, RULE
@@ -213,7 +222,7 @@ sub find
 sub compare
 {
 	my ($name, $found, $expected) = @_;
-	print "$name: $found instead of $expected\n" if $found ne $expected;
+	say_broken("$name: $found instead of $expected") if $found ne $expected;
 }
 
 # The extension has the first two numbers of the release's three.
@@ -252,3 +261,4 @@ else
 {
 	complain('', "is no JSON: $@");
 }
+exit $broken;
