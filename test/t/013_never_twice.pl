@@ -96,7 +96,10 @@ is( $session->query_safe(
 		WHERE request #>> '{person,email}' = 'berta@example.com'}),
 	'failed|1|',
 	'down: the ledger says that nothing was paid');
-my $query = OceanTest::Query->start($node, 'SELECT ' . enrich('carla@example.com'));
+# It does not give up before the API is there again, however long that takes.
+my $query = OceanTest::Query->start($node,
+	q{SET ocean_enrich.max_retries = 20; SET ocean_enrich.retry_wait_max = '5s'; SELECT }
+	  . enrich('carla@example.com'));
 wait_until(
 	$node, q{
 	SELECT state = 'failed' AND attempts > 1 FROM ocean_enrich.call
