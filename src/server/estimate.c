@@ -394,7 +394,7 @@ allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 
 		allowed = Min(allowed,
 					  calls_for(limits->credit_limit - reserved - usage->credits_today
-							- usage->revealed_today, limits->credits_per_call));
+								- usage->revealed_today, limits->credits_per_call));
 	}
 	return allowed;
 }

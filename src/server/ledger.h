@@ -142,7 +142,7 @@ typedef struct OeLedgerUsage
 	int64		requests_today;
 	OeCredits	credits_today;
 	int64		unknown_today;	/* each may have cost something */
-	OeCredits	revealed_today;	/* what was revealed later did cost */
+	OeCredits	revealed_today; /* what was revealed later did cost */
 	TimestampTz paused_until;	/* 0: not paused */
 	TimestampTz *sent;			/* of the last minute, oldest first */
 	int			sent_count;
