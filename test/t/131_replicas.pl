@@ -9,7 +9,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
-use OceanTest qw(node enrich fails wait_until books_agree);
+use OceanTest qw(node enrich fails worker_pid wait_until books_agree);
 use PostgreSQL::Test::Cluster;
 use SyncTest qw(owner create settled status);
 use Test::More;
@@ -99,18 +99,25 @@ is($subscriber->safe_psql('postgres', 'SELECT ' . enrich('first@example.com') . 
 fails($subscriber, 'SELECT ' . enrich('sb-status-500@example.com'), qr/OE504: an equal request was sent before/,
 	'subscriber: what may have been paid is not sent');
 
-# What is due there is sent by nobody else, before or behind what is the
-# subscriber's own, in whatever state it is.
+# What is due there is sent by nobody else, although it would come first, in
+# whatever state it is.
 $publisher->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = off');
 $publisher->reload;
+my $worker = worker_pid($publisher);
+wait_until($publisher, q{SELECT current_setting('ocean_enrich.queue_enabled') = 'off'});
+$publisher->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+wait_until($publisher, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $worker)");
 $publisher->safe_psql('postgres', q{
 	SELECT ocean_enrich.submit(ocean_person_request(email => format('other%s@example.com', i)), i % 3)
-	FROM generate_series(1, 300) AS i;
+	FROM generate_series(1, 300) AS i});
+wait_until($publisher, q{SELECT pause = 'queue_enabled is off' FROM ocean_enrich.queue_status});
+$publisher->safe_psql('postgres', q{
 	UPDATE ocean_enrich.call SET background = true, resolution = 'pay again'
 	WHERE request #>> '{person,email}' = 'sb-status-500@example.com'});
 $publisher->wait_for_catchup('receipts');
 $subscriber->safe_psql('postgres', q{
-	SELECT ocean_enrich.submit(ocean_person_request(email => format('own%s@example.com', i)), i - 2)
+	SELECT ocean_enrich.wake();
+	SELECT ocean_enrich.submit(ocean_person_request(email => format('own%s@example.com', i)), -i)
 	FROM generate_series(1, 5) AS i});
 wait_until($subscriber, q{
 	SELECT count(*) = 5 FROM ocean_enrich.call WHERE call_id >= 1000000000000 AND state = 'answered'});
