@@ -572,12 +572,9 @@ oe_applier_main(Datum database)
 {
 	HASHCTL		ctl = {0};
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, oe_apply_handle_shutdown);
 	pqsignal(SIGINT, StatementCancelHandler);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
-											  InvalidOid, 0);
+	oe_process_connect(DatumGetObjectId(database));
 	force_settings();
 
 	oe_apply_mcxt = AllocSetContextCreate(TopMemoryContext, "ocean_enrich applier",

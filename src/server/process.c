@@ -7,6 +7,8 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
 #include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -36,6 +38,19 @@ force(const OeForcedSetting *settings, int count)
 			SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET,
 							PGC_S_OVERRIDE);
 	}
+}
+
+/*
+ * The postmaster has given us the settings that it had when we were forked.  If it
+ * was told of other ones before we had a handler, its signal was ignored.
+ */
+void
+oe_process_connect(Oid database)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ConfigReloadPending = true;
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 }
 
 void

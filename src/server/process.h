@@ -8,6 +8,13 @@
 /* How often a process that has time looks whether it is in somebody's way. */
 #define OE_DATABASE_CHECK_MS	250
 
+/*
+ * Unblock the signals, for which the caller has set its handlers but for SIGHUP,
+ * and connect.  ConfigReloadPending is set then: what was changed while the process
+ * started is read with its first turn.
+ */
+extern void oe_process_connect(Oid database);
+
 typedef struct OeForcedSetting
 {
 	const char *name;

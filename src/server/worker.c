@@ -522,12 +522,9 @@ oe_worker_main(Datum database)
 	bool		started_for_queue = MyBgworkerEntry->bgw_extra[0];
 	XLogRecPtr	lsn;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGINT, handle_cancel);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
-											  InvalidOid, 0);
+	oe_process_connect(DatumGetObjectId(database));
 	force_settings();
 
 	oe_job_init();
