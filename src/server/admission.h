@@ -54,8 +54,8 @@ extern OeAccountEntry *oe_admission_known_account(const char *name);
 
 /*
  * See to it that the budgets of the role are known, and what is spent of them and
- * by the account; in a transaction.  Only for what is to be sent: trouble with the budgets must not
- * keep an answer from being recorded.
+ * by the account; in a transaction.  Only for what is to be sent: trouble with the
+ * budgets must not keep an answer from being recorded.
  */
 extern void oe_admission_prepare(OeAccountEntry *account, const char *role,
 								 OeCredits reserve, TimestampTz now);
