@@ -10,8 +10,8 @@ package ChaosLog;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE (FUNCTION, FILE)", and why.  Before
-# the parenthesis, if there is one, the context: "MESSAGE, in CONTEXT".
+# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE, in CONTEXT, called by WHOM (FUNCTION,
+# FILE)", as far as there is such a thing, and why.
 my @expected = (
 
 	# What sessions are told of their calls.
@@ -37,8 +37,8 @@ my @expected = (
 	[ qr/^client backend wild: ERROR:  55000: could not record the request in ocean_enrich\.call/, 'no ledger any more' ],
 	[ qr/^client backend wild: ERROR:  XX000: cache lookup failed for function \d+ .*\(internal_get_result_type, funcapi\.c\)$/,
 		'PostgreSQL locks no functions, so a plan may have one that was dropped' ],
-	[ qr/^client backend wild: ERROR:  XX000: could not open relation with OID \d+, in SQL function "\w+" during startup \(relation_open, relation\.c\)$/,
-		'nor those that such a function names' ],
+	[ qr/^client backend wild: ERROR:  XX000: could not open relation with OID \d+(?:, in SQL function "\w+" during startup)?, called by PostgreSQL \(relation_open, relation\.c\)$/,
+		'nor what such a function names and returns' ],
 	[ qr/^client backend wild: ERROR:  42883: function ocean_hooks\.receive\(unknown\) does not exist/, 'a webhook without an extension' ],
 	[ qr/^client backend wild: ERROR:  42501: permission denied for function receive_webhook/, 'one before it is granted again' ],
 	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
@@ -58,37 +58,66 @@ my $prefix = qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \w+ \[(\d+)\] (.*?): ([A-Z]
 sub unexpected
 {
 	my ($world) = @_;
-	my (%unexpected, %expected, %open);
+	my (%unexpected, %expected);
+	foreach my $complaint (complaints($world))
+	{
+		my ($reason) = map { $_->[1] } grep { $complaint =~ $_->[0] } @expected;
+		defined $reason ? $expected{$reason}++ : $unexpected{$complaint}++;
+	}
+	note 'expected in the log: ' . join '; ', map { "$expected{$_} times: $_" } sort keys %expected;
+	return map { "$unexpected{$_} times: $_" } sort keys %unexpected;
+}
+
+# Everything above the level LOG, and what is odd.
+sub complaints
+{
+	my ($world) = @_;
+	my (@complaints, %last, $frames);
 	foreach my $line (split /\n/, slurp_file($world->node->logfile))
 	{
 		if ($line !~ $prefix)
 		{
 			# Longer messages go on behind a tab.
-			$unexpected{"beside the log: $line"}++ if $line !~ /^\t/;
+			push @complaints, { text => "beside the log: $line" } if $line !~ /^\t/;
+			push @$frames, $line if $frames;
 			next;
 		}
 		my ($pid, $who, $kind, $text) = ($1, $2, $3, substr $line, $+[0]);
-		if ($kind =~ /^(?:WARNING|ERROR|FATAL|PANIC)$/)
+		$frames = undef;
+		if ($kind =~ /^(?:LOG|WARNING|ERROR|FATAL|PANIC)$/)
 		{
-			$open{$pid} = "$who: $kind:  $text";
+			$last{$pid} = { text => "$who: $kind:  $text" };
+			push @complaints, $last{$pid} if $kind ne 'LOG' || is_odd($world, $text);
 		}
-		elsif ($kind eq 'CONTEXT' && defined $open{$pid})
+		elsif ($kind eq 'BACKTRACE')
 		{
-			$open{$pid} .= ", in $text";
+			$frames = $last{$pid}{frames} = [];
 		}
-		elsif ($kind eq 'LOCATION' && defined $open{$pid})
+		else
 		{
-			my $complaint = delete($open{$pid}) . ' (' . $text =~ s/:\d+$//r . ')';
-			my ($reason) = map { $_->[1] } grep { $complaint =~ $_->[0] } @expected;
-			defined $reason ? $expected{$reason}++ : $unexpected{$complaint}++;
-		}
-		elsif ($kind eq 'LOG' && is_odd($world, $text))
-		{
-			$unexpected{$text}++;
+			$last{$pid}{$kind} = $text =~ s/:\d+$//r;
 		}
 	}
-	note 'expected in the log: ' . join '; ', map { "$expected{$_} times: $_" } sort keys %expected;
-	return map { "$unexpected{$_} times: $_" } sort keys %unexpected;
+	return map { describe($_) } @complaints;
+}
+
+sub describe
+{
+	my ($complaint) = @_;
+	my $text = $complaint->{text};
+	$text .= ", in $complaint->{CONTEXT}" if defined $complaint->{CONTEXT};
+	$text .= ', called by ' . caller_of_open($complaint->{frames}) if $complaint->{frames};
+	$text .= " ($complaint->{LOCATION})" if defined $complaint->{LOCATION};
+	return $text;
+}
+
+# Who wanted to open a relation: functions without a name, and those of a relation's
+# kind, lie between.
+sub caller_of_open
+{
+	my ($frames) = @_;
+	my ($caller) = grep { !/^\tpostgres: .*\((?:\w+_open)?\+0x/ } @$frames;
+	return ($caller // '') =~ /ocean_enrich/ ? 'ocean_enrich' : 'PostgreSQL';
 }
 
 # Does a line of the level LOG say that a process died, by another hand than ours,

@@ -33,6 +33,7 @@ dynamic_shared_memory_type = mmap
 max_worker_processes = 24
 log_line_prefix = '%m [%p] %b %d: '
 log_error_verbosity = verbose
+backtrace_functions = 'relation_open'
 log_statement = none
 log_min_error_statement = panic
 statement_timeout = 30s
