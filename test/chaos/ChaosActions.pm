@@ -484,7 +484,7 @@ sub wild_database
 	return;
 }
 
-# The copy has a queue as well, and calls the sandbox of the wild ones.
+# The copy has a queue as well, for the sandbox of the wild one; but sends nothing of it.
 sub copy_database
 {
 	my ($world, $chance) = @_;
@@ -493,7 +493,6 @@ sub copy_database
 	$world->insist(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 		WHERE datname = 'wild' AND backend_type = 'client backend'});
 	return 'wild is in use' unless defined $world->ask('CREATE DATABASE copy TEMPLATE wild');
-	$database->{copied} = $database->{epoch};
 	$world->insist(q{ALTER DATABASE copy SET ocean_enrich.retention = '2s'});
 	return 'made';
 }

@@ -91,8 +91,7 @@ sub where
 	return "$database->{name}, epoch $database->{epoch}";
 }
 
-# Of a wild database the people of this epoch alone, unless it was copied, and with
-# it the queue.
+# Of a wild database the people of this epoch alone.
 sub check_books
 {
 	my ($world, $database) = @_;
@@ -107,7 +106,7 @@ sub check_books
 			SELECT coalesce(sum(credits), 0), $books->{reveals_charged} FROM ocean_enrich.webhook
 			HAVING coalesce(sum(credits), 0) <> $books->{reveals_charged}});
 	}
-	check_people($world, $database, $books) unless ($database->{copied} // 0) == $database->{epoch};
+	check_people($world, $database, $books);
 	nothing_in($world, $database, 'no reveal is waited for that came', q{
 		SELECT call_id, emails, email_status, phones, phone_status FROM ocean_enrich.open_reveals});
 	nothing_in($world, $database, 'the tally of the queue agrees',

@@ -10,5 +10,5 @@ use lib dirname(__FILE__), dirname(__FILE__) . '/../chaos';
 use ChaosSoak;
 use Test::More;
 
-ChaosSoak::soak(150, 15);
+ChaosSoak::soak(150, 12);
 done_testing();
