@@ -10,12 +10,8 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use OceanTest
-  qw(node enrich fails wait_until wait_for_ledger worker_pid books_agree);
-use PostgreSQL::Test::Utils;
+  qw(node enrich fails wait_until wait_for_ledger worker_pid patience slow_ms books_agree);
 use Test::More;
-
-# How much longer than usual this server may take; 1 unless somebody says so.
-my $slowness = $PostgreSQL::Test::Utils::timeout_default / 180;
 
 my $sandbox = OceanTest::Sandbox->new;
 my $node = node($sandbox);
@@ -75,11 +71,11 @@ give_up_on_wire(
 	sub { signal_session('pg_cancel_backend') },
 	qr/57014: canceling statement due to user request/);
 
-# Time enough for the request to be sent.
-my $timeout_ms = int(2000 * $slowness);
+# The session is ready, so that this is time enough to send the request.
+my $ready = 'DO $$ BEGIN PERFORM ' . enrich('anna@example.com') . '; END $$;';
 give_up_on_wire(
 	'time-out', 'berta@example.com',
-	"SET statement_timeout = $timeout_ms;",
+	"$ready SET statement_timeout = @{[ slow_ms(1000) ]};",
 	sub { },
 	qr/57014: canceling statement due to statement timeout/);
 
@@ -117,7 +113,7 @@ my $caller = OceanTest::Query->start(
 	END \$\$});
 $node->safe_psql(
 	'postgres', qq{
-	SET statement_timeout = '30s';
+	@{[ patience() ]}
 	DO \$\$
 	DECLARE
 		session int;
@@ -146,7 +142,7 @@ my ($median, $longest) = split /\|/, $node->safe_psql(
 	FROM (SELECT 1000 * extract(epoch FROM ended.at - cancelled.at) AS ms
 		FROM cancelled JOIN ended USING (round)) AS took});
 note("from pg_cancel_backend() to the end of the call: $median ms (median), $longest ms (longest)");
-cmp_ok($longest, '<', 1000 * $slowness, 'a cancel does not wait for the answer');
+cmp_ok($longest, '<', slow_ms(1000), 'a cancel does not wait for the answer');
 $sandbox->config(hold => JSON::PP::false);
 wait_for_ledger($node);
 is( $node->safe_psql(

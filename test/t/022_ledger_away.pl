@@ -10,7 +10,7 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use OceanTest
-  qw(node enrich fails wait_until wait_for_ledger worker_pid books_agree);
+  qw(node enrich fails wait_until wait_for_ledger worker_pid slow_ms books_agree);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -118,7 +118,7 @@ foreach my $lock ('SELECT call_id FROM ocean_enrich.call FOR UPDATE',
 	release();
 	gives_person(
 		OceanTest::Query->start($node,
-			"SET statement_timeout = '10s'; SELECT " . enrich("$_.$email")),
+			"SET statement_timeout = @{[ slow_ms(10_000) ]}; SELECT " . enrich("$_.$email")),
 		"$lock: another call succeeds") foreach 1 .. 3;
 	is( $node->safe_psql(
 			'postgres', qq{

@@ -9,7 +9,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
-use OceanTest qw(node enrich fails wait_until books_agree);
+use OceanTest qw(node enrich fails wait_until patience books_agree);
 use PostgreSQL::Test::Cluster;
 use Test::More;
 
@@ -26,7 +26,7 @@ fails(
 	'no slot: the error says what to do');
 is( $node->safe_psql(
 		'postgres', qq{
-		SET statement_timeout = '60s';
+		@{[ patience() ]}
 		DO \$\$
 		BEGIN
 			FOR i IN 1..3000 LOOP

@@ -10,7 +10,7 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use OceanTest
-  qw(node enrich fails worker_pid wait_until wait_for_ledger books_agree);
+  qw(node enrich fails worker_pid wait_until wait_for_ledger patience books_agree);
 use Test::More;
 
 my $sandbox = OceanTest::Sandbox->new;
@@ -206,8 +206,7 @@ $sandbox->config(latency_ms => 0);
 $requests = $sandbox->books->{requests};
 @queries = start_load('cancel', 4, 200);
 $node->safe_psql(
-	'postgres', q{
-	SET statement_timeout = '30s';
+	'postgres', patience() . q{
 	DO $$
 	DECLARE
 		cancels int := 0;

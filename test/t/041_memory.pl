@@ -8,7 +8,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
-use OceanTest qw(node enrich worker_pid wait_until wait_for_ledger books_agree);
+use OceanTest qw(node enrich worker_pid wait_until wait_for_ledger patience books_agree);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -94,8 +94,7 @@ my $caller = OceanTest::Query->start(
 	END \$\$});
 wait_until($node, 'SELECT EXISTS (SELECT FROM ocean_enrich.in_flight())');
 $node->safe_psql(
-	'postgres', q{
-	SET statement_timeout = '60s';
+	'postgres', patience() . q{
 	DO $$
 	DECLARE
 		caller int;

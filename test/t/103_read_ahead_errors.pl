@@ -10,7 +10,7 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use JSON::PP;
-use OceanTest qw(fails wait_until wait_for_ledger books_agree);
+use OceanTest qw(fails wait_until wait_for_ledger slow_ms books_agree);
 use ReadAheadTest;
 use Test::More;
 
@@ -282,7 +282,7 @@ succeeds_then('no connection');
 
 foreach (
 	[ 'cancel', '', 'pg_cancel_backend', qr/57014: / ],
-	[ 'time-out', q{SET statement_timeout = '1s';}, undef, qr/57014: / ],
+	[ 'time-out', 'SET statement_timeout = ' . slow_ms(1000) . ';', undef, qr/57014: / ],
 	[ 'end of the session', '', 'pg_terminate_backend', qr/57P01: / ])
 {
 	my ($name, $settings, $function, $error) = @$_;

@@ -9,7 +9,7 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use JSON::PP;
-use OceanTest qw(books_agree wait_until);
+use OceanTest qw(books_agree patience wait_until);
 use ReadAheadTest;
 use Test::More;
 
@@ -31,7 +31,7 @@ $test->sql(qq{
 # Some rows are locked, by somebody who will want an answer later.
 
 my $holder = OceanTest::Query->start($node, qq{
-	SET statement_timeout = '60s';
+	@{[ patience() ]}
 	BEGIN;
 	UPDATE crowd SET enriched = '{}' WHERE id % $people = 0;
 	DO \$\$ BEGIN

@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT_OK = qw(node enrich fails worker_pid wait_until wait_for_ledger
-  books_agree create_certificate);
+  patience slow_ms books_agree create_certificate);
 
 # "make installcheck" gives these to pg_regress; here they would win over each
 # server's own configuration.
@@ -118,6 +118,22 @@ sub wait_until
 	$node->poll_query_until($database // 'postgres', $query)
 	  or die "waited in vain for: $query";
 	return;
+}
+
+# The statement before one that waits for a condition inside the server: it fails
+# when it has waited in vain.
+sub patience
+{
+	return "SET statement_timeout = '${PostgreSQL::Test::Utils::timeout_default}s';";
+}
+
+# MILLISECONDS, or as many more as whoever set PG_TEST_TIMEOUT_DEFAULT says that
+# everything may take.
+sub slow_ms
+{
+	my ($milliseconds) = @_;
+	my $slowness = $PostgreSQL::Test::Utils::timeout_default / 180;
+	return int($milliseconds * ($slowness > 1 ? $slowness : 1));
 }
 
 # Does what we recorded agree with what the API charged?  A call whose outcome is
