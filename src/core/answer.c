@@ -222,7 +222,7 @@ set_complaints(OeCode code, const char *detail, OeError *error)
 
 	oe_buf_init(&text, MESSAGE_MAX_BYTES);
 	append_complaints(&text, complaints);
-	(void) json_object_put(complaints);	/* nobody else has them */
+	(void) json_object_put(complaints); /* nobody else has them */
 
 	if (text.out_of_memory)
 		out_of_memory(error);

@@ -30,9 +30,9 @@ typedef struct OeAnswer
 								 * that is a string */
 	char	   *credits;		/* "creditsUsed" of a 200 as the decimal text
 								 * that came, non-negative, or NULL */
-	char	   *detail;			/* the API's "detail": the string, or the JSON of
-								 * anything else; NULL when it gave none, and
-								 * beside a person */
+	char	   *detail;			/* the API's "detail": the string, or the JSON
+								 * of anything else; NULL when it gave none,
+								 * and beside a person */
 } OeAnswer;
 
 /*

@@ -92,7 +92,7 @@ oe_buf_append_some(OeBuf *buf, const void *bytes, size_t len)
 	if (len <= room)
 		return oe_buf_append(buf, bytes, len);
 
-	(void) oe_buf_append(buf, bytes, room);	/* it is false anyway */
+	(void) oe_buf_append(buf, bytes, room); /* it is false anyway */
 	buf->truncated = true;
 	return false;
 }

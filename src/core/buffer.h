@@ -16,8 +16,8 @@
 
 typedef struct OeBuf
 {
-	char	   *data;			/* NULL until the first byte; always followed by a
-								 * NUL that "len" does not count */
+	char	   *data;			/* NULL until the first byte; always followed
+								 * by a NUL that "len" does not count */
 	size_t		len;
 	size_t		capacity;		/* bytes allocated, the NUL included */
 	size_t		max;			/* the ceiling of "len" */

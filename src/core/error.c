@@ -33,7 +33,7 @@ format_text(const char *format, va_list args)
 
 	text = malloc((size_t) len + 1);
 	if (text != NULL)
-		(void) vsnprintf(text, (size_t) len + 1, format, args);	/* it fits */
+		(void) vsnprintf(text, (size_t) len + 1, format, args); /* it fits */
 	return text;
 }
 

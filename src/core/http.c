@@ -401,7 +401,11 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET_OPTION(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET_OPTION(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	/* A file that is replaced counts soon, and is not read for each connection. */
+
+	/*
+	 * A file that is replaced counts soon, and is not read for each
+	 * connection.
+	 */
 	SET_OPTION(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
 
 	SET_OPTION(CURLOPT_NOSIGNAL, 1L);
@@ -652,7 +656,7 @@ set_multi_options(OeHttp *http, CURLM *multi)
 		curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
 		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback) == CURLM_OK &&
 		curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http) == CURLM_OK &&
-#if LIBCURL_VERSION_NUM >= 0x081400		/* beside CURLOPT_QUICK_EXIT */
+#if LIBCURL_VERSION_NUM >= 0x081400 /* beside CURLOPT_QUICK_EXIT */
 		curl_multi_setopt(multi, CURLMOPT_QUICK_EXIT, 1L) == CURLM_OK &&
 #endif
 		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) http->keep) == CURLM_OK &&

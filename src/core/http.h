@@ -42,22 +42,27 @@ typedef struct OeHttpRequest
 typedef enum OeHttpResult
 {
 	OE_HTTP_COMPLETE,			/* status and body (perhaps cut) are there */
-	OE_HTTP_NOT_SENT,			/* libcurl was not allowed to send yet; what came
-								 * all the same is not its answer */
-	OE_HTTP_LOST,				/* the body may have left, no whole answer came */
+	OE_HTTP_NOT_SENT,			/* libcurl was not allowed to send yet; what
+								 * came all the same is not its answer */
+	OE_HTTP_LOST,				/* the body may have left, no whole answer
+								 * came */
 } OeHttpResult;
 
 typedef struct OeHttpReply
 {
 	void	   *tag;
 	OeHttpResult result;
-	int			status;			/* 0: none came.  May be set for OE_HTTP_LOST too */
-	OeBuf		body;			/* what came, up to the ceiling; body.truncated:
-								 * there was more, and it was not read */
-	int			retry_after_ms; /* from Retry-After, seconds or HTTP date; -1: none */
+	int			status;			/* 0: none came.  May be set for OE_HTTP_LOST
+								 * too */
+	OeBuf		body;			/* what came, up to the ceiling;
+								 * body.truncated: there was more, and it was
+								 * not read */
+	int			retry_after_ms; /* from Retry-After, seconds or HTTP date; -1:
+								 * none */
 	bool		timed_out;		/* one of our two time-outs ended it */
-	const char *problem;		/* what libcurl says of it, for people; free of
-								 * URL, token and body.  A static string, or NULL */
+	const char *problem;		/* what libcurl says of it, for people; free
+								 * of URL, token and body.  A static string,
+								 * or NULL */
 } OeHttpReply;
 
 /*

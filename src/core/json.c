@@ -86,7 +86,7 @@ oe_json_read(const char *text, size_t len, int flags,
 
 	if (result != OE_JSON_OK)
 	{
-		(void) json_object_put(*value);	/* 1 if it was freed: no news */
+		(void) json_object_put(*value); /* 1 if it was freed: no news */
 		*value = NULL;
 	}
 	return result;

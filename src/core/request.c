@@ -549,7 +549,7 @@ normalise_object(const ObjectType *type, struct json_object *object)
 	if (add_known(normalised, type, object) &&
 		add_unknown(normalised, type, object))
 		return normalised;
-	(void) json_object_put(normalised);	/* nobody else has it */
+	(void) json_object_put(normalised); /* nobody else has it */
 	return NULL;
 }
 
@@ -658,7 +658,7 @@ oe_request_parse(const char *json, size_t len, bool pass_unknown_keys,
 			out_of_memory(error);
 		else
 			encode(normalised, request, error);
-		(void) json_object_put(normalised);	/* "value" still has its members */
+		(void) json_object_put(normalised); /* "value" still has its members */
 	}
 	(void) json_object_put(value);	/* the body is a copy */
 	return error->code;

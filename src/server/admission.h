@@ -12,7 +12,7 @@
 /* Who is charged.  The limits of an account hold for all sessions. */
 struct OeAccountEntry
 {
-	char		name[OE_ACCOUNT_CHARS];	/* key */
+	char		name[OE_ACCOUNT_CHARS]; /* key */
 	OeAccount  *account;
 	uint64		reveals_read;	/* oe_channel_reveals() then */
 	uint64		full_in_turn;	/* admits no more in this turn ... */

@@ -76,7 +76,7 @@ void
 oe_apply_write_updates(const OeUpdates *updates)
 {
 	static const Oid types[OE_APPLY_COLUMNS] = {TIDOID, TEXTOID, INT8OID, INT4OID,
-	TEXTOID, TEXTOID, INT4OID};
+		TEXTOID, TEXTOID, INT4OID};
 	Datum		values[OE_APPLY_COLUMNS];
 
 	if (updates->removed_count > 0)

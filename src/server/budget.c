@@ -401,7 +401,10 @@ oe_budget_ended(const char *role, TimestampTz sent, TimestampTz now,
 {
 	RoleEntry  *entry = find_role(role);
 
-	/* Not restored: the ledger will say how it ended, as it will of a sending. */
+	/*
+	 * Not restored: the ledger will say how it ended, as it will of a
+	 * sending.
+	 */
 	if (entry && entry->restored)
 		oe_budgets_ended(&entry->budgets, sent, now, outcome, reserved, credits);
 }

@@ -33,7 +33,8 @@ struct OeExpectedCall
 	bool		listed;			/* not asked for yet, and not ended */
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
-	OeTicket	ticket;			/* OE_NO_TICKET: not begun, or no longer listed */
+	OeTicket	ticket;			/* OE_NO_TICKET: not begun, or no longer
+								 * listed */
 	SubTransactionId subid;
 	OeCallStats *stats;
 	bool		judged;			/* its end was looked at */

@@ -214,7 +214,7 @@ reset_hub(Hub *reset, Oid database)
 	pg_atomic_init_u32(&reset->submitted, NO_SLOT);
 	pg_atomic_init_u32(&reset->used, 0);
 	pg_atomic_init_u64(&reset->changes, 0);
-	pg_atomic_init_u64(&reset->reveals, 1);	/* 0: nothing was read */
+	pg_atomic_init_u64(&reset->reveals, 1); /* 0: nothing was read */
 	ConditionVariableInit(&reset->slot_freed);
 	reset->summoned_at = 0;
 	reset->has_news = false;
@@ -502,7 +502,10 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 	Slot	   *slot;
 	OeTicket	ticket;
 
-	/* Before anything is registered: a standby has no worker that could write. */
+	/*
+	 * Before anything is registered: a standby has no worker that could
+	 * write.
+	 */
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
@@ -547,7 +550,10 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 void
 oe_channel_say_changed(void)
 {
-	/* A full barrier: the worker sees the change if it sees what is committed. */
+	/*
+	 * A full barrier: the worker sees the change if it sees what is
+	 * committed.
+	 */
 	pg_atomic_fetch_add_u64(&hub->changes, 1);
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
 		wake(hub->worker_procno);

@@ -109,9 +109,11 @@ typedef enum OeSlotState
 	OE_SLOT_FREE,
 	OE_SLOT_FILLING,			/* the session writes it */
 	OE_SLOT_SUBMITTED,			/* not sent yet; both may take it */
-	OE_SLOT_CANCELLED,			/* given up before it was sent; the worker frees */
+	OE_SLOT_CANCELLED,			/* given up before it was sent; the worker
+								 * frees */
 	OE_SLOT_RUNNING,			/* sent, or about to be: the worker's */
-	OE_SLOT_ABANDONED,			/* given up after it was sent; the worker frees */
+	OE_SLOT_ABANDONED,			/* given up after it was sent; the worker
+								 * frees */
 	OE_SLOT_DONE,				/* the result is there; the session's */
 } OeSlotState;
 

@@ -45,8 +45,8 @@ typedef struct OeResult
 {
 	OeCode		code;			/* OE_OK: there is a person */
 	int			status;			/* HTTP status; 0: none came */
-	bool		reused;			/* from the ledger, or from an equal request in
-								 * flight: this call cost nothing */
+	bool		reused;			/* from the ledger, or from an equal request
+								 * in flight: this call cost nothing */
 	int64		call_id;		/* row of the ledger; 0: none was written */
 	const char *credits;		/* decimal text; NULL: not known */
 	const Jsonb *person;		/* or NULL */
@@ -80,7 +80,8 @@ typedef struct OeQueueNews
 
 typedef struct OeQueueStatus
 {
-	char		pause[OE_QUEUE_REASON_CHARS];	/* why nothing goes; empty: it does */
+	char		pause[OE_QUEUE_REASON_CHARS];	/* why nothing goes; empty: it
+												 * does */
 	TimestampTz paused_until;	/* 0: not known */
 	TimestampTz next_due;		/* of what waits; DT_NOEND: nothing does */
 	int			in_flight;

@@ -148,7 +148,7 @@ static OeStatement add_tally_statement = {
 	" WHERE folded AND day = ($1 AT TIME ZONE 'UTC')::date",
 	9,
 	{TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-	INT8OID, INT8OID},
+		INT8OID, INT8OID},
 	NULL
 };
 

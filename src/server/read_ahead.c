@@ -216,7 +216,10 @@ rows_wanted_by_join(PlanState *join, bool is_outer, int64 wanted)
 	if (IsA(join, NestLoopState))
 		return all_or_one(wanted);
 
-	/* Before the hash table is built, a first row may be asked for and no more. */
+	/*
+	 * Before the hash table is built, a first row may be asked for and no
+	 * more.
+	 */
 	if (IsA(join, HashJoinState) &&
 		((HashJoinState *) join)->hj_HashTable != NULL)
 		return all_or_one(wanted);
@@ -246,6 +249,7 @@ rows_wanted(Links *links, PlanState *node)
 	switch (nodeTag(parent))
 	{
 		case T_ModifyTableState:
+
 			/*
 			 * With RETURNING, a row that comes out is one that went in; but a
 			 * data-modifying WITH is run to its end in any case.
@@ -539,8 +543,8 @@ exec_read_ahead(CustomScanState *node)
 		result = project_head(state);
 
 		/*
-		 * The row stays till we are asked again: the result may point into it,
-		 * and a NestLoop makes the calls that we began only now.
+		 * The row stays till we are asked again: the result may point into
+		 * it, and a NestLoop makes the calls that we began only now.
 		 */
 		state->returned = true;
 		if (result)
@@ -623,8 +627,8 @@ create_state(CustomScan *scan)
 	state->css.methods = &exec_methods;
 
 	/*
-	 * The target list is compiled before the node below exists, and would look
-	 * there for the kind of slot that it reads.  Any kind, we say.
+	 * The target list is compiled before the node below exists, and would
+	 * look there for the kind of slot that it reads.  Any kind, we say.
 	 */
 	state->css.ss.ps.outeropsset = true;
 	state->css.ss.ps.outeropsfixed = false;

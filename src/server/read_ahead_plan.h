@@ -20,7 +20,8 @@ typedef struct OeReadAheadPlan
 	List	   *arg_columns;	/* for each call, the column below that is its
 								 * argument, */
 	List	   *raises;			/* and whether it raises errors */
-	bool		elsewhere;		/* others make the calls, once for each row ... */
+	bool		elsewhere;		/* others make the calls, once for each row
+								 * ... */
 	bool		cached;			/* ... or less often: a Memoize is in between */
 } OeReadAheadPlan;
 

@@ -252,7 +252,7 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 	OeLedgerHit hit;
 	OeResult	result;
 	TimestampTz since = job->call.reuse_for_us > 0
-	? now - job->call.reuse_for_us : DT_NOEND;
+		? now - job->call.reuse_for_us : DT_NOEND;
 
 	if (oe_ledger_find(job->call.account, job->call.fingerprint, since, &hit))
 	{

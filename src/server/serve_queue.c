@@ -368,7 +368,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			TimestampTz now)
 {
 	TimestampTz since = queue_call.reuse_for_us > 0
-	? now - queue_call.reuse_for_us : DT_NOEND;
+		? now - queue_call.reuse_for_us : DT_NOEND;
 	OeLedgerHit hit;
 	OeError		error = {0};
 	OeTime		when;

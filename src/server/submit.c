@@ -119,7 +119,7 @@ static OeStatement insert_statement = {
 	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0)) RETURNING call_id",
 	7,
 	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-	INT8OID},
+		INT8OID},
 	NULL
 };
 

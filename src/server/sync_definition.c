@@ -611,7 +611,7 @@ oe_sync_store(OeSync *sync)
 	values[P_TABLE_NAME] = name_datum(sync->table_name);
 	values[P_COLUMN_NAMES] = alias_array_datum(sync);
 	values[P_COLUMN_NUMBERS] = oe_sync_number_array(sync->column_numbers,
-												  sync->column_count);
+													sync->column_count);
 	values[P_KEY_NUMBERS] = oe_sync_number_array(sync->key_numbers, sync->key_count);
 	values[P_TARGET_NUMBER] = Int16GetDatum(sync->target_number);
 
@@ -698,7 +698,7 @@ oe_sync_key_sql(const OeSync *sync, const char *alias)
 	for (int i = 0; i < sync->key_count; i++)
 		appendStringInfo(&sql, "%s%s.%s::pg_catalog.text COLLATE pg_catalog.\"C\"",
 						 i > 0 ? ", " : "", alias, column_or_error(sync->relation,
-												sync->key_numbers[i]));
+																   sync->key_numbers[i]));
 	appendStringInfoString(&sql, "]");
 	return sql.data;
 }

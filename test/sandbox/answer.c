@@ -31,19 +31,19 @@ typedef struct Alteration
 
 static const Alteration alterations[] = {
 	{SB_FAULT_BADUTF8, NULL, NULL,
-	"\"not UTF-8: \xff\xfe, overlong: \xc0\xaf\"", NULL},
+		"\"not UTF-8: \xff\xfe, overlong: \xc0\xaf\"", NULL},
 	{SB_FAULT_NUL, NULL, NULL, "\"before\\u0000after\"", NULL},
 	{SB_FAULT_SURROGATE, NULL, NULL, "\"half of a pair: \\ud83d.\"", NULL},
 	{SB_FAULT_HUGEINT, NULL, NULL, NULL,
 		"\"hugeInteger\":1234567890123456789012345678901234567890,"
-	"\"longDecimal\":0.123456789012345678901234567891"},
+		"\"longDecimal\":0.123456789012345678901234567891"},
 	{SB_FAULT_NEWKEYS, NULL, NULL, NULL,
 		"\"favouriteColour\":\"green\",\"remote\":true,"
-	"\"pets\":[{\"kind\":\"cat\",\"ages\":[1,2.50,null]},{}]"},
+		"\"pets\":[{\"kind\":\"cat\",\"ages\":[1,2.50,null]},{}]"},
 	{SB_FAULT_UNICODE, "\"Łucja Šťastná\"", "\"最高経営責任者\"",
-	"\"Любит море 🌊 и 👩‍💻\"", NULL},
+		"\"Любит море 🌊 и 👩‍💻\"", NULL},
 	{SB_FAULT_LATIN1, "\"Zoë Müller-Åkesson\"", NULL,
-	"\"Señora, garçon, Straße, ½ año\"", NULL},
+		"\"Señora, garçon, Straße, ½ año\"", NULL},
 	{SB_FAULT_NONE, NULL, NULL, NULL, NULL}
 };
 

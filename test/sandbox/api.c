@@ -108,6 +108,7 @@ parse_json(const SbCall *call, bool *valid)
 	struct json_tokener *tokener = json_tokener_new();
 	enum json_tokener_error error;
 	struct json_object *json;
+
 	/* A strict json-c 0.18 refuses what is beyond ASCII. */
 	int			strict = json_c_version_num() >> 8 == 18 ? 0 : JSON_TOKENER_STRICT;
 

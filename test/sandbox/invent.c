@@ -28,7 +28,7 @@ static const char *const last_names[] = {
 static const SbJob jobs[] = {
 	{"Adm. direktør", "Managing Director", "C-Level", "Management"},
 	{"Head of Marketing", "Head of Marketing", "Head",
-	"Marketing and Advertising"},
+		"Marketing and Advertising"},
 	{"Professeur", "Teacher", "Other", "Education"},
 	{"VP Sales", "VP Sales", "VP", "Sales"},
 	{"Gründer", "Founder", "Founder", "Management"},

@@ -243,15 +243,15 @@ start_daemon(SbServer *server, int listen_fd,
 		tls[0].option = MHD_OPTION_END;
 	/* The logger comes first, or it would miss complaints. */
 	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server,
-		MHD_OPTION_EXTERNAL_LOGGER, on_complaint, server,
-		MHD_OPTION_LISTEN_SOCKET, listen_fd,
-		MHD_OPTION_CONNECTION_LIMIT, connection_limit(),
-		MHD_OPTION_CONNECTION_TIMEOUT, 0U,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-		MHD_OPTION_NOTIFY_COMPLETED, on_request_end, server,
-		MHD_OPTION_ARRAY, tls,
-		MHD_OPTION_END);
+							MHD_OPTION_EXTERNAL_LOGGER, on_complaint, server,
+							MHD_OPTION_LISTEN_SOCKET, listen_fd,
+							MHD_OPTION_CONNECTION_LIMIT, connection_limit(),
+							MHD_OPTION_CONNECTION_TIMEOUT, 0U,
+							MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
+							MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+							MHD_OPTION_NOTIFY_COMPLETED, on_request_end, server,
+							MHD_OPTION_ARRAY, tls,
+							MHD_OPTION_END);
 }
 
 /* Nothing to do: sb_server_run() comes after each turn of the loop anyway. */

@@ -11,8 +11,9 @@
 /* Starts as {0}. */
 typedef struct SbText
 {
-	char	   *data;			/* NULL while nothing was ever added; else with
-								 * a NUL behind it that "len" does not count */
+	char	   *data;			/* NULL while nothing was ever added; else
+								 * with a NUL behind it that "len" does not
+								 * count */
 	size_t		len;
 	size_t		size;
 } SbText;

@@ -6,7 +6,7 @@
  * shut down, which ends whatever a thread waits for; only its own thread closes
  * a connection.
  */
-#define _GNU_SOURCE			/* memmem(), strcasestr() */
+#define _GNU_SOURCE				/* memmem(), strcasestr() */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -220,8 +220,8 @@ static bool
 hold(Connection *conn)
 {
 	struct pollfd fds[] = {
-		{.fd = conn->server->release_fd,.events = POLLIN},
-		{.fd = conn->fd,.events = POLLRDHUP}
+		{.fd = conn->server->release_fd, .events = POLLIN},
+		{.fd = conn->fd, .events = POLLRDHUP}
 	};
 
 	while (poll(fds, 2, -1) < 0)
@@ -236,7 +236,7 @@ hold(Connection *conn)
 static void
 reset_at_close(Connection *conn)
 {
-	struct linger linger = {.l_onoff = 1,.l_linger = 0};
+	struct linger linger = {.l_onoff = 1, .l_linger = 0};
 
 	if (setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) != 0)
 		fail("setsockopt");

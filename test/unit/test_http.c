@@ -155,7 +155,7 @@ submit(const OeHttpRequest *request)
 static void
 wait_and_run(int at_most_ms)
 {
-	struct pollfd fd = {.fd = oe_http_fd(http),.events = POLLIN};
+	struct pollfd fd = {.fd = oe_http_fd(http), .events = POLLIN};
 	int			timeout_ms = oe_http_timeout_ms(http);
 
 	if (timeout_ms < 0 || timeout_ms > at_most_ms)

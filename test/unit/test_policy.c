@@ -948,8 +948,9 @@ send_one(OeAccount *account, Model *model, const OeLimits *limits, OeTime now)
 	ModelRequest *request = &model->requests[model->count++];
 
 	CHECK(oe_account_sent(account, limits, now));
-	*request = (ModelRequest) {
-		.sent = now,.reserved = limits->credits_per_call,.in_flight = true
+	*request = (ModelRequest)
+	{
+		.sent = now, .reserved = limits->credits_per_call, .in_flight = true
 	};
 }
 
@@ -1108,7 +1109,7 @@ test_random_clock(void)
 static OeTime
 from_date(int year, int month, int day)
 {
-	struct tm	date = {.tm_year = year - 1900,.tm_mon = month - 1,.tm_mday = day};
+	struct tm	date = {.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day};
 
 	return ((OeTime) timegm(&date) - 946684800) * SECOND;
 }
@@ -1539,8 +1540,9 @@ test_random_budgets(void)
 				  model_admit_budgets(&model, &budgets, reserve, now));
 			oe_error_free(&error);
 			oe_budgets_sent(&budgets, reserve, now);
-			model.requests[model.count++] = (ModelRequest) {
-				.sent = now,.reserved = reserve,.in_flight = true
+			model.requests[model.count++] = (ModelRequest)
+			{
+				.sent = now, .reserved = reserve, .in_flight = true
 			};
 		}
 	}

@@ -241,7 +241,7 @@ static const HintCase hints[] = {
 	{"company", "first_name", "\"firstName\" belongs inside \"person\"."},
 	{"person", "domain", "\"domain\" belongs inside \"company\"."},
 	{"person", "includePhones",
-	"\"includePhones\" belongs inside \"revealPhones\"."},
+		"\"includePhones\" belongs inside \"revealPhones\"."},
 
 	/* nothing near */
 	{"person", "zodiac", PASS_HINT},
@@ -307,10 +307,10 @@ static const RefusedCase refused_even_then[] = {
 };
 
 static const char *const inexact_numbers[] = {
-		"18446744073709551615", "18446744073709551616", "-9223372036854775808",
-		"-9223372036854775809", "1234567890123456789012345678901234567890",
-		"[1,2,99999999999999999999]", "{\"a\":{\"b\":99999999999999999999}}",
-		"NaN", "Infinity", "-Infinity", "01", "-", "1.5e+",
+	"18446744073709551615", "18446744073709551616", "-9223372036854775808",
+	"-9223372036854775809", "1234567890123456789012345678901234567890",
+	"[1,2,99999999999999999999]", "{\"a\":{\"b\":99999999999999999999}}",
+	"NaN", "Infinity", "-Infinity", "01", "-", "1.5e+",
 };
 
 static OeRequest request;
