@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 #
 # analyze.sh
-#	What tools think of our C, and of our spelling.  Each prints its findings, but
-#	those that test/analysis/accepted gives a reason for.
+#	What tools think of our C, of its layout and of our spelling.  Each prints its
+#	findings, but those that test/analysis/accepted gives a reason for.
 #
 #	test/analyze.sh [TOOL...]	one or more of those below; all by default
 #
 # Of each tool the files without a finding count as passed and the findings as
-# failed; so does what is accepted and not found any more.  The last line is the
-# sum: "N passed, N failed".
+# failed; so does what is accepted and not found any more.  "indent" stands for
+# test/indent.sh --check.  The last line is the sum: "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,12 +17,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . test/private-server.sh
 # shellcheck source=test/packages.sh
 . test/packages.sh
+# shellcheck source=test/counting.sh
+. test/counting.sh
 
-TOOLS=(gcc scan-build cppcheck clang-tidy codespell)
+TOOLS=(gcc scan-build cppcheck clang-tidy codespell indent)
 ACCEPTED=test/analysis/accepted
 MAX_SECONDS=1200
-PASSED=0
-FAILED=0
 
 c_files()
 {
@@ -46,11 +46,19 @@ set_flags()
 		"${cflags[@]}")
 }
 
-# each_file COMMAND...: with a file as its last argument, several at once.  A
-# finding can be an exit code, too, so what counts is what is printed.
+# limited COMMAND...: a finding can be an exit code, too, so what counts is what is
+# printed; but whoever did not come to an end has failed.
+limited()
+{
+	local status=0
+	timeout "$MAX_SECONDS" "$@" 2>&1 || status=$?
+	((status != 124)) || echo "test/analyze.sh:1: error: not done in $MAX_SECONDS s"
+}
+
+# each_file COMMAND...: with a file as its last argument, several at once.
 each_file()
 {
-	c_files | timeout "$MAX_SECONDS" xargs -P "$(nproc)" -n 1 "$@" 2>&1 || true
+	c_files | limited xargs -P "$(nproc)" -n 1 "$@"
 }
 
 # A tool prints "FILE:LINE: TEXT [CHECK]" for each finding, among other things.
@@ -64,19 +72,19 @@ analyze_gcc()
 analyze_scan-build()
 {
 	# shellcheck disable=SC2016
-	c_files | timeout "$MAX_SECONDS" scan-build --use-cc=clang -o build/scan-build \
+	c_files | limited scan-build --use-cc=clang -o build/scan-build \
 		xargs -P "$(nproc)" -n 1 sh -c '"$CC" "$@"' sh \
-		"${FLAGS[@]}" -w -c -o /dev/null 2>&1 || true
+		"${FLAGS[@]}" -w -c -o /dev/null
 }
 
 # PostgreSQL declares variables where a function begins.
 analyze_cppcheck()
 {
-	c_files | timeout "$MAX_SECONDS" cppcheck --quiet -j "$(nproc)" --std=c11 \
+	c_files | limited cppcheck --quiet -j "$(nproc)" --std=c11 \
 		--suppress=variableScope \
 		--enable=warning,style,performance,portability --library=posix -Isrc \
 		--include=test/analysis/cppcheck.h \
-		--template='{file}:{line}: {message} [{id}]' --file-list=- 2>&1 || true
+		--template='{file}:{line}: {message} [{id}]' --file-list=-
 }
 
 # With the checks of .clang-tidy.
@@ -172,10 +180,13 @@ main()
 	choose_pg_config
 	set_flags
 	for tool in "$@"; do
-		run_tool "$tool"
+		if [[ $tool == indent ]]; then
+			add_sum_of test/indent.sh --check
+		else
+			run_tool "$tool"
+		fi
 	done
-	echo "$PASSED passed, $FAILED failed"
-	((FAILED == 0))
+	sum_up
 }
 
 main "$@"

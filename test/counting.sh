@@ -2,8 +2,8 @@
 #
 # counting.sh
 #	Single tests in a shell, or what other programs of ours tested, and their
-#	sum.  Sourced by test/contract/run.sh, test/citus/run.sh, test/indent.sh and
-#	.ci/run.
+#	sum.  Sourced by test/contract/run.sh, test/citus/run.sh, test/indent.sh,
+#	test/analyze.sh and .ci/run.
 
 PASSED=0
 FAILED=0
