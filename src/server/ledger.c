@@ -297,11 +297,13 @@ oe_ledger_enter(void)
 {
 	Oid			relation = ledger_relation();
 
-	if (!OidIsValid(relation))
+	/* It may be dropped while we wait for the lock. */
+	ledger = OidIsValid(relation)
+		? try_table_open(relation, AccessShareLock) : NULL;
+	if (!ledger)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("there is no table ocean_enrich.call of the extension ocean_enrich"));
-	ledger = table_open(relation, AccessShareLock);
 	get_to_know_relation();
 	target = NULL;
 	oe_owner_begin(&session_scope, ledger->rd_rel->relowner);

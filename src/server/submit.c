@@ -374,15 +374,11 @@ queued_state(Oid type)
 }
 
 static void
-find_target(void)
+find_target(Relation relation)
 {
 	Target		found = {0};
-	Relation	relation;
 
-	found.relation = oe_ledger_relation();
-	if (!OidIsValid(found.relation))
-		no_ledger();
-	relation = table_open(found.relation, RowExclusiveLock);
+	found.relation = RelationGetRelid(relation);
 	found.owner = relation->rd_rel->relowner;
 	for (int i = 0; i < C_COUNT; i++)
 	{
@@ -394,8 +390,29 @@ find_target(void)
 											found.columns[C_STATE]));
 	found.sequence = oe_identity_sequence(relation, found.columns[C_CALL_ID]);
 	found.plain = table_is_plain(relation);
-	table_close(relation, NoLock);
 	target = found;
+}
+
+/*
+ * The table, locked.  What is known of it counts only then: whoever held the lock
+ * that we waited for may have changed or dropped it, and we heard of that with the
+ * lock.
+ */
+static Relation
+open_target(void)
+{
+	Oid			known = target.relation;
+	Relation	relation = NULL;
+
+	if (!OidIsValid(known))
+		known = oe_ledger_relation();
+	if (OidIsValid(known))
+		relation = try_table_open(known, RowExclusiveLock);
+	if (!relation)
+		no_ledger();
+	if (!OidIsValid(target.relation))
+		find_target(relation);
+	return relation;
 }
 
 /* ----------------------------------------------------------------
@@ -414,9 +431,8 @@ typedef struct NewCall
 } NewCall;
 
 static int64
-insert_plainly(const NewCall *call)
+insert_plainly(Relation relation, const NewCall *call)
 {
-	Relation	relation = table_open(target.relation, RowExclusiveLock);
 	Datum		of_column[C_COUNT];
 	Datum		values[CALL_COLUMNS] = {0};
 	bool		nulls[CALL_COLUMNS];
@@ -448,7 +464,6 @@ insert_plainly(const NewCall *call)
 	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
 	CatalogTupleInsert(relation, tuple);
 	heap_freetuple(tuple);
-	table_close(relation, NoLock);
 	return call_id;
 }
 
@@ -500,6 +515,7 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
 	NewCall		call;
 	OeQueuePosition position;
 	Pending    *mine;
+	Relation	relation;
 
 	PreventCommandIfReadOnly("ocean_enrich.submit()");
 	PreventCommandIfParallelMode("ocean_enrich.submit()");
@@ -511,10 +527,10 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
 	fill_new_call(&call, request, priority, not_before);
 	call.sync_id = sync_id;
 	mine = current_pending();
-	if (!OidIsValid(target.relation))
-		find_target();
-	position.call_id = target.plain ? insert_plainly(&call)
+	relation = open_target();
+	position.call_id = target.plain ? insert_plainly(relation, &call)
 		: insert_as_owner(&call);
+	table_close(relation, NoLock);
 	position.priority = priority;
 	position.due = call.due;
 	mine->waiting++;

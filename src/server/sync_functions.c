@@ -126,16 +126,19 @@ static Relation
 open_table(Oid relid, LOCKMODE lockmode)
 {
 	HeapTuple	tuple;
-	Relation	relation;
+	Relation	relation = NULL;
 
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
+	if (HeapTupleIsValid(tuple))
+	{
+		check_owner((Form_pg_class) GETSTRUCT(tuple));
+		ReleaseSysCache(tuple);
+		relation = try_table_open(relid, lockmode);
+	}
+	if (!relation)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("relation with OID %u does not exist", relid));
-	check_owner((Form_pg_class) GETSTRUCT(tuple));
-	ReleaseSysCache(tuple);
-	relation = table_open(relid, lockmode);
 	check_owner(relation->rd_rel);
 	return relation;
 }
