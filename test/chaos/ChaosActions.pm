@@ -354,9 +354,8 @@ sub kill_client
 sub kill_of
 {
 	my ($world, $pid) = @_;
-	my $log_size = -s $world->node->logfile;
 	return 'nobody' unless $world->kill_process('KILL', $pid);
-	$world->wait_for_recovery($log_size);
+	$world->wait_for_recovery($pid);
 	return $pid;
 }
 

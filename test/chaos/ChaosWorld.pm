@@ -199,11 +199,13 @@ sub postmaster
 	return (split /\n/, slurp_file($self->data_dir . '/postmaster.pid'))[0];
 }
 
-# A process that is killed takes the server down, which comes up by itself.
+# A process that is killed takes the server down, which comes up by itself; unless it
+# was about to end.  The postmaster knows when it is gone, and lets nobody in before
+# all is well again.
 sub wait_for_recovery
 {
-	my ($self, $log_size) = @_;
-	$self->{node}->wait_for_log(qr/all server processes terminated; reinitializing/, $log_size);
+	my ($self, $pid) = @_;
+	wait_for('the end of a killed process', sub { !-e "/proc/$pid" });
 	$self->wait_until_ready;
 	return;
 }
