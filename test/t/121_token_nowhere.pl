@@ -34,6 +34,7 @@ ocean_enrich.webhook_secret = 'sha256:$digest'
 log_min_messages = 'debug5'
 log_statement = 'all'
 debug_print_plan = on
+shared_preload_libraries = 'ocean_enrich'
 END
 shared_preload_libraries = 'pg_stat_statements, auto_explain, ocean_enrich'
 pg_stat_statements.track = 'all'
