@@ -171,7 +171,11 @@ foreach my $path (sort keys %answers)
 		'example.com', "$path: the others are served");
 }
 is(worker_pid($node), $worker, 'all of it by one worker');
-cmp_ok(megabytes('VmHWM') - $before, '<', 64, 'which needed little memory for it');
+SKIP:
+{
+	skip 'what watches the memory needs most of it', 1 if $ENV{OCEAN_REPORTS};
+	cmp_ok(megabytes('VmHWM') - $before, '<', 64, 'which needed little memory for it');
+}
 unlike(slurp_file($asked), qr/^elsewhere$/m, 'no redirect is followed');
 wait_for_ledger($node);
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM ocean_enrich.call WHERE length(raw) > 1024 * 1024 + 1024}),
