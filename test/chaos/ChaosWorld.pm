@@ -238,12 +238,13 @@ sub set
 	return;
 }
 
-# From now on each database has a worker that stays, since a session does nothing there.
+# From now on each tame database has a worker that stays, since a session does nothing
+# there.
 sub keep_workers
 {
 	my ($self) = @_;
 	$self->set('ocean_enrich.worker_idle_timeout' => '1h');
-	foreach my $database ($self->databases)
+	foreach my $database ($self->tame)
 	{
 		my $connstr = $self->{node}->connstr($database->{name});
 		open my $guest, '|-', $self->{node}->installed_command('psql'), '--no-psqlrc', '--quiet', $connstr
@@ -258,12 +259,13 @@ sub keep_workers
 	return;
 }
 
-# "DATABASE PID" in lines
+# "DATABASE PID" in lines.  That of the wild one ends with its extension.
 sub workers
 {
 	my ($self) = @_;
-	return $self->insist(q{SELECT datname || ' ' || pid FROM pg_stat_activity
-		WHERE backend_type = 'ocean_enrich worker' AND datname <> 'copy' ORDER BY 1});
+	my $names = join ', ', map { "'$_->{name}'" } $self->tame;
+	return $self->insist(qq{SELECT datname || ' ' || pid FROM pg_stat_activity
+		WHERE backend_type = 'ocean_enrich worker' AND datname IN ($names) ORDER BY 1});
 }
 
 # ----------------------------------------------------------------
