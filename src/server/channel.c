@@ -113,7 +113,7 @@ typedef struct Hub
 typedef struct Control
 {
 	uint32		magic;
-	uint32		size;
+	uint32		hub_size;		/* our own is checked by ShmemInitStruct() */
 	int			lock_tranche;
 	int			area_tranche;
 	LWLock		lock;			/* protects what follows, and the hubs' list */
@@ -146,7 +146,7 @@ attach_control(void)
 	control = ShmemInitStruct(CONTROL_NAME, sizeof(Control), &found);
 	if (!found)
 	{
-		control->size = sizeof(Control);
+		control->hub_size = sizeof(Hub);
 		control->lock_tranche = oe_new_tranche("ocean_enrich");
 		control->area_tranche = oe_new_tranche("ocean_enrich_area");
 		LWLockInitialize(&control->lock, control->lock_tranche);
@@ -158,7 +158,7 @@ attach_control(void)
 	}
 	LWLockRelease(AddinShmemInitLock);
 
-	if (control->magic != CONTROL_MAGIC || control->size != sizeof(Control))
+	if (control->magic != CONTROL_MAGIC || control->hub_size != sizeof(Hub))
 	{
 		control = NULL;
 		ereport(ERROR,
