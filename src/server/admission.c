@@ -88,7 +88,6 @@ restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
 		Min(call->limits.credits_per_call, OE_CREDITS_ONE * 1000000);
 	oe_account_restore_day(account, now, usage.requests_today,
 						   Min(usage.credits_today, OE_CREDITS_MAX) + reserved);
-	oe_account_set_revealed(account, now, usage.revealed_today);
 	for (int i = 0; i < usage.sent_count; i++)
 	{
 		if (!oe_account_restore_sent(account, usage.sent[i]))
@@ -103,7 +102,6 @@ oe_admission_account(const OeCall *call, TimestampTz now)
 {
 	OeAccountEntry *entry;
 	OeAccount  *account;
-	uint64		reveals = oe_channel_reveals();
 
 	entry = oe_admission_known_account(call->account);
 	if (entry)
@@ -126,7 +124,6 @@ oe_admission_account(const OeCall *call, TimestampTz now)
 	memset((char *) entry + OE_ACCOUNT_CHARS, 0,
 		   sizeof(OeAccountEntry) - OE_ACCOUNT_CHARS);
 	entry->account = account;
-	entry->reveals_read = reveals;
 	return entry;
 }
 
@@ -134,8 +131,11 @@ oe_admission_account(const OeCall *call, TimestampTz now)
  * Admission
  * ---------------------------------------------------------------- */
 
-/* What comes from here on raises the number, and is read once more. */
-static void
+/*
+ * What comes from here on raises the number, and is read once more.  False:
+ * somebody has it locked.
+ */
+static bool
 read_reveals(OeAccountEntry *entry, TimestampTz now)
 {
 	uint64		reveals = oe_channel_reveals();
@@ -143,12 +143,15 @@ read_reveals(OeAccountEntry *entry, TimestampTz now)
 	OeTime		day_end;
 
 	if (entry->reveals_read == reveals)
-		return;
+		return true;
+	if (!oe_ledger_lock_revealed())
+		return false;
 	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
 	oe_account_set_revealed(entry->account, now,
 							oe_ledger_revealed(pnstrdup(entry->name, OE_ACCOUNT_CHARS),
 											   day_start));
 	entry->reveals_read = reveals;
+	return true;
 }
 
 /* What is on the wire now is counted as such, whatever its row says. */
@@ -164,15 +167,16 @@ restore_budgets(const char *role, OeCredits reserve, TimestampTz now)
 		oe_budget_sent(role, reserved[i], now);
 }
 
-void
+bool
 oe_admission_prepare(OeAccountEntry *account, const char *role,
 					 OeCredits reserve, TimestampTz now)
 {
-	read_reveals(account, now);
+	if (!read_reveals(account, now))
+		return false;
 	oe_budget_refresh();
 	if (oe_budget_is_to_be_restored(role))
 		restore_budgets(role, reserve, now);
-	oe_budget_read_reveals(role, now);
+	return oe_budget_read_reveals(role, now);
 }
 
 /*

@@ -14,7 +14,7 @@ struct OeAccountEntry
 {
 	char		name[OE_ACCOUNT_CHARS]; /* key */
 	OeAccount  *account;
-	uint64		reveals_read;	/* oe_channel_reveals() then */
+	uint64		reveals_read;	/* oe_channel_reveals() then; 0: not read */
 	uint64		full_in_turn;	/* admits no more in this turn ... */
 	OeLimits	full_limits;	/* ... under these limits */
 
@@ -55,9 +55,10 @@ extern OeAccountEntry *oe_admission_known_account(const char *name);
 /*
  * See to it that the budgets of the role are known, and what is spent of them and
  * by the account; in a transaction.  Only for what is to be sent: trouble with the
- * budgets must not keep an answer from being recorded.
+ * budgets must not keep an answer from being recorded.  False: not now, as somebody
+ * has locked what was revealed.
  */
-extern void oe_admission_prepare(OeAccountEntry *account, const char *role,
+extern bool oe_admission_prepare(OeAccountEntry *account, const char *role,
 								 OeCredits reserve, TimestampTz now);
 
 /*

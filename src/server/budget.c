@@ -344,7 +344,7 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 }
 
 /* What comes from here on raises the number, and is read once more. */
-void
+bool
 oe_budget_read_reveals(const char *role, TimestampTz now)
 {
 	RoleEntry  *entry = find_role(role);
@@ -356,7 +356,9 @@ oe_budget_read_reveals(const char *role, TimestampTz now)
 	Oid			user;
 
 	if (!entry || entry->reveals_read == reveals)
-		return;
+		return true;
+	if (!oe_ledger_lock_revealed())
+		return false;
 	period_starts(now, starts);
 	namestrcpy(&name, role);
 	values[0] = NameGetDatum(&name);
@@ -371,6 +373,7 @@ oe_budget_read_reveals(const char *role, TimestampTz now)
 		revealed[i] = credits_from_text(oe_statement_text(0, i + 1));
 	oe_budgets_set_revealed(&entry->budgets, now, revealed);
 	entry->reveals_read = reveals;
+	return true;
 }
 
 OeAdmission

@@ -41,9 +41,9 @@ extern void oe_budget_restore(const char *role, const int64 *in_flight,
 
 /*
  * Read what was revealed to the role since that was read; likewise, and once the
- * role is restored.
+ * role is restored.  False: somebody has it locked.
  */
-extern void oe_budget_read_reveals(const char *role, TimestampTz now);
+extern bool oe_budget_read_reveals(const char *role, TimestampTz now);
 
 /*
  * As oe_budgets_admit(); OE_ADMIT_NOW for a role without a budget, and while it

@@ -393,8 +393,8 @@ allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 			Min(limits->credits_per_call, OE_CREDITS_ONE * 1000000);
 
 		allowed = Min(allowed,
-					  calls_for(limits->credit_limit - reserved - usage->credits_today
-								- usage->revealed_today, limits->credits_per_call));
+					  calls_for(limits->credit_limit - reserved - usage->credits_today,
+								limits->credits_per_call));
 	}
 	return allowed;
 }
@@ -428,12 +428,14 @@ fill_forecast(const Estimate *estimate, const char *role, Datum *values)
 	const OeLimits *limits = &estimate->call.limits;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz last;
+	TimestampTz day_start = now - now % USECS_PER_DAY;
 	OeLedgerUsage usage;
 	OeCredits	left;
 
 	oe_ledger_enter();
-	oe_ledger_usage(estimate->call.account, now - now % USECS_PER_DAY,
-					now - USECS_PER_MINUTE, &usage);
+	oe_ledger_usage(estimate->call.account, day_start, now - USECS_PER_MINUTE,
+					&usage);
+	usage.credits_today += oe_ledger_revealed(estimate->call.account, day_start);
 	left = left_of_budgets(role);
 	oe_ledger_leave();
 

@@ -911,6 +911,17 @@ credits_of(int column)
 		: OE_CREDITS_MAX;
 }
 
+bool
+oe_ledger_lock_revealed(void)
+{
+	Oid			relation = get_relname_relid("reveal_cost",
+											 get_namespace_oid("ocean_enrich", false));
+
+	/* If it is not there, reading it says so. */
+	return !OidIsValid(relation) ||
+		ConditionalLockRelationOid(relation, AccessShareLock);
+}
+
 OeCredits
 oe_ledger_revealed(const char *account, TimestampTz day_start)
 {
@@ -930,7 +941,6 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 {
 	Datum		values[2];
 
-	usage->revealed_today = oe_ledger_revealed(account, day_start);
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
 	(void) execute(&usage_statement, values);

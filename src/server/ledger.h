@@ -142,7 +142,6 @@ typedef struct OeLedgerUsage
 	int64		requests_today;
 	OeCredits	credits_today;
 	int64		unknown_today;	/* each may have cost something */
-	OeCredits	revealed_today; /* what was revealed later did cost */
 	TimestampTz paused_until;	/* 0: not paused */
 	TimestampTz *sent;			/* of the last minute, oldest first */
 	int			sent_count;
@@ -151,7 +150,12 @@ typedef struct OeLedgerUsage
 extern void oe_ledger_usage(const char *account, TimestampTz day_start,
 							TimestampTz minute_start, OeLedgerUsage *usage);
 
-/* That part of it alone. */
+/*
+ * What was revealed that day after its answer did cost, which is no part of the
+ * above.  The worker locks it before: false if somebody else has.  As with the
+ * ledger, everybody's answers would wait with us.
+ */
+extern bool oe_ledger_lock_revealed(void);
 extern OeCredits oe_ledger_revealed(const char *account, TimestampTz day_start);
 
 #endif							/* OE_LEDGER_H */

@@ -70,8 +70,9 @@ admit(OeJob *job, int on_wire, TimestampTz now)
 {
 	OeError		error = {0};
 
-	oe_admission_prepare(job->account, job->call.role,
-						 job->call.limits.credits_per_call, now);
+	if (!oe_admission_prepare(job->account, job->call.role,
+							  job->call.limits.credits_per_call, now))
+		return;
 	switch (oe_admission_ask(job, now, &error))
 	{
 		case OE_ADMIT_NEVER:

@@ -344,7 +344,10 @@ budget_lets_go(OeAccountEntry *account, const OeQueuedCall *queued, TimestampTz 
 	OeTime		when = now + BUDGET_RESERVED_MS * INT64CONST(1000);
 	OeError		error = {0};
 
-	oe_admission_prepare(account, queued->role, reserve, now);
+	if (!oe_admission_prepare(account, queued->role, reserve, now))
+		ereport(ERROR,
+				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				errmsg("could not lock ocean_enrich.reveal_cost"));
 	if (oe_budget_admit(queued->role, reserve, now, &when, &error) == OE_ADMIT_NOW)
 		return true;
 	(void) oe_queue_put_back(queued->position.call_id, when, 0,

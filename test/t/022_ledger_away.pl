@@ -105,6 +105,29 @@ foreach my $lock ('LOCK TABLE ocean_enrich.call',
 	books_agree($node, $sandbox, $lock);
 }
 
+# Somebody holds a lock on what was revealed: new calls wait, as the limits cannot be
+# asked; what comes does not.
+
+{
+	$sandbox->config(hold => $true);
+	my $sent = OceanTest::Query->start($node,
+		"SET statement_timeout = @{[ slow_ms(10_000) ]}; SELECT " . enrich('sent@reveal.example'));
+	$sandbox->wait(held => 1);
+	$node->safe_psql('postgres', 'SELECT ocean_enrich.reveals_counted()');
+	my $locker = $node->background_psql('postgres');
+	$locker->query_safe('BEGIN; LOCK TABLE ocean_enrich.reveal_cost');
+	my $new = OceanTest::Query->start($node, 'SELECT ' . enrich('new@reveal.example'));
+	wait_until($node, q{SELECT count(*) = 2 FROM ocean_enrich.in_flight()});
+	release();
+	gives_person($sent, 'what was revealed is locked: the call on the wire has its person');
+	is($node->safe_psql('postgres', q{SELECT request #>> '{person,email}' FROM ocean_enrich.call WHERE request #>> '{person,email}' LIKE '%@reveal.example'}),
+		'sent@reveal.example', 'what was revealed is locked: the new call is not sent');
+	$locker->query_safe('ROLLBACK');
+	$locker->quit;
+	gives_person($new, 'what was revealed is locked: the new call has its person then');
+	books_agree($node, $sandbox, 'what was revealed is locked');
+}
+
 # Somebody holds a lock on the row of a call on the wire: that call waits, others
 # do not.
 
