@@ -973,6 +973,11 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 						THEN ocean_enrich.setting('credits_per_phone')::numeric END
 				FROM news AS n LEFT JOIN changed AS c ON c.call_id = n.call_id
 				WHERE n.phone_webhook IS NOT NULL
+				UNION ALL
+				-- Paid, even if another payload has said the same.
+				SELECT come.webhook_id, n.call_id, c.call_id, c.call_id IS NOT NULL, NULL
+				FROM come JOIN news AS n USING (person_id) LEFT JOIN changed AS c ON c.call_id = n.call_id
+				WHERE come.told
 			) AS part
 			GROUP BY webhook_id
 		), receipt AS (

@@ -175,4 +175,21 @@ sql(q{INSERT INTO ocean_enrich.reveal_cost (day, role, account, credits)
 is(spent(), 'day 41.5, month 41.5', 'of the month before');
 is(sql(q{SELECT sum(reveal_credits) FROM ocean_enrich.spending WHERE role IS NOT NULL}), sql('SELECT sum(credits) - 500 FROM ocean_enrich.reveal_cost'),
 	'in the end the views agree');
+
+# Two payloads that say what they cost wait for the same answer, the later one with
+# all that is in the other: both were paid.
+
+sql(q{LOAD 'ocean_enrich'; ALTER SYSTEM RESET ocean_enrich.credit_limit; SELECT pg_reload_conf()});
+wait_until($node, q{SELECT current_setting('ocean_enrich.credit_limit', true) IS DISTINCT FROM '76.5'});
+sql('CREATE ROLE dora LOGIN IN ROLE may_enrich');
+goes('dora', 'dora', 'one whose two webhooks cross its answer');
+my $dora = id_of('dora');
+my $address = '"email": {"address": "dora@example.com", "status": "verified"}';
+sql(qq{UPDATE ocean_enrich.reveal SET person_id = 'hidden' WHERE person_id = '$dora'});
+sql(webhook(qq({"id": "$dora", $address, "creditsUsed": 0.5})));
+sql(webhook(qq({"id": "$dora", $address, "phone": {"numbers": ["+1 555 0107"], "status": "verified"}, "creditsUsed": 7})));
+sql(qq{UPDATE ocean_enrich.reveal SET person_id = '$dora' WHERE person_id = 'hidden'});
+sql('SELECT ocean_enrich.tidy()') foreach 1 .. 2;
+is(sql(q{SELECT sum(credits) FROM ocean_enrich.reveal_cost WHERE role = 'dora'}), '7.5', 'both count');
+is(sql(q{SELECT sum(reveal_credits) FROM ocean_enrich.spending WHERE role = 'dora'}), '7.5', '... in the view of the spending, too');
 done_testing();
