@@ -531,9 +531,9 @@ CREATE VIEW ocean_enrich.limits AS
 		WHERE day = (now() AT TIME ZONE 'UTC')::date GROUP BY account
 	), called AS (
 		SELECT c.account,
-			count(*) FILTER (WHERE c.state <> 'failed') AS day_calls,
+			count(*) FILTER (WHERE c.state <> 'failed' AND c.sent_at >= s.day) AS day_calls,
 			coalesce(sum(coalesce(c.credits, s.credits_per_call))
-				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown')), 0) AS day_credits,
+				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown') AND c.sent_at >= s.day), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
 			count(*) FILTER (WHERE c.state = 'sent' AND c.database = s.database) AS on_the_wire,
 			min(c.sent_at) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_start,
