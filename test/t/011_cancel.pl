@@ -71,11 +71,22 @@ give_up_on_wire(
 	sub { signal_session('pg_cancel_backend') },
 	qr/57014: canceling statement due to user request/);
 
-# The session is ready, so that this is time enough to send the request.
-my $ready = 'DO $$ BEGIN PERFORM ' . enrich('anna@example.com') . '; END $$;';
+# A second, or what lets a slow server send the request: twenty times what it takes
+# to have an answer again.
+my $again = enrich('anna@example.com');
 give_up_on_wire(
 	'time-out', 'berta@example.com',
-	"$ready SET statement_timeout = @{[ slow_ms(1000) ]};",
+	qq{
+	DO \$\$
+	DECLARE
+		started timestamptz;
+	BEGIN
+		PERFORM $again;
+		started := clock_timestamp();
+		PERFORM $again;
+		PERFORM set_config('statement_timeout', greatest(1000,
+			20000 * extract(epoch FROM clock_timestamp() - started))::int::text, false);
+	END \$\$;},
 	sub { },
 	qr/57014: canceling statement due to statement timeout/);
 
