@@ -24,7 +24,7 @@
 
 #include "memory.h"
 
-#define ATTEMPT_MAX_MS	5000
+#define ATTEMPT_MAX_MS	30000	/* a receiver may be a server under valgrind */
 #define WAIT_MAX_MS		10000
 #define STATUS_CHARS	13		/* "HTTP/1.1 200 " */
 
