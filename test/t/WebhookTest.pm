@@ -197,9 +197,13 @@ SELECT ocean_hooks.receive($payload);
 COMMIT;
 END
 	my ($stdout, $stderr) = ('', '');
-	return (200, $stdout)
-	  if IPC::Run::run($self->{psql}, '<', \$sql, '>', \$stdout,
-		'2>', \$stderr);
+
+	# It dies when psql ends before it has read everything, as without a server.
+	my $done = eval {
+		IPC::Run::run($self->{psql}, '<', \$sql, '>', \$stdout,
+			'2>', \$stderr);
+	};
+	return (200, $stdout) if $done;
 	my ($sqlstate) = $stderr =~ /(?:ERROR|FATAL): +(\w{5}):/;
 	my $status =
 		($sqlstate // '') =~ /^(28|42501)/ ? 403
