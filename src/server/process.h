@@ -11,7 +11,8 @@
 /*
  * Unblock the signals, for which the caller has set its handlers but for SIGHUP,
  * and connect.  ConfigReloadPending is set then: what was changed while the process
- * started is read with its first turn.
+ * started is read with its first turn, and what stands in the files already, though
+ * nobody has asked for a reload.
  */
 extern void oe_process_connect(Oid database);
 

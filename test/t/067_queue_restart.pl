@@ -161,8 +161,10 @@ $standby->stop;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\nocean_enrich.queue_enabled = off");
 $node->restart;
 submit(5, 'unloaded');
+# A worker that starts reads what is in the file.
+$node->stop;
 $node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
-$node->restart;
+$node->start;
 is(answered('unloaded'), 0, 'not preloaded: the queue waits after a restart');
 submit(1, 'call');
 wait_for_answers('unloaded', 5);
