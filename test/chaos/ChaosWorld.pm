@@ -98,9 +98,17 @@ sub ask
 {
 	my ($self, $sql, $database) = @_;
 	my $timed_out = 0;
-	my $status = $self->{node}->psql($database // 'postgres', $sql,
-		stdout => \my $stdout, stderr => \$self->{complaint},
-		timeout => PATIENCE, timed_out => \$timed_out);
+	my ($status, $stdout);
+	eval
+	{
+		$status = $self->{node}->psql($database // 'postgres', $sql,
+			stdout => \$stdout, stderr => \$self->{complaint},
+			timeout => PATIENCE, timed_out => \$timed_out);
+		1;
+	}
+	# A psql that finds no server ends before it has read the statement.
+	  or $@ =~ /Broken pipe/
+	  or die $@;
 	die "no answer within @{[ PATIENCE ]} s: $sql" if $timed_out;
 	return defined $status && $status == 0 ? $stdout : undef;
 }
