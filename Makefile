@@ -74,10 +74,9 @@ PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell pkg-config --cflags libcurl json-c)
 
-# The headers of PostgreSQL 15 are no C23, which gcc 15 and later take them for.
 # Every SQL-callable function has the argument "fcinfo", used or not.  Some
 # differences between server versions are only warnings without the last one.
-override PG_CFLAGS += -std=gnu17 -Wall -Wextra -Wno-unused-parameter \
+override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter \
 	-Werror=incompatible-pointer-types
 
 # The server hands its own compiler's flags on, some of which clang lacks.
@@ -105,6 +104,11 @@ EXTRA_CLEAN = build
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# The headers of PostgreSQL 15 are no C23, which gcc 15 and later take them for.
+ifeq ($(MAJORVERSION),15)
+override CFLAGS += -std=gnu17
+endif
 
 # Few enough to build again whenever a header changes.
 $(OBJS): $(wildcard $(srcdir)/src/*/*.h)
