@@ -22,6 +22,8 @@ my @expected = (
 
 	# Cancelled and terminated sessions, ours and those that PostgreSQL ends.
 	[ qr/ERROR:  57014: canceling /, 'cancels and time-outs' ],
+	[ qr/^client backend \w+: ERROR:  25P02: current transaction is aborted/,
+		'a psql that was cancelled between two of its statements' ],
 	[ qr/FATAL:  57P01: terminating (?:connection|background worker "[^"]+"|autovacuum process) due to administrator command/,
 		'terminated, or a stop' ],
 	[ qr/FATAL:  57P01: terminating connection due to unexpected postmaster exit/, 'kill -9 of the postmaster' ],
