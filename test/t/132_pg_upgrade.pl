@@ -20,7 +20,7 @@ my $servers = ($ENV{OCEAN_CACHE} // '/var/cache/ocean_enrich') . '/servers';
 
 # pg_upgrade looks for the library below $libdir, which only Debian's setting for
 # a stage is good for.
-my $own = int(PostgreSQL::Test::Cluster->new('version')->pg_version);
+my ($own) = PostgreSQL::Test::Cluster->new('version')->pg_version =~ /^(\d+)/;
 $own = 0 if $own == 15 || ($ENV{OCEAN_STAGE_SETTINGS} // '') !~ /extension_destdir/;
 sub is_built { return -e "$servers/$_[0]/complete" && -x "$servers/$_[0]/installed/bin/pg_upgrade" }
 my @majors = grep { $_ == $own || is_built($_) } (17 .. 19);
