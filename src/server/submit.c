@@ -154,14 +154,16 @@ static OeStatement cancel_calls_statement = {
 	NULL
 };
 
+/* Counted is what was cancelled: its row may have turned to another call. */
 static OeStatement cancel_sync_statement = {
 	"WITH cancelled AS (UPDATE ocean_enrich.call AS c"
 	" SET state = 'cancelled', next_attempt_at = NULL"
 	" FROM ocean_enrich.sync_row AS r"
 	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed') AND c.call_id = r.call_id"
-	" AND c.state = 'queued' RETURNING c.call_id, " OE_OF_THIS_DATABASE " AS is_ours)"
-	" UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
-	" FROM cancelled AS c WHERE r.call_id = c.call_id RETURNING is_ours",
+	" AND c.state = 'queued' RETURNING c.call_id, " OE_OF_THIS_DATABASE " AS is_ours),"
+	" marked AS (UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
+	" FROM cancelled AS c WHERE r.call_id = c.call_id)"
+	" SELECT is_ours FROM cancelled",
 	1,
 	{INT8OID},
 	NULL

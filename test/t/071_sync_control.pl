@@ -139,4 +139,24 @@ settled($node, 'repeated');
 is(status($node, 'repeated'), 'enabled|0|0|3|0|0|0|9.0', 'and done');
 is($sandbox->books->{requests}, $requests + 1, 'an answer that was there is not paid again');
 
+# What is cancelled counts, also if its row has turned to something else meanwhile
+
+$node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = off');
+$node->reload;
+sql(q{SET ROLE anna; CREATE TABLE turned (id integer PRIMARY KEY, email text, enriched jsonb);
+	INSERT INTO turned VALUES (1, 'turned@example.com')});
+create($node, 'anna', 'turned');
+my $in_queue = q{SELECT sum(waiting) FROM ocean_enrich.queue_tally};
+my $turned = q{(SELECT sync_id FROM ocean_enrich.sync WHERE name = 'turned')};
+wait_until($node, qq{SELECT count(*) = 1 FROM ocean_enrich.sync_row WHERE state = 'queued' AND sync_id = $turned});
+my $others = sql($in_queue) - 1;
+my $holder = $node->background_psql('postgres');
+$holder->query_safe(qq{BEGIN; UPDATE ocean_enrich.sync_row SET call_id = NULL WHERE sync_id = $turned});
+my $disabling = OceanTest::Query->start($node, q{SET ROLE anna; SELECT ocean_enrich.disable_sync('turned')});
+wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'disable_sync'});
+$holder->query_safe('COMMIT');
+$holder->quit;
+$disabling->finish;
+is(sql($in_queue), $others, 'the tally of the queue has lost the call that was cancelled');
+
 done_testing();
