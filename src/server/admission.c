@@ -6,7 +6,6 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -26,13 +25,8 @@ static bool room_was_made;
 void
 oe_admission_init(void)
 {
-	HASHCTL		ctl = {0};
-
-	ctl.keysize = OE_ACCOUNT_CHARS;
-	ctl.entrysize = sizeof(OeAccountEntry);
-	ctl.hcxt = oe_worker_mcxt;
-	accounts = hash_create("ocean_enrich accounts", 16, &ctl,
-						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	accounts = oe_job_table("ocean_enrich accounts", OE_ACCOUNT_CHARS,
+							sizeof(OeAccountEntry));
 }
 
 void

@@ -428,11 +428,13 @@ fill_forecast(const Estimate *estimate, const char *role, Datum *values)
 	const OeLimits *limits = &estimate->call.limits;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz last;
-	TimestampTz day_start = now - now % USECS_PER_DAY;
+	OeTime		day_start;
+	OeTime		day_end;
 	OeLedgerUsage usage;
 	OeCredits	left;
 
 	oe_ledger_enter();
+	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
 	oe_ledger_usage(estimate->call.account, day_start, now - USECS_PER_MINUTE,
 					&usage);
 	usage.credits_today += oe_ledger_revealed(estimate->call.account, day_start);

@@ -5,7 +5,6 @@
  */
 #include "postgres.h"
 
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -34,20 +33,25 @@ dlist_head	oe_jobs_waiting = DLIST_STATIC_INIT(oe_jobs_waiting);
 dlist_head	oe_jobs_ended = DLIST_STATIC_INIT(oe_jobs_ended);
 static HTAB *jobs;
 
-void
-oe_job_init(void)
+HTAB *
+oe_job_table(const char *name, Size keysize, Size entrysize)
 {
 	HASHCTL		ctl = {0};
 
+	ctl.keysize = keysize;
+	ctl.entrysize = entrysize;
+	ctl.hcxt = oe_worker_mcxt;
+	return hash_create(name, 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+void
+oe_job_init(void)
+{
 	oe_worker_mcxt = AllocSetContextCreate(TopMemoryContext, "ocean_enrich worker",
 										   ALLOCSET_DEFAULT_SIZES);
 	oe_turn_mcxt = AllocSetContextCreate(oe_worker_mcxt, "ocean_enrich turn",
 										 ALLOCSET_DEFAULT_SIZES);
-	ctl.keysize = sizeof(JobKey);
-	ctl.entrysize = sizeof(JobEntry);
-	ctl.hcxt = oe_worker_mcxt;
-	jobs = hash_create("ocean_enrich jobs", 256, &ctl,
-					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	jobs = oe_job_table("ocean_enrich jobs", sizeof(JobKey), sizeof(JobEntry));
 }
 
 long

@@ -23,6 +23,7 @@
 #include "access/xlogdefs.h"
 #include "lib/ilist.h"
 #include "nodes/pg_list.h"
+#include "utils/hsearch.h"
 #include "utils/palloc.h"
 
 #include "core/http.h"
@@ -82,6 +83,9 @@ extern dlist_head oe_jobs_ended;
 
 /* Once, before anything else: makes the contexts. */
 extern void oe_job_init(void);
+
+/* A table that lives as long as the worker; keys are compared byte by byte. */
+extern HTAB *oe_job_table(const char *name, Size keysize, Size entrysize);
 
 /* How many there are, whatever their phase. */
 extern long oe_job_count(void);
