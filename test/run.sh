@@ -154,7 +154,6 @@ show_failure()
 	fi
 	if [[ -s regression.diffs ]]; then
 		mv regression.diffs "$RESULTS/$suite.diffs"
-		cp "$FOLDER/server.log" "$RESULTS/$suite.server.log"
 		echo "--- from $PWD/$RESULTS/$suite.diffs"
 		head -n 200 "$RESULTS/$suite.diffs"
 	fi
@@ -194,6 +193,7 @@ run_suite()
 clean_up()
 {
 	stop_server "$FOLDER" || true
+	[[ ! -e $FOLDER/server.log ]] || cp "$FOLDER/server.log" "$RESULTS/server.log"
 	rm -rf "$FOLDER"
 }
 

@@ -27,7 +27,8 @@ export OCEAN_REPORTS=$LOGS/reports
 # Not only the server's processes are checked, so even configure needs these.
 #
 # gcc's two sanitizers do not share a log: undefined behaviour is told on stderr
-# alone.  So in the extension it ends the process, and no test passes by it.
+# alone, for which see keep_undefined().  In the extension it ends the process, so
+# that no test passes by it either.
 set_sanitizer_options()
 {
 	export ASAN_OPTIONS=detect_leaks=0:log_path=$OCEAN_REPORTS/asan
@@ -80,6 +81,23 @@ tap_tests()
 run_suite()
 {
 	PG_CONFIG=$SERVER/installed/bin/pg_config test/run.sh "$@" || true
+	keep_undefined > "$OCEAN_REPORTS/undefined.$1"
+}
+
+# What the servers' logs have of undefined behaviour, each with its stack and an
+# empty line.
+keep_undefined()
+{
+	find test/results tmp_check/log -name '*.log' -exec awk '
+		/ runtime error: / || (is_told && /^ +#[0-9]+ 0x/) {
+			print
+			is_told = 1
+			next
+		}
+		is_told {
+			print ""
+			is_told = 0
+		}' {} +
 }
 
 run_suites()
