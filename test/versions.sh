@@ -6,8 +6,9 @@
 #	its own in a folder.  A warning is an error.
 #
 #	test/versions.sh [MAJOR...]			15, 17, 18 and 19
-#	test/versions.sh --cached			of these only those whose folder is there
-#										already, without the machine's own
+#	test/versions.sh --cached [SECONDS]	of these only those whose folder is there
+#										already, without the machine's own; none
+#										is begun after so many seconds
 #
 # The folders are kept in $OCEAN_CACHE (/var/cache/ocean_enrich), 0.7 GB each;
 # making one takes two minutes.  Only root can do that.  The logs are in
@@ -37,7 +38,10 @@ TAP_TESTS=(test/t/*.pl)			# those of reading ahead, too
 
 # For one tree, and for one command in it.
 MAKE_TREE_MAX_SECONDS=1200
-MAX_SECONDS=1200
+MAX_SECONDS=$((${OCEAN_SUITE_MAX_SECONDS:-600} + 600))
+
+# What the tests in a tree get to know of the environment, where it is set.
+PASSED_ON=(OCEAN_SUITE_MAX_SECONDS PG_TEST_TIMEOUT_DEFAULT PGCTLTIMEOUT)
 
 # A compiler's.
 COMPLAINT='^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): '
@@ -45,6 +49,7 @@ COMPLAINT='^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): '
 LOGS=$PWD/build/versions
 PASSED=0
 FAILED=0
+BEGIN_SECONDS=''
 
 all_majors()
 {
@@ -137,8 +142,11 @@ make_tree_of()
 # with it, processes and mounts.
 in_tree()
 {
-	local user=$1
+	local user=$1 name environment=()
 	shift
+	for name in "${PASSED_ON[@]}"; do
+		[[ ! -v $name ]] || environment+=("$name=${!name}")
+	done
 	# The shell in between is there for orphans.
 	# shellcheck disable=SC2016
 	timeout --kill-after=30 "$MAX_SECONDS" \
@@ -154,7 +162,7 @@ in_tree()
 			chroot "$0" setpriv --reuid="$user" --regid="$user" --init-groups \
 				env -i -C /ocean_enrich PATH=/usr/bin:/bin:/usr/sbin:/sbin \
 				HOME=/ocean_enrich COPT=-Werror "$@"' \
-		"$TREE" "$OCEAN_CACHE/servers" "$user" "$@" < /dev/null
+		"$TREE" "$OCEAN_CACHE/servers" "$user" "${environment[@]}" "$@" < /dev/null
 }
 
 # Our files in the tree, anew.
@@ -235,6 +243,10 @@ test_majors()
 	mkdir -p "$TREES" "$LOGS"
 	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
 	for major in "${MAJORS[@]}"; do
+		if [[ -n $BEGIN_SECONDS ]] && ((SECONDS > BEGIN_SECONDS)); then
+			echo "skipped: PostgreSQL $major, for which there is no time left"
+			continue
+		fi
 		TREE=$TREES/$major
 		lock_tree
 		if [[ -e $TREE/complete ]] || make_tree_of "$major"; then
@@ -251,6 +263,7 @@ main()
 	choose_cache
 	TREES=$OCEAN_CACHE/trees
 	if [[ ${1:-} == --cached ]]; then
+		BEGIN_SECONDS=${2:-}
 		choose_pg_config
 		choose_cached_majors
 	elif [[ $(id -u) != 0 ]]; then
