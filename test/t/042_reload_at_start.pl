@@ -15,19 +15,29 @@ use Time::HiRes qw(sleep time);
 
 my $sandbox = OceanTest::Sandbox->new;
 
-# Each process sleeps before it sets its handlers.
-my $node = node($sandbox, extra_conf => "post_auth_delay = 2\nocean_enrich.queue_enabled = off");
+# Each process sleeps before it sets its handlers.  None but the worker shall come.
+my $node = node($sandbox, extra_conf => <<'END');
+post_auth_delay = 2
+ocean_enrich.queue_enabled = off
+autovacuum = off
+END
 my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 
-# Processes that the postmaster has started, by what they call themselves.
-sub workers
+# The processes that the postmaster has started.
+sub children
 {
-	return grep { /ocean_enrich worker/ } split /\n/, `ps -o args= --ppid $postmaster`;
+	return split ' ', `ps -o pid= --ppid $postmaster`;
 }
 
 my $session = $node->background_psql('postgres');
 $session->query_safe('SELECT 1');
-is(scalar(workers()), 0, 'there is no worker');
+my %known = map { $_ => 1 } children();
+
+sub workers
+{
+	return grep { !$known{$_} } children();
+}
+
 $node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
 $session->query_safe(q{SELECT ocean_enrich.submit(ocean_person_request(email => 'queued@example.com'))});
 my $deadline = time() + 60;
