@@ -2,13 +2,12 @@
 #
 # indent.sh
 #	Lays our C out as PostgreSQL's, by its own pg_bsd_indent 2.1.2.  That is built
-#	from the newest source of PostgreSQL in $OCEAN_CACHE, where test/proof/run.sh
-#	puts it; without one nothing is done.
+#	from Debian's source package the first time and kept in $OCEAN_CACHE.
 #
 #	test/indent.sh [FILE...]			changes files; all by default
 #	test/indent.sh --check [FILE...]	shows what would change
 #
-# It has to know what is a type: PostgreSQL's are listed in that source, ours are
+# It has to know what is a type: PostgreSQL's are listed with that source, ours are
 # found in our files, and all others stand in test/analysis/typedefs.list.
 #
 # The last line of a check is the sum: "N passed, N failed".
@@ -16,10 +15,17 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# shellcheck source=test/private-server.sh
+. test/private-server.sh
+# shellcheck source=test/packages.sh
+. test/packages.sh
 # shellcheck source=test/debian.sh
 . test/debian.sh
 # shellcheck source=test/counting.sh
 . test/counting.sh
+
+# The first that has this version of it.
+MAJOR=18
 
 # Those of PostgreSQL's pgindent.
 OPTIONS=(-bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79
@@ -43,19 +49,31 @@ own_types()
 		print "$1\n" while /^typedef\b[^;{]*?(\w+)\)?\s*(?:\([^;]*\)|\[[^;]*\])?;/gm;'
 }
 
-# Sets INDENT and TYPES, the files that it reads; false if that cannot be.
-prepare()
+# Makes TOOLS, with the program and PostgreSQL's types, unless the cache has it.
+make_tools()
 {
-	local server=$OCEAN_CACHE/servers/newest tools pg_config
-	tools=$server/source/src/tools
-	pg_config=$server/installed/bin/pg_config
-	[[ -e $server/complete && -d $tools/pg_bsd_indent ]] || return
-	gcc -O2 -w -isystem "$("$pg_config" --includedir-server)" \
-		-o "$FOLDER/pg_bsd_indent" "$tools"/pg_bsd_indent/*.c \
-		"$("$pg_config" --pkglibdir)/libpgport.a" || return
-	[[ $("$FOLDER/pg_bsd_indent" --version) == 'pg_bsd_indent 2.1.2 '* ]] || return
+	local source=$OCEAN_CACHE/sources/$MAJOR/source/src/tools
+	[[ ! -e $TOOLS/complete ]] || return 0
+	# shellcheck source=test/server-build.sh
+	. test/server-build.sh
+	SERVERS=$OCEAN_CACHE/sources
+	LOGS=$FOLDER
+	mkdir -p "$SERVERS" "$TOOLS"
+	make_apt && get_source "$MAJOR" "$MAJOR" &&
+		gcc -O2 -w -isystem "$("$PG_CONFIG" --includedir-server)" \
+			-o "$TOOLS/pg_bsd_indent" "$source"/pg_bsd_indent/*.c \
+			-L"$("$PG_CONFIG" --pkglibdir)" -L"$("$PG_CONFIG" --libdir)" -lpgport &&
+		[[ $("$TOOLS/pg_bsd_indent" --version) == 'pg_bsd_indent 2.1.2 '* ]] &&
+		cp "$source/pgindent/typedefs.list" "$TOOLS/" &&
+		touch "$TOOLS/complete" &&
+		rm -rf --one-file-system "$SERVERS"
+}
+
+# The types, as the program's options name them.
+list_types()
+{
 	(own_types && grep -v '^#' test/analysis/typedefs.list) > "$FOLDER/types"
-	grep -vxE "$NO_TYPES" "$tools/pgindent/typedefs.list" |
+	grep -vxE "$NO_TYPES" "$TOOLS/typedefs.list" |
 		cat "$FOLDER/types" - > "$FOLDER/server-types"
 }
 
@@ -65,7 +83,7 @@ indented()
 {
 	local types=types
 	[[ $1 != src/server/* && $1 != src/ocean_enrich.c ]] || types='server-types'
-	perl test/analysis/indent.pl "$FOLDER/pg_bsd_indent" "${OPTIONS[@]}" \
+	perl test/analysis/indent.pl "$TOOLS/pg_bsd_indent" "${OPTIONS[@]}" \
 		-U"$FOLDER/$types" < "$1"
 }
 
@@ -91,18 +109,19 @@ main()
 		action=check_file
 		shift
 	fi
+	install_missing build indent
+	choose_pg_config
 	choose_cache
+	TOOLS=$OCEAN_CACHE/indent
 	FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
 	trap 'rm -rf "$FOLDER"' EXIT
-	if prepare; then
-		mapfile -t files < <(all_files)
-		(($# == 0)) || files=("$@")
-		for file in "${files[@]}"; do
-			"$action" "$file"
-		done
-	else
-		echo "skipped: the layout, as no source of PostgreSQL with pg_bsd_indent 2.1.2 is in $OCEAN_CACHE"
-	fi
+	make_tools
+	list_types
+	mapfile -t files < <(all_files)
+	(($# == 0)) || files=("$@")
+	for file in "${files[@]}"; do
+		"$action" "$file"
+	done
 	[[ $action == change_file ]] || sum_up
 }
 

@@ -25,6 +25,7 @@ coverage lcov                 command -v lcov
 proof    dpkg-dev             command -v dpkg-source
 proof    bison                command -v bison
 proof    flex                 command -v flex
+indent   dpkg-dev             command -v dpkg-source
 versions mmdebstrap           command -v mmdebstrap
 static   clang                command -v clang
 static   clang-tidy           command -v clang-tidy
