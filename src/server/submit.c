@@ -185,7 +185,8 @@ static OeStatement retry_statement = {
 
 /* What of $1 has not come to an end. */
 static OeStatement pending_statement = {
-	"SELECT call_id, role, xmin FROM ocean_enrich.call"
+	"SELECT call_id, role, xmin, database = ocean_enrich.database_identity()"
+	" FROM ocean_enrich.call"
 	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
 	1,
 	{INT8ARRAYOID},
@@ -670,15 +671,20 @@ oe_retry(int64 call_id)
  * ---------------------------------------------------------------- */
 
 static void
-check_can_wait(int64 call_id, TransactionId xmin)
+check_can_wait(int64 call_id, TransactionId xmin, bool is_ours)
 {
-	if (!TransactionIdIsCurrentTransactionId(xmin))
-		return;
-	ereport(ERROR,
-			errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-			errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
-			errdetail("It is not sent before the transaction commits."),
-			errhint("Commit first, then wait."));
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
+				errdetail("It is not sent before the transaction commits."),
+				errhint("Commit first, then wait."));
+	if (!is_ours)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("call " INT64_FORMAT " belongs to the queue of another database", call_id),
+				errdetail("It came with a copy of that database and is not sent here."),
+				errhint("The view ocean_enrich.copied_calls lists such calls, and ocean_enrich.retry() takes them over."));
 }
 
 /* Which of "call_ids" have not come to an end; NULL: all have. */
@@ -699,7 +705,8 @@ still_pending(ArrayType *call_ids)
 		int64		call_id = DatumGetInt64(oe_statement_value(i, 1));
 
 		check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
-		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)));
+		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)),
+					   DatumGetBool(oe_statement_value(i, 4)));
 		pending_ids[i] = Int64GetDatum(call_id);
 	}
 	oe_owner_end(&scope);

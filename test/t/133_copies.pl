@@ -95,10 +95,13 @@ wait_until($node, state_of('own3@example.com') =~ s/state/state = 'answered'/r, 
 is(copy(q{SELECT next_attempt_at FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'emma@example.com'}),
 	'infinity', 'what waits for a decision elsewhere is left alone');
 
-# Taken out, taken over
+# Taken out, taken over, but not waited for
 
 my $id = sub { copy("SELECT call_id FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$_[0]\@example.com'") };
 my ($anna, $berta, $carla, $dora, $emma, $later) = map { $id->($_) } qw(anna berta carla dora emma later);
+fails($node, "SELECT ocean_enrich.wait(ARRAY[$anna])",
+	qr/55000: call $anna belongs to the queue of another database\nDETAIL:  It came with a copy .*\nHINT:  .*copied_calls/,
+	'nobody waits for what does not come', database => 'copy');
 is(copy("SELECT ocean_enrich.cancel($anna)"), 't', 'cancelled');
 is(copy("SELECT ocean_enrich.forget(email => 'dora\@example.com')"), 1, 'erased');
 is(copy(q{SELECT waiting, cancelled_today FROM ocean_enrich.queue_status}), '0|3', 'which is no change of what waits');
