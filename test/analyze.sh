@@ -7,8 +7,9 @@
 #	test/analyze.sh [TOOL...]	one or more of those below; all by default
 #
 # Of each tool the files without a finding count as passed and the findings as
-# failed; so does what is accepted and not found any more.  "indent" stands for
-# test/indent.sh --check.  The last line is the sum: "N passed, N failed".
+# failed; so does what is accepted and not found any more, or found more often.
+# "indent" stands for test/indent.sh --check.  The last line is the sum: "N passed,
+# N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -46,13 +47,15 @@ set_flags()
 		"${cflags[@]}")
 }
 
-# limited COMMAND...: a finding can be an exit code, too, so what counts is what is
-# printed; but whoever did not come to an end has failed.
+# limited COMMAND...: a finding can be an exit code, too, which is 1, or 123 if xargs
+# tells it.  So what counts is what is printed; but whoever was not there, died or did
+# not come to an end has failed.
 limited()
 {
 	local status=0
 	timeout "$MAX_SECONDS" "$@" 2>&1 || status=$?
-	((status != 124)) || echo "test/analyze.sh:1: error: not done in $MAX_SECONDS s"
+	[[ $status == [01] || $status == 123 ]] ||
+		echo "test/analyze.sh:1: error: $1 ended with $status, 124 being after $MAX_SECONDS s"
 }
 
 # each_file COMMAND...: with a file as its last argument, several at once.
@@ -98,8 +101,8 @@ analyze_clang-tidy()
 # The misspelt word is the check.
 analyze_codespell()
 {
-	text_files | xargs codespell 2>&1 |
-		sed -E 's/^([^:]+:[0-9]+: )(.*) ==> (.*)$/\1\2 ==> \3 [\2]/' || true
+	text_files | limited xargs codespell |
+		sed -E 's/^([^:]+:[0-9]+: )(.*) ==> (.*)$/\1\2 ==> \3 [\2]/'
 }
 
 # judge TOOL FILE-COUNT: reads what it printed, prints the findings that are not
@@ -109,7 +112,10 @@ judge()
 	awk -v tool="$1" -v files="$2" '
 		FNR == NR {
 			if ($1 == tool)
+			{
 				accepted[$2 " " $3] = 0
+				most[$2 " " $3] = $4
+			}
 			next
 		}
 		function is_accepted(file, check, entry, parts)
@@ -120,8 +126,7 @@ judge()
 				if (parts[2] == check && \
 					substr("/" file, length(file) + 1 - length(parts[1])) == "/" parts[1])
 				{
-					accepted[entry]++
-					return 1
+					return ++accepted[entry] <= most[entry]
 				}
 			}
 			return 0
