@@ -944,6 +944,32 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 	return count;
 }
 
+bool
+oe_channel_has_call(int64 call_id)
+{
+	attach();
+	for (int i = 0; i < OE_CHANNEL_SLOTS; i++)
+	{
+		Slot	   *slot = &hub->slots[i];
+
+		if (slot->call_id != call_id)
+			continue;
+		switch (slot_state(slot))
+		{
+			case OE_SLOT_SUBMITTED:
+			case OE_SLOT_RUNNING:
+			case OE_SLOT_CANCELLED:
+			case OE_SLOT_ABANDONED:
+				return true;
+			case OE_SLOT_FREE:
+			case OE_SLOT_FILLING:
+			case OE_SLOT_DONE:
+				break;
+		}
+	}
+	return false;
+}
+
 void *
 oe_channel_per_process(Size size)
 {

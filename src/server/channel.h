@@ -129,6 +129,9 @@ typedef struct OeSlotInfo
 /* Fills at most "max" entries, returns how many. */
 extern int	oe_channel_inspect(OeSlotInfo *infos, int max);
 
+/* Does the worker still have this row of the ledger in hand for a session? */
+extern bool oe_channel_has_call(int64 call_id);
+
 /*
  * A piece of shared memory of "size" bytes for each process of the server, by
  * MyProcNumber.  All zeroes at first, and kept as long as the server runs.  Always
@@ -180,7 +183,7 @@ extern const char *oe_channel_request(int slot, Size *len);
 /* It is going to be sent.  False: it was cancelled, and is freed now. */
 extern bool oe_channel_begin(int slot);
 
-/* Its row in the ledger, for oe_channel_inspect(). */
+/* Its row in the ledger, before others can see that; 0: none. */
 extern void oe_channel_set_call_id(int slot, int64 call_id);
 
 /* Is somebody still waiting for it? */
@@ -194,7 +197,7 @@ extern bool oe_channel_is_wanted(int slot);
 extern void oe_channel_finish(int slot, const char *bytes, Size len,
 							  XLogRecPtr lsn);
 
-/* Give a taken but unsent request back, for the next worker. */
+/* Give a taken but unsent request, without a row, back, for the next worker. */
 extern void oe_channel_give_back(int slot);
 
 /* ---- the launcher's side ---- */

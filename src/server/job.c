@@ -275,12 +275,15 @@ oe_job_begin_anew(OeJob *job)
 	Size		len;
 	const char *bytes;
 	List	   *slots = job->slots;
+	ListCell   *lc;
 	OeJob	   *anew;
 
 	job->slots = NIL;
 	oe_job_free(job);
 	if (slots == NIL)
 		return;
+	foreach(lc, slots)
+		oe_channel_set_call_id(lfirst_int(lc), 0);
 	bytes = oe_channel_request(linitial_int(slots), &len);
 	anew = oe_job_new(bytes, len);
 	anew->slots = slots;

@@ -652,7 +652,9 @@ oe_retry(int64 call_id)
 	PreventCommandIfReadOnly("ocean_enrich.retry()");
 	mine = current_pending();
 	begin_as_owner(&scope, &owner);
+	/* The worker would send it for the session, and the queue wait for it. */
 	done = find_call(call_id, scope.user, owner) &&
+		!oe_channel_has_call(call_id) &&
 		oe_statement_run(&retry_statement, &value, NULL) > 0;
 	if (done)
 	{

@@ -109,6 +109,39 @@ like($node->safe_psql('postgres', 'SELECT ' . enrich('emma@example.com')),
 	qr/^\{/, 'cancel between two tries: a later call succeeds');
 is(receipt('sb-once-429.emma@example.com'), 'failed|1|; 1 requests, 0 charges',
 	'cancel between two tries: there was no other one');
+
+# What is still tried for a session is not for the queue.
+
+$sandbox->config(retry_after_s => 2);
+my $retrier = OceanTest::Query->start(
+	$node, q{
+	CREATE FUNCTION retried() RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		id bigint;
+	BEGIN
+		LOOP
+			SELECT call_id INTO id FROM ocean_enrich.call
+			WHERE request #>> '{person,email}' = 'sb-once-429.ida@example.com'
+				AND state = 'failed' AND next_attempt_at > clock_timestamp();
+			EXIT WHEN FOUND;
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		RETURN ocean_enrich.retry(id);
+	END $$;
+	SELECT retried()});
+like($node->safe_psql('postgres', 'SELECT ' . enrich('sb-once-429.ida@example.com')),
+	qr/^\{/, 'retry() between two tries: the call succeeds');
+is(($retrier->finish)[0], 'f', 'retry() between two tries: false');
+is(receipt('sb-once-429.ida@example.com'), 'answered|2|3; 2 requests, 1 charges',
+	'retry() between two tries: it was sent no more often');
+is($node->safe_psql('postgres', 'SELECT waiting FROM ocean_enrich.queue_status'), 0,
+	'retry() between two tries: nothing is in the queue');
+is($node->safe_psql('postgres', q{
+		BEGIN;
+		SELECT ocean_enrich.retry(call_id) FROM ocean_enrich.call
+		WHERE request #>> '{person,email}' = 'sb-status-429.berta@example.com';
+		ROLLBACK}),
+	't', 'retry() after the last one: true');
 $sandbox->config(retry_after_s => undef);
 
 # A worker that ends does not wait for the next try either.
