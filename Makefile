@@ -52,6 +52,7 @@ OBJS = \
 	src/server/read_ahead_plan.o \
 	src/server/record.o \
 	src/server/rights.o \
+	src/server/secrets.o \
 	src/server/serve_queue.o \
 	src/server/settings.o \
 	src/server/statement.o \

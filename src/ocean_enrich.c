@@ -8,6 +8,7 @@
 
 #include "server/launcher.h"
 #include "server/read_ahead.h"
+#include "server/secrets.h"
 #include "server/settings.h"
 
 PG_MODULE_MAGIC;
@@ -18,6 +19,7 @@ void
 _PG_init(void)
 {
 	oe_settings_define();
+	oe_secrets_guard_log();
 	oe_read_ahead_init();
 	oe_launcher_register();
 }

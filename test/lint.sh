@@ -24,7 +24,7 @@ LAYERS='
 	budget progress verdict queue sync upkeep /
 	rights sync_definition /
 	settings channel ledger /
-	message errors process statement /
+	message errors process secrets statement /
 	compat xact'
 
 PASSED=0
