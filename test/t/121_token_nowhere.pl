@@ -73,9 +73,17 @@ foreach my $place ('header', 'query')
 		SELECT ocean_enrich.submit(ocean_person_request(email => 'queued.$place\@example.com'));
 		SELECT ocean_enrich.balance(), ocean_enrich.account()});
 }
-# By the extended protocol, as a web service would call it
-$node->safe_psql('postgres', qq{
-	PREPARE hook(jsonb, text) AS SELECT ocean_enrich.receive_webhook(\$1, \$2)});
+# With the secret as a parameter, as a web service would call it; from a file, since
+# the statement is logged.  auto_explain would log the parameter.
+my $secret_file = PostgreSQL::Test::Utils::tempdir() . '/secret';
+open($handle, '>', $secret_file) or die "could not create $secret_file: $!";
+print $handle $secret;
+close $handle;
+is( $node->safe_psql('postgres', qq{
+		SET auto_explain.log_min_duration = -1;
+		PREPARE hook(jsonb, text) AS SELECT ocean_enrich.receive_webhook(\$1, \$2);
+		EXECUTE hook('{"id": "4cf2c3b4a1b2d3e4"}', pg_read_file('$secret_file'))}),
+	0, 'the right secret is taken, though nobody waits for that person');
 fails($node, q{SELECT ocean_enrich.receive_webhook('{"id": "x"}', 'wrong')},
 	qr/28000: the secret of the webhook is wrong/, 'a wrong secret is refused');
 wait_for_ledger($node);
@@ -113,6 +121,10 @@ fails($node, "SHOW ocean_enrich.$_", qr/42501: .* to examine/, "$_: not shown", 
   foreach qw(api_token api_token_file webhook_secret proxy);
 fails($node, "SELECT ocean_enrich.setting('api_token')", qr/42501: /, 'nor by our function', user => 'nobody');
 
+my ($dump) = run_command([ 'pg_dumpall', '--host', $node->host, '--port', $node->port, '--username', 'postgres' ]);
+like($dump, qr/COPY ocean_enrich\.call/, 'a dump has the ledger');
+unlike($dump, qr/\Q$token\E|\Q$secret\E/, 'and neither token nor secret');
+
 # Each file: tables, WAL, statistics, log
 $node->stop;
 my @found;
@@ -123,6 +135,6 @@ find({ no_chdir => 1, wanted => sub {
 is("@found", '', 'no file of the server has the token');
 my $log = slurp_file($node->logfile);
 like($log, qr/DEBUG:/, 'the log is as long as can be');
-unlike($log, qr/\Q$token\E/, 'it does not have the token');
+is(join('', grep { /\Q$token\E|\Q$secret\E/ } split /^/m, $log), '', 'it has neither token nor secret');
 
 done_testing();
