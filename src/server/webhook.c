@@ -90,20 +90,36 @@ check_size(Datum payload)
 				errdetail("It may have %d bytes at most.", PAYLOAD_MAX_BYTES));
 }
 
-/* A documented one: an object that is a person, or has a list of findings. */
+static bool
+has_key(Jsonb *payload, const char *key)
+{
+	JsonbValue	value;
+
+	return getKeyJsonValueFromContainer(&payload->root, key, strlen(key),
+										&value) &&
+		value.type != jbvNull;
+}
+
+/*
+ * A documented one: an object that is a person, or has a list of findings.  A
+ * batch of people need not have any, but has a status; so does a batch of
+ * companies, which is for somebody else.
+ */
 static void
 check_form(Jsonb *payload)
 {
 	static const char *const keys[] =
 	{"id", "emails", "phones", "people", "results"};
 
-	for (int i = 0; JB_ROOT_IS_OBJECT(payload) && i < (int) lengthof(keys); i++)
+	if (JB_ROOT_IS_OBJECT(payload))
 	{
-		JsonbValue	value;
-
-		if (getKeyJsonValueFromContainer(&payload->root, keys[i],
-										 strlen(keys[i]), &value) &&
-			value.type != jbvNull)
+		for (int i = 0; i < (int) lengthof(keys); i++)
+		{
+			if (has_key(payload, keys[i]))
+				return;
+		}
+		if (has_key(payload, "overallStatus") &&
+			!has_key(payload, "companies"))
 			return;
 	}
 	ereport(ERROR,

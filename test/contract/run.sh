@@ -2,8 +2,9 @@
 #
 # run.sh
 #	Somebody else's program, Prism, judges by the vendor's OpenAPI document what we
-#	send and what our sandbox answers: as a mock server that the extension calls, and
-#	as a proxy between the extension and the sandbox.
+#	send and what our sandbox answers: as a mock server that the extension calls, as
+#	a proxy between the extension and the sandbox, and as who gets the sandbox's
+#	webhooks.
 #
 #	test/contract/run.sh OPENAPI-FILE
 #
@@ -116,6 +117,18 @@ extension()
 		END
 }
 
+# balance URL [SETTING...]: what it says, or why it says nothing.
+balance()
+{
+	set -- "api_url=$1" "${@:2}"
+	PGOPTIONS=$(printf -- '-c ocean_enrich.%s ' "$@") psql_here --set=VERBOSITY=verbose 2>&1 <<-'END' || true
+			SELECT string_agg(key, ' ' ORDER BY key COLLATE "C")
+			FROM jsonb_object_keys(ocean_enrich.balance()) AS key;
+		END
+}
+
+BALANCE_KEYS='credits dailyLimitRateLeft dailyLimitRateSecondsToReset emailCredits phoneCredits previewCredits'
+
 # curl_status URL [ARGUMENTS]
 curl_status()
 {
@@ -151,6 +164,9 @@ test_mock()
 			SELECT concat_ws(', ', p.name, p.job_title, p.domain, cardinality(p.skills))
 			FROM ocean_person(ocean_enrich_person('{\"person\": {\"id\": \"1\"}}')) AS p")" \
 		'John Doe, Professeur, google.com, 3'
+	is 'mock server: the balance' "$(balance "$URL")" "$BALANCE_KEYS"
+	is 'mock server: the balance, with the token in the query' \
+		"$(balance "$URL" token_in=query)" "$BALANCE_KEYS"
 	is 'it judges: a key that is not in the document' \
 		"$(extension "$URL" '{"person": {"shoeSize": "43"}}' unknown_keys=pass | head -c 3)" 422
 }
@@ -172,6 +188,7 @@ test_any_answer()
 						jsonb_build_object('person', jsonb_build_object('id', i::text))) AS r;
 			END
 		)" "200|$COPIES|$COPIES"
+		is "any answer: number $seed, of the balance" "$(balance "$URL")" "$BALANCE_KEYS"
 		kill "${PRISMS[-1]}"
 	done
 }
@@ -217,8 +234,25 @@ test_proxy()
 	configure_sandbox '{"newer_keys": true}'
 	is 'proxy: the newer keys' \
 		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}')" 200
+	test_balance
 	test_answers_to_others
 	test_that_it_judges
+}
+
+test_balance()
+{
+	is 'proxy: the balance' "$(balance "$URL")" "$BALANCE_KEYS"
+	is 'proxy: the balance, with the token in the query' \
+		"$(balance "$URL" token_in=query)" "$BALANCE_KEYS"
+	is 'proxy: the balance, with a token that is not registered' \
+		"$(balance "$URL" api_token=other | head -n 1)" \
+		'ERROR:  OE403: Current API token is not registered in our database'
+	configure_sandbox '{"balance_status": 402}'
+	is 'proxy: the balance, refused' "$(balance "$URL" | head -n 1)" \
+		'ERROR:  OE402: Insufficient credits'
+	configure_sandbox '{"balance_status": null, "balance_changes": {"credits": {"oneTime": "94"}}}'
+	is 'it judges: a balance in another form' "$(balance "$URL" | head -c 13)" 'ERROR:  OE500'
+	configure_sandbox '{"balance_changes": null}'
 }
 
 # What our extension would not send.
@@ -230,15 +264,12 @@ test_answers_to_others()
 	is 'proxy: two tokens' "$(curl_status "$URL/v2/enrich/person?apiToken=other" \
 		--header "$token" --header 'Content-Type: application/json' \
 		--data '{"person": {"name": "Alva"}}')" 400
-	is 'proxy: the balance' \
-		"$(curl_status "$URL/v2/credits/balance" --header "$token")" 200
 	is 'proxy: the balance without a token' \
 		"$(curl_status "$URL/v2/credits/balance")" 403
 	configure_sandbox '{"credits": "1.5"}'
 	is 'proxy: no credits left' \
 		"$(post "$URL" '{"person": {"name": "Alva"}}' --header "$token")" 402
-	is 'proxy: the balance, then' \
-		"$(curl_status "$URL/v2/credits/balance" --header "$token")" 200
+	is 'proxy: the balance, then' "$(balance "$URL")" "$BALANCE_KEYS"
 	configure_sandbox '{"credits": null}'
 	# This one leaves the judgement of requests to the sandbox.
 	(start_prism lenient proxy "$DOCUMENT_31" "$SANDBOX" --validate-request false &&
@@ -268,13 +299,123 @@ test_that_it_judges()
 		"$(post "$URL" '{"person": {"name": "Alva Nordal"}}' --header "$token")" 500
 }
 
+# What the sandbox tells by webhook, in each form that the document describes.
+# Prism answers with a 2xx what it takes, and with 422 what it does not.
+FORMS='
+person	enrich_person_email	enrich_person_phone
+lists	reveal_emails		reveal_phones
+people	enrich_people		enrich_people
+'
+PEOPLE_TOLD=('Alva Nordal' 'Alva sb-notrevealed' 'Alva sb-unicode' 'Alva sb-nulls')
+
+# told FORM EMAILS PHONES PERSON: the status of the call, then how many deliveries
+# were taken, and how many were not.
+told()
+{
+	local request
+	configure_sandbox "{\"webhook_form\": \"$1\"}"
+	curl --silent --fail --output /dev/null --data '' "$SANDBOX/sandbox/reset"
+	request=$(jq --null-input --compact-output --arg person "$4" \
+		--arg emails "$URL/$2?secret=1" --arg phones "$URL/$3?secret=1" '{
+			person: { name: $person },
+			revealEmails: { includeEmails: true, webhookUrl: $emails },
+			revealPhones: { includePhones: true, webhookUrl: $phones }
+		}')
+	extension "$SANDBOX" "$request" | tr '\n' ' '
+	curl --silent "$SANDBOX/sandbox/wait?webhooks=2&timeout_ms=10000" |
+		jq --raw-output '"\(.webhooks) \(.webhook_failures)"'
+}
+
+# sent NAME PAYLOAD: the status with which it is taken or not.
+sent()
+{
+	curl_status "$URL/$1" --header 'Content-Type: application/json' --data "$2"
+}
+
+# received PAYLOAD: how many calls receive_webhook() changes by it, or the SQLSTATE.
+received()
+{
+	psql_here --set=VERBOSITY=sqlstate --set=payload="$1" 2>&1 <<-'END' || true
+			SELECT ocean_enrich.receive_webhook(:'payload');
+		END
+}
+
+test_webhooks()
+{
+	local form emails phones person
+	jq --from-file test/contract/webhooks.jq "$DOCUMENT_31" > "$FOLDER/webhooks.json"
+	start_prism webhooks mock "$FOLDER/webhooks.json"
+	configure_sandbox '{"newer_keys": true}'
+	while read -r form emails phones; do
+		for person in "${PEOPLE_TOLD[@]}"; do
+			is "webhooks: $form, $person" \
+				"$(told "$form" "$emails" "$phones" "$person")" '200 2 0'
+		done
+	done < <(grep . <<< "$FORMS")
+	test_that_payloads_are_judged
+	test_payloads
+}
+
+test_that_payloads_are_judged()
+{
+	is 'it judges: a payload without what is required' \
+		"$(sent enrich_person_email '{"domain": "example.com"}')" 422
+	is 'it judges: a status that the document does not know' "$(sent reveal_emails '
+		{"emails": [{"personId": "p1", "address": null, "status": "lost"}], "creditsUsed": 0}')" 422
+	differs 'the form "results"' reveal_emails '
+		{"results": [{"personId": "p1", "address": "a@example.com", "status": "verified"}], "creditsUsed": 1}'
+	differs "the document's own example of e-mail addresses" reveal_emails "$(
+		example_of PublicRevealEmailWebhookResult emails)"
+	differs "the document's own example of phone numbers" reveal_phones "$(
+		example_of PublicRevealPhoneWebhookResult phones)"
+}
+
+# differs WHAT NAME PAYLOAD: the document refuses what we take.
+differs()
+{
+	is "difference: $1 is not in the document" "$(sent "$2" "$3")" 422
+	is "... and is taken" "$(received "$3")" 0
+}
+
+# example_of SCHEMA LIST
+example_of()
+{
+	jq --compact-output --arg schema "$1" --arg list "$2" \
+		'.components.schemas[$schema].properties[$list].examples[0] | { ($list): ., creditsUsed: 1 }' \
+		"$DOCUMENT"
+}
+
+# Whatever the document allows as a payload, and no more of it than it requires.
+# Companies are nothing for us.
+test_payloads()
+{
+	local seed name payload required
+	for seed in {1..3}; do
+		start_prism "payloads-$seed" mock "$FOLDER/webhooks.json" --dynamic --seed "$seed"
+		for name in $(jq --raw-output '.webhooks | keys[]' "$DOCUMENT"); do
+			payload=$(curl --silent --fail "$URL/$name")
+			required=$(jq --compact-output --arg name "$name" --slurpfile document "$DOCUMENT" \
+				'$document[0] as $d
+				| $d.webhooks[$name].post.requestBody.content["application/json"].schema["$ref"]
+				| split("/")[-1] as $schema
+				| $d.components.schemas[$schema].required as $required
+				| $payload | with_entries(select(.key | IN($required[])))' \
+				--argjson payload "$payload" --null-input)
+			is "payload: number $seed, $name" "$(received "$payload")" \
+				"$([[ $name == enrich_companies ]] && echo 'ERROR:  22023' || echo 0)"
+			is "payload: number $seed, $name, what is required" "$(received "$required")" 0
+		done
+		kill "${PRISMS[-1]}"
+	done
+}
+
 # What the ledger and the server know of calls that were not answered.
 show_calls()
 {
 	psql_here --command "
 		SELECT state, status, detail, count(*), min(requested_at), max(requested_at)
 		FROM ocean_enrich.call WHERE state <> 'answered' GROUP BY 1, 2, 3 ORDER BY 5"
-	tail -n 20 "$FOLDER/server.log"
+	tail -n 20 "$FOLDER/server.log" | cut -c 1-300
 }
 
 clean_up()
@@ -310,6 +451,7 @@ main()
 	test_mock
 	test_any_answer
 	test_proxy
+	test_webhooks
 	((FAILED == 0)) || show_calls
 	sum_up
 }

@@ -95,9 +95,11 @@ SELECT known, count(*) FROM receipts GROUP BY known;
 
 -- What is no documented payload is refused, so that it is sent again.
 
-SELECT payload, e.code, e.message FROM (VALUES ('[]'), ('7'), ('null'), ('"x"'), ('{}'), ('{"id": null}'), ('{"detail": "OK"}')) AS bad (payload),
+SELECT payload, e.code, e.message FROM (VALUES ('[]'), ('7'), ('null'), ('"x"'), ('{}'), ('{"id": null}'), ('{"detail": "OK"}'),
+	('{"companies": [], "overallStatus": "Completed", "creditsUsed": 0}')) AS bad (payload),
 	pg_temp.error_of(format('SELECT ocean_enrich.receive_webhook(%L)', payload)) AS e;
 SELECT ocean_enrich.receive_webhook(NULL);
+SELECT ocean_enrich.receive_webhook('{"overallStatus": "Incomplete", "creditsUsed": 0}');	-- "people" is optional
 SELECT code, message, detail FROM pg_temp.error_of($$SELECT ocean_enrich.receive_webhook(jsonb_build_object('id', repeat('x', 1024 * 1024)))$$);
 SELECT count(*) FROM ocean_enrich.webhook;
 
