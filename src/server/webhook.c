@@ -26,12 +26,31 @@
 /* As much as an answer may have. */
 #define PAYLOAD_MAX_BYTES	(1024 * 1024)
 
+/*
+ * How many people may be waiting for the answer of a call.  The API's own wait
+ * as long as an answer is on its way; this is far more than ever are.
+ */
+#define EARLY_REVEALS_MAX	100000
+
 PG_FUNCTION_INFO_V1(ocean_enrich_receive_webhook);
 
 static OeStatement take_statement = {
 	"SELECT ocean_enrich.take_webhook($1, $2)",
 	2,
 	{JSONBOID, BYTEAOID},
+	NULL
+};
+
+/* Does somebody in this payload wait, and do too many in all? */
+static OeStatement crowd_statement = {
+	"SELECT EXISTS (SELECT FROM ocean_enrich.early_reveal AS e"
+	" JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id"
+	" WHERE w.digest = $1)"
+	" AND (SELECT count(*) > " CppAsString2(EARLY_REVEALS_MAX)
+	" FROM (SELECT FROM ocean_enrich.early_reveal"
+	" LIMIT " CppAsString2(EARLY_REVEALS_MAX) " + 1) AS counted)",
+	1,
+	{BYTEAOID},
 	NULL
 };
 
@@ -141,6 +160,24 @@ digest_of(Jsonb *payload)
 	return PointerGetDatum(digest);
 }
 
+/*
+ * Whoever got hold of the secret could fill the disk with people that nobody asked
+ * for.  Looked at when all is merged, so it concerns nobody who is waited for; and
+ * what was refused comes again, so one whose answer is late is not lost.
+ */
+static void
+check_crowd(Datum digest)
+{
+	(void) oe_statement_run(&crowd_statement, &digest, NULL);
+	if (DatumGetBool(oe_statement_value(0, 1)))
+		ereport(ERROR,
+				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				errmsg("too many people that nobody waits for have come by webhook"),
+				errdetail("%d may wait in ocean_enrich.early_reveal for the answer of their call.",
+						  EARLY_REVEALS_MAX),
+				errhint("If they are not the API's, make another \"ocean_enrich.webhook_secret\", then delete them."));
+}
+
 Datum
 ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 {
@@ -162,6 +199,7 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	oe_owner_begin(&scope, owner);
 	(void) oe_statement_run(&take_statement, values, NULL);
 	changed = DatumGetInt64(oe_statement_value(0, 1));
+	check_crowd(values[1]);
 	oe_owner_end(&scope);
 	PG_RETURN_INT64(changed);
 }
