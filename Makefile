@@ -44,6 +44,7 @@ OBJS = \
 	src/server/job.o \
 	src/server/launcher.o \
 	src/server/ledger.o \
+	src/server/library.o \
 	src/server/message.o \
 	src/server/process.o \
 	src/server/progress.o \

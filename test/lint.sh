@@ -24,7 +24,7 @@ LAYERS='
 	budget progress verdict queue sync upkeep /
 	rights sync_definition /
 	settings channel ledger /
-	message errors process secrets statement /
+	message errors process secrets statement library /
 	compat xact'
 
 PASSED=0

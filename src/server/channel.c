@@ -42,9 +42,20 @@
 
 #include "server/channel.h"
 #include "server/compat.h"
+#include "server/library.h"
 
+/*
+ * The name and the size stay what they are in each version, or PostgreSQL would
+ * refuse another library before that could read whose memory it is.
+ */
 #define CONTROL_NAME	"ocean_enrich"
-#define CONTROL_MAGIC	0x0CEA0001
+#define CONTROL_BYTES	1024
+
+/*
+ * To be raised when something that is shared changes its meaning, but neither
+ * Control nor Hub their sizes: messages, and pieces per process, too.
+ */
+#define SHARED_LAYOUT	0x0CEA0001
 
 /* What the area may hold at most: slots, and bodies on their way. */
 #define AREA_MAX_BYTES	((Size) 512 * 1024 * 1024)
@@ -112,8 +123,7 @@ typedef struct Hub
 
 typedef struct Control
 {
-	uint32		magic;
-	uint32		hub_size;		/* our own is checked by ShmemInitStruct() */
+	OeLibrary	library;		/* first, as in each version */
 	int			lock_tranche;
 	int			area_tranche;
 	LWLock		lock;			/* protects what follows, and the hubs' list */
@@ -122,6 +132,8 @@ typedef struct Control
 	int			launcher_procno;	/* -1: there is none */
 	dsa_pointer per_process;	/* see oe_channel_per_process() */
 } Control;
+
+StaticAssertDecl(sizeof(Control) <= CONTROL_BYTES, "Control is too large");
 
 static Control *control;
 static dsa_area *area;
@@ -141,31 +153,26 @@ static void
 attach_control(void)
 {
 	bool		found;
+	Control    *shared;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	control = ShmemInitStruct(CONTROL_NAME, sizeof(Control), &found);
+	shared = ShmemInitStruct(CONTROL_NAME, CONTROL_BYTES, &found);
 	if (!found)
 	{
-		control->hub_size = sizeof(Hub);
-		control->lock_tranche = oe_new_tranche("ocean_enrich");
-		control->area_tranche = oe_new_tranche("ocean_enrich_area");
-		LWLockInitialize(&control->lock, control->lock_tranche);
-		control->area = DSA_HANDLE_INVALID;
-		control->hubs = InvalidDsaPointer;
-		control->launcher_procno = -1;
-		control->per_process = InvalidDsaPointer;
-		control->magic = CONTROL_MAGIC;
+		oe_library_claim(&shared->library, SHARED_LAYOUT, sizeof(Control),
+						 sizeof(Hub));
+		shared->lock_tranche = oe_new_tranche("ocean_enrich");
+		shared->area_tranche = oe_new_tranche("ocean_enrich_area");
+		LWLockInitialize(&shared->lock, shared->lock_tranche);
+		shared->area = DSA_HANDLE_INVALID;
+		shared->hubs = InvalidDsaPointer;
+		shared->launcher_procno = -1;
+		shared->per_process = InvalidDsaPointer;
 	}
 	LWLockRelease(AddinShmemInitLock);
 
-	if (control->magic != CONTROL_MAGIC || control->hub_size != sizeof(Hub))
-	{
-		control = NULL;
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("another version of ocean_enrich is in use on this server"),
-				errhint("Restart the server to use the version installed now."));
-	}
+	oe_library_check(&shared->library, SHARED_LAYOUT, sizeof(Control), sizeof(Hub));
+	control = shared;
 	oe_register_tranche(control->lock_tranche, "ocean_enrich");
 	oe_register_tranche(control->area_tranche, "ocean_enrich_area");
 }
@@ -777,6 +784,7 @@ char *
 oe_channel_wait(OeTicket ticket)
 {
 	Slot	   *slot = &hub->slots[ticket];
+	uint32		refused = oe_library_refused(&control->library);
 	char	   *bytes;
 
 	for (int starts = 0; slot_state(slot) != OE_SLOT_DONE;)
@@ -786,6 +794,7 @@ oe_channel_wait(OeTicket ticket)
 			wait_for_worker(slot, NULL);
 			continue;
 		}
+		oe_library_check_refused(&control->library, refused);
 		if (starts++ == WORKER_STARTS_MAX)
 			ereport(ERROR,
 					errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -878,9 +887,12 @@ void
 oe_channel_wait_settled(uint64 settled, TimestampTz earliest, TimestampTz latest)
 {
 	static uint32 wait_event = 0;
+	uint32		refused = oe_library_refused(&control->library);
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("OceanEnrichQueue");
+	if (!RecoveryInProgress())
+		oe_channel_summon_worker();
 	ConditionVariablePrepareToSleep(&hub->settled_changed);
 	for (;;)
 	{
@@ -901,6 +913,8 @@ oe_channel_wait_settled(uint64 settled, TimestampTz earliest, TimestampTz latest
 			break;
 	}
 	ConditionVariableCancelSleep();
+	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_NONE)
+		oe_library_check_refused(&control->library, refused);
 }
 
 int
@@ -914,6 +928,10 @@ oe_channel_status(OeQueueStatus *status)
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
 		pid = ProcGlobal->allProcs[hub->worker_procno].pid;
 	LWLockRelease(&control->lock);
+	if (pid == 0)
+		strlcpy(status->pause, oe_library_is_refused(&control->library) ?
+				"another version was installed: restart the server" : "",
+				sizeof(status->pause));
 	return pid;
 }
 
@@ -1019,6 +1037,7 @@ oe_channel_serve(void)
 		mine = true;
 	}
 	LWLockRelease(&control->lock);
+	oe_library_accept(&control->library);
 	return mine;
 }
 

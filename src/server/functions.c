@@ -379,7 +379,7 @@ ocean_enrich_queue_state(PG_FUNCTION_ARGS)
 	nulls[Q_WORKER_PID] = pid == 0;
 	values[Q_WORKER_PID] = Int32GetDatum(pid);
 	values[Q_IN_FLIGHT] = Int32GetDatum(pid == 0 ? 0 : status.in_flight);
-	nulls[Q_PAUSE] = pid == 0 || status.pause[0] == '\0';
+	nulls[Q_PAUSE] = status.pause[0] == '\0';
 	values[Q_PAUSE] = CStringGetTextDatum(status.pause);
 	nulls[Q_PAUSED_UNTIL] = nulls[Q_PAUSE] || status.paused_until == 0;
 	values[Q_PAUSED_UNTIL] = TimestampTzGetDatum(status.paused_until);
