@@ -1,13 +1,14 @@
 # check_release.pl
 #	Holds META.json against the PGXN Meta Spec 1.0.0, https://pgxn.org/meta/spec.txt,
-#	and whatever else names the version against META.json.  Prints what breaks a
-#	rule, and fails then.
+#	whatever else names the version against META.json, and the scripts of released
+#	versions against their digests.  Prints what breaks a rule, and fails then.
 #
 #	perl test/packages/check_release.pl [FOLDER]	the tree, or an unpacked release
 
 use strict;
 use warnings FATAL => 'all';
 
+use Digest::SHA;
 use JSON::PP;
 
 my $folder = shift // '.';
@@ -241,6 +242,8 @@ sub check_versions
 	compare('Makefile', find('Makefile', qr/^DATA = .*?(\Q$script\E)$/m), $script);
 	compare('debian/changelog',
 		find('debian/changelog', qr/\A\S+ \((\S+)\) /), $release);
+	compare('src/server/library.c',
+		find('src/server/library.c', qr/^#define LIBRARY_VERSION\s+"(.*)"$/m), $release);
 
 	# The topmost heading: of a release, or of one that is to be.
 	my $changes = find('CHANGELOG.md', qr/\A.*?^(## \[.*?)^###/ms);
@@ -251,11 +254,32 @@ sub check_versions
 		$changes =~ /Unreleased/ ? 'UNRELEASED' : 'released');
 }
 
+# A script that leads to a released version never changes: databases have what it
+# made.  Digests as sha256sum prints them, in sql/.
+sub check_released_scripts
+{
+	my @released = slurp('CHANGELOG.md') =~ /^## \[([0-9][0-9.]*)\] - /mg;
+	my %digests = -e "$folder/sql/released.sha256"
+	  ? map { (split)[ 1, 0 ] } split /\n/, slurp('sql/released.sha256') : ();
+
+	for my $version (@released)
+	{
+		for my $script (glob "'$folder'/sql/ocean_enrich--{,*--}$version.sql")
+		{
+			my $name = $script =~ s{.*/}{}r;
+			my $digest = Digest::SHA->new(256)->addfile($script)->hexdigest;
+			compare("sql/$name", $digest, delete $digests{$name} // 'a line in sql/released.sha256');
+		}
+	}
+	say_broken("sql/released.sha256: no released version has $_") for sort keys %digests;
+}
+
 my $meta = eval { decode_json(slurp('META.json')) };
 if ($meta)
 {
 	check($meta, '', $SPEC);
 	check_versions($meta);
+	check_released_scripts();
 }
 else
 {
