@@ -48,7 +48,7 @@ keep_secrets(ErrorData *edata)
 	if (edata->message && edata->message_id &&
 		strcmp(edata->message_id, SETTING_CHANGED) == 0)
 	{
-		for (int i = 0; i < lengthof(secrets); i++)
+		for (int i = 0; i < (int) lengthof(secrets); i++)
 		{
 			if (!names(edata->message, secrets[i]))
 				continue;
