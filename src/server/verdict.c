@@ -293,6 +293,8 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 		verdict->result.credits = "0";
 }
 
+static const char asking_is_free[] = "It costs nothing to ask again.";
+
 static void
 judge_no_balance(const OeHttpReply *reply, OeResult *result)
 {
@@ -307,6 +309,12 @@ judge_no_balance(const OeHttpReply *reply, OeResult *result)
 	{
 		oe_error_set(&error, OE_BAD_ANSWER, "the API answered without a balance");
 		oe_error_detail(&error, "HTTP status %d.", reply->status);
+	}
+	else if (answer.outcome == OE_UNKNOWN)
+	{
+		/* Only a person may have been paid for. */
+		oe_error_detail(&error, "HTTP status %d.", reply->status);
+		oe_error_hint(&error, "%s", asking_is_free);
 	}
 	oe_result_from_error(&error, result);
 	oe_answer_free(&answer);
@@ -328,7 +336,7 @@ oe_judge_balance(const OeCall *call, const OeHttpReply *reply,
 		oe_error_set(&error, OE_NOT_CONNECTED, "could not get the balance from the API");
 		if (reply && reply->problem)
 			oe_error_detail(&error, "No answer came: %s.", reply->problem);
-		oe_error_hint(&error, "It costs nothing to ask again.");
+		oe_error_hint(&error, "%s", asking_is_free);
 		oe_result_from_error(&error, result);
 		return;
 	}
