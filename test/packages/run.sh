@@ -4,7 +4,7 @@
 #	Makes the release of HEAD and Debian's packages of it, and tests them: that the
 #	release holds what it should and nothing else, that packages built in different
 #	surroundings are the same, and that one enriches rows in a Debian that holds
-#	nothing but the package and what it depends on.
+#	nothing but the package and what it depends on, and passes debian/tests there.
 #
 #	test/packages/run.sh	the packages are in build/packages afterwards
 #
@@ -134,25 +134,38 @@ have_tree()
 	cp --archive "$TREE" "$FOLDER/tree"
 }
 
-# in_tree USER COMMAND...: its processes end with it; nothing is mounted.
+# tree_ids USER: by number, since chroot might look for the names outside.
+tree_ids()
+{
+	awk -F: -v user="$1" '$1 == user { print $3 ":" $4 }' "$FOLDER/tree/etc/passwd"
+}
+
+# in_tree USER COMMAND...: its processes and its /proc end with it; nothing else
+# is mounted.
 in_tree()
 {
 	local user=$1
 	shift
-	timeout --kill-after=10 "$MAX_SECONDS" unshare --pid --ipc --fork --kill-child \
-		chroot --userspec="$user:" "$FOLDER/tree" \
+	timeout --kill-after=10 "$MAX_SECONDS" unshare --pid --ipc --mount --fork --kill-child \
+		--mount-proc="$FOLDER/tree/proc" \
+		chroot --userspec="$(tree_ids "$user")" "$FOLDER/tree" \
 		env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp LC_ALL=C.UTF-8 \
 		DEBIAN_FRONTEND=noninteractive sh -c 'cd /tmp && exec "$@"' sh "$@"
 }
 
 # What was downloaded is kept for the next time.
+apt_in_tree()
+{
+	in_tree root apt-get --yes --no-install-recommends "$@"
+	cp --no-clobber "$FOLDER"/tree/var/cache/apt/archives/*.deb \
+		"$TREE/var/cache/apt/archives"
+}
+
 install_package()
 {
 	cp "$OUT"/postgresql-*[0-9]-ocean-enrich_*.deb "$FOLDER/tree/tmp"
 	in_tree root apt-get update
-	in_tree root sh -c 'apt-get install --yes --no-install-recommends ./*.deb'
-	cp --no-clobber "$FOLDER"/tree/var/cache/apt/archives/*.deb \
-		"$TREE/var/cache/apt/archives"
+	apt_in_tree install "/tmp/$(basename "$OUT"/postgresql-*[0-9]-ocean-enrich_*.deb)"
 }
 
 # The sandbox is not in the package; it runs beside the tree, no longer than we.
@@ -191,6 +204,21 @@ links_lead_somewhere()
 		'\]\(\K[^)#:]+(?=[)#])' .)
 	printf '%s\n' "${lost[@]}"
 	((${#lost[@]} == 0))
+}
+
+# As autopkgtest would run them, with what they say they need: "@" is the package,
+# "@builddeps@" what building it needs.
+package_tests_pass()
+{
+	local sources=$FOLDER/tree/tmp/sources test
+	unzip -q "$RELEASE.zip" -d "$FOLDER/tree/tmp"
+	mv "$FOLDER/tree/tmp/$(basename "$RELEASE")" "$sources"
+	chown --recursive "$(tree_ids postgres)" "$sources"
+	apt_in_tree build-dep ./sources
+	apt_in_tree satisfy "$(sed -n 's/^Depends: @, @builddeps@, //p' "$sources/debian/tests/control")"
+	for test in $(sed -n 's/^Tests: //p' "$sources/debian/tests/control"); do
+		in_tree postgres sh -c 'cd sources && exec "debian/tests/$1"' sh "$test"
+	done
 }
 
 leaves_nothing()
@@ -233,6 +261,7 @@ main()
 	check 'its documents link to what is there' links_lead_somewhere
 	check 'the sandbox runs' start_sandbox_beside
 	check 'the extension enriches rows there' enriches_rows
+	check 'the tests of the package pass there' package_tests_pass
 	check 'the package can be purged' leaves_nothing
 
 	((FAILED == 0)) || tail -n 40 "$LOG"
