@@ -2,6 +2,8 @@
 #	Holds META.json against the PGXN Meta Spec 1.0.0, https://pgxn.org/meta/spec.txt,
 #	whatever else names the version against META.json, and the scripts of released
 #	versions against their digests.  Prints what breaks a rule, and fails then.
+#	Where PGXN's own PGXN::Meta::Validator is installed, it judges META.json, too; it
+#	is on CPAN, and in no Debian.
 #
 #	perl test/packages/check_release.pl [FOLDER]	the tree, or an unpacked release
 
@@ -274,12 +276,25 @@ sub check_released_scripts
 	say_broken("sql/released.sha256: no released version has $_") for sort keys %digests;
 }
 
+sub check_by_pgxn
+{
+	my ($meta) = @_;
+	if (!eval { require PGXN::Meta::Validator })
+	{
+		print "META.json: no PGXN::Meta::Validator here, so only our own reading of the spec was asked\n";
+		return;
+	}
+	my $validator = PGXN::Meta::Validator->new($meta);
+	complain(", says PGXN's validator:", $_) for $validator->is_valid ? () : $validator->errors;
+}
+
 my $meta = eval { decode_json(slurp('META.json')) };
 if ($meta)
 {
 	check($meta, '', $SPEC);
 	check_versions($meta);
 	check_released_scripts();
+	check_by_pgxn($meta);
 }
 else
 {
