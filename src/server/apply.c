@@ -358,6 +358,9 @@ oe_apply_evaluate(OeTask *task, const OeSync *sync, const OeBatch *batch, bool l
 
 	count = oe_apply_run(lock ? &task->lock : &task->evaluate,
 						 oe_sync_evaluate_sql(sync, lock), sync, batch, (Datum) 0);
+
+	/* It was jsonb; a column or a function may have got another type since. */
+	oe_sync_check_request_type(oe_statement_type(2));
 	for (uint64 i = 0; i < count; i++)
 	{
 		OeFound    *row = &found[DatumGetInt64(oe_statement_value(i, 1)) - 1];

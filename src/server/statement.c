@@ -73,6 +73,12 @@ oe_statement_set(OeStatement *statement, const char *sql)
 	statement->sql = MemoryContextStrdup(TopMemoryContext, sql);
 }
 
+Oid
+oe_statement_type(int column)
+{
+	return SPI_gettypeid(SPI_tuptable->tupdesc, column);
+}
+
 Datum
 oe_statement_value(uint64 row, int column)
 {

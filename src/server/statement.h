@@ -34,9 +34,10 @@ extern void oe_statement_set(OeStatement *statement, const char *sql);
 extern void oe_statement_forget(OeStatement *statement);
 
 /*
- * A column, from 1 on, of a row, from 0 on, that the last one gave.  NULL is 0,
- * also in a type that is passed by reference.
+ * The type of a column, from 1 on, and its value in a row, from 0 on, that the last
+ * one gave.  NULL is 0, also in a type that is passed by reference.
  */
+extern Oid	oe_statement_type(int column);
 extern Datum oe_statement_value(uint64 row, int column);
 extern int64 oe_statement_int64(uint64 row, int column);
 extern char *oe_statement_text(uint64 row, int column);

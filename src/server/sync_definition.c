@@ -289,6 +289,19 @@ known_names(const OeSync *sync, Relation relation)
 	return makeAlias(sync->table_name, names);
 }
 
+void
+oe_sync_check_request_type(Oid type)
+{
+	if (type == JSONBOID)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_DATATYPE_MISMATCH),
+			errmsg("the request is of type %s, not jsonb",
+				   format_type_be(type)),
+			errhint("Use ocean_person_request()."));
+}
+
+/* An explicit cast, or it would not be printed. */
 static Node *
 coerce_request(ParseState *pstate, Node *expression)
 {
@@ -296,13 +309,9 @@ coerce_request(ParseState *pstate, Node *expression)
 
 	expression = coerce_to_target_type(pstate, expression, type, JSONBOID, -1,
 									   COERCION_ASSIGNMENT,
-									   COERCE_IMPLICIT_CAST, -1);
+									   COERCE_EXPLICIT_CAST, -1);
 	if (!expression)
-		ereport(ERROR,
-				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("the request is of type %s, not jsonb",
-					   format_type_be(type)),
-				errhint("Use ocean_person_request()."));
+		oe_sync_check_request_type(type);
 	return expression;
 }
 

@@ -59,6 +59,9 @@ extern void oe_sync_fill(OeSync *sync, int row);
 extern void oe_sync_parse(OeSync *sync, Relation relation,
 						  const char *request, const char *condition);
 
+/* Raises that a request of this type is not jsonb, unless it is. */
+extern void oe_sync_check_request_type(Oid type);
+
 /* Has the table or a column of it that matters got another name? */
 extern bool oe_sync_was_renamed(const OeSync *sync);
 

@@ -239,6 +239,27 @@ anna(q{CREATE FUNCTION helper(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELE
 stops('helped', q{DROP FUNCTION helper(text); INSERT INTO helped VALUES (1, 'one@example.com')},
 	'42883', 'function public.helper(text) does not exist');
 
+# What was jsonb is read as nothing else.
+
+anna(q{CREATE TABLE whole (id integer PRIMARY KEY, request jsonb, enriched jsonb);
+	INSERT INTO whole VALUES (1, '{"person": {"email": "whole@example.com"}}');
+	SELECT ocean_enrich.create_sync('whole', 'whole', 'request', 'enriched')});
+settled($node, 'whole');
+stops('whole', q{ALTER TABLE whole ALTER COLUMN request TYPE bigint USING 12345; INSERT INTO whole VALUES (2, 67890)},
+	'42804', 'the request is of type bigint, not jsonb');
+anna(q{CREATE DOMAIN question AS jsonb;
+	CREATE TYPE wrapped AS (it jsonb);
+	CREATE FUNCTION unwrap(wrapped) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN $1.it;
+	CREATE CAST (wrapped AS jsonb) WITH FUNCTION unwrap(wrapped) AS ASSIGNMENT;
+	CREATE TABLE cast_to (id integer PRIMARY KEY, domain question, composite wrapped, one jsonb, two jsonb);
+	INSERT INTO cast_to VALUES (1, '{"person": {"email": "domain@example.com"}}',
+		row('{"person": {"email": "composite@example.com"}}'));
+	SELECT ocean_enrich.create_sync('domain', 'cast_to', 'domain', 'one');
+	SELECT ocean_enrich.create_sync('composite', 'cast_to', 'composite', 'two')});
+settled($node, $_) foreach qw(domain composite);
+is(sql(q{SELECT one #>> '{email,address}', two #>> '{email,address}' FROM cast_to}),
+	'domain@example.com|composite@example.com', 'what PostgreSQL casts to jsonb is cast');
+
 # A table that goes with calls in the queue
 
 $node->append_conf('postgresql.conf', 'ocean_enrich.max_concurrency = 1');
