@@ -1,7 +1,7 @@
 # 124_secrets_reloaded.pl
 #	Secrets that stand in postgresql.conf and change there.  PostgreSQL logs the new
 #	value of each setting that a reload changes; where the library is preloaded with
-#	the server, those of ours do not get there.
+#	the server, those of ours do not get there, and nowhere else but to settings.
 
 use strict;
 use warnings FATAL => 'all';
@@ -10,7 +10,7 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use Digest::SHA qw(sha256_hex);
-use OceanTest qw(node enrich wait_until);
+use OceanTest qw(node readable wait_until);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -69,6 +69,19 @@ foreach my $round (@rounds)
 	unlike($session->{stderr}, $pattern, "$round: not by messages either");
 }
 $session->quit;
+
+# Who may read settings reads these; it is said so in the operations.
+my @settings = qw(pg_settings pg_file_settings);
+unlike(readable($node, 'nobody'), $pattern, 'an ordinary role reads no secret');
+unlike(readable($node, 'postgres', @settings), $pattern, 'nor does a superuser, but in settings');
+like(readable($node, 'postgres'), $pattern, 'where it stands');
+my ($dump) = run_command([ 'pg_dumpall', '--host', $node->host, '--port', $node->port, '--username', 'postgres' ]);
+like($dump, qr/COPY ocean_enrich\.call/, 'a dump has the ledger');
+unlike($dump, $pattern, 'and no secret');
+
+# A value that is refused is not quoted, and with it the file counts for nothing.
+configure("ocean_enrich.api_token = 'Zx8-second with blanks'", "ocean_enrich.webhook_secret = 'sha256:Zx8-second'");
+wait_until($node, q{SELECT count(*) = 2 FROM pg_file_settings WHERE name ~ '^ocean_enrich\..*(token|secret)$' AND error IS NOT NULL});
 configure();
 wait_until($node, q{SELECT current_setting('ocean_enrich.api_token') = ''});
 

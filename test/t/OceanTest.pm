@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT_OK = qw(node enrich fails worker_pid wait_until wait_for_ledger
-  patience slow_ms books_agree create_certificate);
+  patience slow_ms books_agree readable create_certificate);
 
 # "make installcheck" gives these to pg_regress; here they would win over each
 # server's own configuration.
@@ -163,6 +163,27 @@ sub books_agree
 	return ok($recorded <= $charged && $charged <= $most,
 		"$name: the books agree")
 	  || diag("charged $charged, recorded $recorded, unknown calls $unknown");
+}
+
+# All that a role can read in views and tables where secrets or people might stand,
+# as text, but for those that are named.
+sub readable
+{
+	my ($node, $role, @without) = @_;
+	my $relations = $node->safe_psql('postgres', q{
+		SELECT c.oid::regclass FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+		WHERE relkind IN ('r', 'v', 'm') AND nspname IN ('pg_catalog', 'ocean_enrich', 'public', 'information_schema')
+			AND (nspname <> 'pg_catalog' OR relname ~ '^pg_(stat|settings|db_role|file|show|prepared|cursors|backend|shmem|config|hba|proc$|views|description)')});
+	my $text = '';
+
+	foreach my $relation (split /\n/, $relations)
+	{
+		next if grep { $_ eq $relation } @without;
+		my ($code, $stdout, $stderr) =
+		  $node->psql('postgres', "SELECT * FROM $relation", extra_params => [ '-U', $role ]);
+		$text .= "$stdout\n$stderr\n";
+	}
+	return $text;
 }
 
 # A self-signed certificate in FOLDER for NAMES, by default 127.0.0.1 and
