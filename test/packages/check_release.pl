@@ -281,7 +281,7 @@ sub check_by_pgxn
 	my ($meta) = @_;
 	if (!eval { require PGXN::Meta::Validator })
 	{
-		print "META.json: no PGXN::Meta::Validator here, so only our own reading of the spec was asked\n";
+		print "META.json: no PGXN::Meta::Validator here, so only our own reading of the spec was asked\n" if $folder ne '.';
 		return;
 	}
 	my $validator = PGXN::Meta::Validator->new($meta);
