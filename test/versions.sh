@@ -11,7 +11,9 @@
 #										is begun after so many seconds
 #
 # The folders are kept in $OCEAN_CACHE (/var/cache/ocean_enrich), 0.7 GB each;
-# making one takes two minutes.  Only root can do that.  The logs are in
+# making one takes two minutes.  Only root can do that.  The tests of pg_upgrade
+# start from a server 15 that test/server-build.sh makes there, once, in some
+# minutes; with --cached they are left out if there is none.  The logs are in
 # build/versions.  It prints a table and, at the end, "N passed, N failed".
 
 set -euo pipefail
@@ -35,6 +37,9 @@ RELEASES='
 '
 SUITES=(unit regress isolation tap)
 TAP_TESTS=(test/t/*.pl)			# those of reading ahead, too
+
+# What pg_upgrade starts from, on each newer one.
+OLD_MAJOR=15
 
 # For one tree, and for one command in it.
 MAKE_TREE_MAX_SECONDS=1200
@@ -198,6 +203,39 @@ build_in_tree()
 	grep -cE "$COMPLAINT" "$1" || true
 }
 
+# The server to upgrade from, unless it is there.  Where it cannot be made, the
+# tests that need it fail.
+make_old_server()
+{
+	local copy
+	[[ ! -e $OCEAN_CACHE/servers/$OLD_MAJOR/complete ]] || return 0
+	install_missing build proof
+	[[ -d $OCEAN_CACHE/servers ]] ||
+		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
+	copy=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
+	copy_tree "$copy"
+	# shellcheck disable=SC2016
+	in_copy "$copy" bash -euo pipefail -c '
+		LOGS=$PWD
+		. test/server-build.sh
+		make_server "$0" "$0"' "$OLD_MAJOR" < /dev/null ||
+		echo "there is no PostgreSQL $OLD_MAJOR to upgrade from" >&2
+	rm -rf "$copy"
+}
+
+# Sets MUST to what says that PostgreSQL MAJOR is upgraded to, or leaves it empty.
+choose_upgrade()
+{
+	MUST=()
+	if (($1 <= OLD_MAJOR)); then
+		return
+	elif [[ $CACHED == yes && ! -e $OCEAN_CACHE/servers/$OLD_MAJOR/complete ]]; then
+		echo "skipped: pg_upgrade to PostgreSQL $1, as there is no server $OLD_MAJOR in $OCEAN_CACHE"
+	else
+		MUST=(env OCEAN_MUST_UPGRADE=yes)
+	fi
+}
+
 # run_suites LOGS: prints how many tests passed and failed; what a suite that
 # failed had to say goes to stderr.
 run_suites()
@@ -206,7 +244,7 @@ run_suites()
 	for suite in "${SUITES[@]}"; do
 		tests=()
 		[[ $suite != tap ]] || tests=("${TAP_TESTS[@]}")
-		in_tree postgres test/run.sh "$suite" "${tests[@]}" \
+		in_tree postgres "${MUST[@]}" test/run.sh "$suite" "${tests[@]}" \
 			> "$1.$suite.log" 2>&1 || cat "$1.$suite.log" >&2
 		# A suite without a last line has failed.
 		tail -n 1 "$1.$suite.log" | grep -xE '[0-9]+ passed, [0-9]+ failed' ||
@@ -218,6 +256,7 @@ run_suites()
 test_in_tree()
 {
 	local facts warnings passed failed
+	choose_upgrade "$1"
 	fill_tree
 	mapfile -t facts < <(facts)
 	warnings=$(build_in_tree "$LOGS/$1.build.log")
@@ -240,6 +279,7 @@ test_majors()
 {
 	local major
 	choose_server_user
+	[[ $CACHED == yes ]] || make_old_server
 	mkdir -p "$TREES" "$LOGS"
 	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
 	for major in "${MAJORS[@]}"; do
@@ -262,8 +302,10 @@ main()
 {
 	choose_cache
 	TREES=$OCEAN_CACHE/trees
+	CACHED=no
 	if [[ ${1:-} == --cached ]]; then
 		BEGIN_SECONDS=${2:-}
+		CACHED=yes
 		choose_pg_config
 		choose_cached_majors
 	elif [[ $(id -u) != 0 ]]; then

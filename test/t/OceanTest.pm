@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT_OK = qw(node enrich fails worker_pid wait_until wait_for_ledger
-  patience slow_ms books_agree readable create_certificate);
+  patience slow_ms contents books_agree readable create_certificate);
 
 # "make installcheck" gives these to pg_regress; here they would win over each
 # server's own configuration.
@@ -134,6 +134,27 @@ sub slow_ms
 	my ($milliseconds) = @_;
 	my $slowness = $PostgreSQL::Test::Utils::timeout_default / 180;
 	return int($milliseconds * ($slowness > 1 ? $slowness : 1));
+}
+
+# All that the extension keeps in DATABASE: table => [rows], as jsonb in the order of
+# their text, and "sequences" => [name and last value].
+sub contents
+{
+	my ($node, $database) = @_;
+	my $members = q{
+		FROM pg_class AS c JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+		JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+		WHERE d.deptype = 'e' AND e.extname = 'ocean_enrich'};
+	my @tables = split /\n/, $node->safe_psql($database,
+		"SELECT c.oid::regclass $members AND c.relkind IN ('r', 'p') ORDER BY 1::text");
+	my %contents = map {
+		$_ => [ split /\n/, $node->safe_psql($database,
+			qq{SELECT to_jsonb(t) FROM $_ AS t ORDER BY to_jsonb(t)::text COLLATE "C"}) ]
+	} @tables;
+	$contents{sequences} = [ split /\n/, $node->safe_psql($database, qq{
+		SELECT c.oid::regclass, pg_sequence_last_value(c.oid) FROM pg_class AS c
+		WHERE c.relkind = 'S' AND c.relnamespace = 'ocean_enrich'::regnamespace ORDER BY c.relname COLLATE "C"}) ];
+	return \%contents;
 }
 
 # Does what we recorded agree with what the API charged?  A call whose outcome is
