@@ -210,6 +210,7 @@ make_old_server()
 	local copy
 	[[ ! -e $OCEAN_CACHE/servers/$OLD_MAJOR/complete ]] || return 0
 	install_missing build proof
+	choose_pg_config
 	[[ -d $OCEAN_CACHE/servers ]] ||
 		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
 	copy=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")

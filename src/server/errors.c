@@ -1,8 +1,12 @@
 /*
  * errors.c
- *		Errors of the core as errors of PostgreSQL.
+ *		Errors of the core as errors of PostgreSQL, and those that many functions
+ *		have in common.
  */
 #include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
 
 #include "server/errors.h"
 
@@ -68,6 +72,24 @@ oe_ereport(int elevel, OeError *error)
 			errmsg_internal("%s", message ? message : "out of memory"),
 			detail ? errdetail_internal("%s", detail) : 0,
 			hint ? errhint("%s", hint) : 0);
+}
+
+void
+oe_prevent_on_standby(const char *name)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				errmsg("cannot execute %s on a standby server", name),
+				errdetail("What it does has to be recorded, and a standby cannot write."),
+				errhint("Run the statement on the primary server."));
+}
+
+void
+oe_prevent_if_read_only(const char *name)
+{
+	oe_prevent_on_standby(name);
+	PreventCommandIfReadOnly(name);
 }
 
 void

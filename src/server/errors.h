@@ -44,6 +44,13 @@ extern int	oe_sqlstate(OeCode code);
  */
 extern void oe_ereport(int elevel, OeError *error);
 
+/*
+ * Raises 25006 where "name", a function of ours, cannot write: on a standby, and
+ * the second one in a transaction that is read only, too.
+ */
+extern void oe_prevent_on_standby(const char *name);
+extern void oe_prevent_if_read_only(const char *name);
+
 /* What malloc() did not give to the core. */
 pg_noreturn extern void oe_ereport_out_of_memory(void);
 

@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 
+#include "server/errors.h"
 #include "server/functions.h"
 #include "server/ledger.h"
 #include "server/statement.h"
@@ -70,6 +71,7 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("nothing says who is to be forgotten"),
 				errhint("Give an id, an e-mail address or a LinkedIn URL."));
+	oe_prevent_if_read_only("ocean_enrich.forget()");
 	oe_owner_begin(&scope, oe_ledger_owner());
 	oe_sync_hold_off();
 	(void) oe_statement_run(&erase_statement, values, nulls);

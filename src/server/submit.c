@@ -42,6 +42,7 @@
 #include "server/call.h"
 #include "server/channel.h"
 #include "server/compat.h"
+#include "server/errors.h"
 #include "server/ledger.h"
 #include "server/message.h"
 #include "server/settings.h"
@@ -520,7 +521,7 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
 	Pending    *mine;
 	Relation	relation;
 
-	PreventCommandIfReadOnly("ocean_enrich.submit()");
+	oe_prevent_if_read_only("ocean_enrich.submit()");
 	PreventCommandIfParallelMode("ocean_enrich.submit()");
 	/* That is how a call waits for a decision. */
 	if (TIMESTAMP_IS_NOEND(not_before))
@@ -599,7 +600,7 @@ oe_cancel(int64 call_id)
 	Oid			owner;
 	bool		done;
 
-	PreventCommandIfReadOnly("ocean_enrich.cancel()");
+	oe_prevent_if_read_only("ocean_enrich.cancel()");
 	mine = current_pending();
 	begin_as_owner(&scope, &owner);
 	done = find_call(call_id, scope.user, owner) &&
@@ -649,7 +650,7 @@ oe_retry(int64 call_id)
 	Oid			owner;
 	bool		done;
 
-	PreventCommandIfReadOnly("ocean_enrich.retry()");
+	oe_prevent_if_read_only("ocean_enrich.retry()");
 	mine = current_pending();
 	begin_as_owner(&scope, &owner);
 	/* The worker would send it for the session, and the queue wait for it. */
@@ -773,8 +774,11 @@ oe_wait(ArrayType *call_ids, Interval *timeout)
 void
 oe_wake(void)
 {
-	OeQueueNews *news = &current_pending()->news;
+	OeQueueNews *news;
 
+	/* resolve() calls it first, and has nothing else that could say so. */
+	oe_prevent_on_standby("ocean_enrich.resolve() or wake()");
+	news = &current_pending()->news;
 	news->everything = true;
 	news->decided = true;
 }

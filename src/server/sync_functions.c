@@ -33,6 +33,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "server/errors.h"
 #include "server/ledger.h"
 #include "server/rights.h"
 #include "server/submit.h"
@@ -656,6 +657,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				errmsg("\"relation\" and \"target\" must not be NULL"));
+	oe_prevent_if_read_only("ocean_enrich.create_sync()");
 	connect_spi();
 	check_name(name);
 	relation = open_table(PG_GETARG_OID(1), ShareRowExclusiveLock);
@@ -738,6 +740,7 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 	Datum		refresh_after;
 	bool		refreshes;
 
+	oe_prevent_if_read_only("ocean_enrich.alter_sync()");
 	relation = open_definition(text_argument(fcinfo, 0, "name"),
 							   ShareRowExclusiveLock, &sync);
 	if (!PG_ARGISNULL(2))
@@ -789,6 +792,7 @@ ocean_enrich_enable_sync(PG_FUNCTION_ARGS)
 	Datum		refresh_after;
 	bool		refreshes;
 
+	oe_prevent_if_read_only("ocean_enrich.enable_sync()");
 	relation = open_definition(text_argument(fcinfo, 0, "name"),
 							   AccessShareLock, &sync);
 	if (sync.is_copy)
@@ -813,6 +817,7 @@ ocean_enrich_disable_sync(PG_FUNCTION_ARGS)
 {
 	OeSync		sync;
 
+	oe_prevent_if_read_only("ocean_enrich.disable_sync()");
 	connect_spi();
 	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
 	(void) change_by_id("UPDATE ocean_enrich.sync SET enabled = false WHERE sync_id = $1",
@@ -828,6 +833,7 @@ ocean_enrich_retry_sync(PG_FUNCTION_ARGS)
 	OeSync		sync;
 	uint64		count;
 
+	oe_prevent_if_read_only("ocean_enrich.retry_sync()");
 	connect_spi();
 	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
 	count = change_by_id("UPDATE ocean_enrich.sync_row SET state = 'changed', differences = 0"
@@ -845,6 +851,7 @@ ocean_enrich_drop_sync(PG_FUNCTION_ARGS)
 	};
 	OeSync		sync;
 
+	oe_prevent_if_read_only("ocean_enrich.drop_sync()");
 	connect_spi();
 	lock_definition(text_argument(fcinfo, 0, "name"), &sync);
 	oe_cancel_sync(sync.id);

@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
+#include "server/errors.h"
 #include "server/functions.h"
 #include "server/ledger.h"
 #include "server/settings.h"
@@ -194,6 +195,7 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	payload = PG_GETARG_JSONB_P(0);
 	check_form(payload);
 
+	oe_prevent_if_read_only("ocean_enrich.receive_webhook()");
 	values[0] = JsonbPGetDatum(payload);
 	values[1] = digest_of(payload);
 	oe_owner_begin(&scope, owner);

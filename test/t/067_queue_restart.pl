@@ -153,7 +153,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'backup', has_streaming => 1);
 $standby->start;
 fails($standby, q{SELECT ocean_enrich.submit(ocean_person_request(email => 'x@example.com'))},
-	qr/25006: cannot execute ocean_enrich\.submit\(\) in a read-only transaction/, 'not on a standby');
+	qr/25006: cannot execute ocean_enrich\.submit\(\) on a standby server/, 'not on a standby');
 $standby->stop;
 
 # Without the library preloaded, a restarted queue waits for the next call.

@@ -41,11 +41,42 @@ is($standby->safe_psql('postgres', 'SELECT waiting, worker_pid IS NULL FROM ocea
 	'2|t', 'standby: the queue can be looked at');
 is($standby->safe_psql('postgres', 'SELECT name, state FROM ocean_enrich.sync_status'),
 	'contacts|enabled', 'standby: so can the kept columns');
-fails($standby, "SELECT $_", qr/25006: /, "standby: not $_")
-  foreach (q{ocean_enrich.submit(ocean_person_request(email => 'x@example.com'))},
-	'ocean_enrich.cancel(1)', 'ocean_enrich.retry(1)', q{ocean_enrich.resolve(1, 'give up')},
-	q{ocean_enrich.disable_sync('contacts')}, q{ocean_enrich.retry_sync('contacts')},
-	q{ocean_enrich.receive_webhook('{"id": "x"}')}, q{ocean_enrich.forget('x')}, 'ocean_enrich.balance()');
+
+# What has to be written is refused in our words, and by name where it has one; what
+# only reads is not.
+my %refused = (
+	'submit' => q{submit(ocean_person_request(email => 'x@example.com'))},
+	'cancel' => 'cancel(1)',
+	'retry' => 'retry(1)',
+	'resolve() or wake' => q{resolve(1, 'give up')},
+	'create_sync' => q{create_sync('more', 'contacts', 'ocean_person_request(email => email)', 'enriched')},
+	'alter_sync' => q{alter_sync('contacts', priority => 1)},
+	'enable_sync' => q{enable_sync('contacts')},
+	'disable_sync' => q{disable_sync('contacts')},
+	'retry_sync' => q{retry_sync('contacts')},
+	'drop_sync' => q{drop_sync('contacts')},
+	'receive_webhook' => q{receive_webhook('{"id": "x"}')},
+	'forget' => q{forget('x')});
+fails($standby, "SELECT ocean_enrich.$refused{$_}",
+	qr/^ERROR:  25006: \Qcannot execute ocean_enrich.$_() on a standby server\E\nDETAIL:  .*\nHINT:  Run the statement on the primary server\./m,
+	"standby: not $_()")
+  foreach sort keys %refused;
+fails($standby, "SELECT $_",
+	qr/25006: cannot enrich on a standby server\nDETAIL:  .*\nHINT:  Run the statement on the primary server\./, "standby: not $_")
+  foreach enrich('queued@example.com'), 'ocean_try_enrich_person(ocean_person_request(email => $$queued@example.com$$))',
+  'ocean_enrich.balance()';
+fails($standby, 'UPDATE contacts SET enriched = ' . enrich('email'), qr/25006: cannot execute UPDATE in a read-only transaction/,
+	'standby: not an UPDATE');
+fails($standby, 'SELECT * FROM ocean_enrich.apply_retention()',
+	qr/25006: cannot execute INSERT in a read-only transaction\nCONTEXT:  SQL function "apply_retention"/, 'standby: not apply_retention()');
+fails($standby, q{INSERT INTO ocean_enrich.budget VALUES ('anna', 'week', 100)},
+	qr/25006: cannot execute INSERT in a read-only transaction/, 'standby: not a budget');
+my $estimate = q{SELECT requests, to_send FROM ocean_enrich.estimate(
+	$$SELECT ocean_enrich_person(ocean_person_request(email => 'new@example.com'))$$)};
+is($standby->safe_psql('postgres', $estimate), '1|1', 'standby: an estimate');
+is($standby->safe_psql('postgres', q{SELECT ocean_enrich.wait((SELECT array_agg(call_id) FROM ocean_enrich.call), '10ms')}),
+	'f', 'standby: waiting for what the primary sends');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM ocean_enrich.in_flight()}), 0, 'standby: what is under way');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'ocean_enrich%'}),
 	0, 'standby: no process of ours runs');
 is($sandbox->books->{requests}, 0, 'nothing was sent yet');
@@ -63,6 +94,37 @@ is(status($standby), 'enabled|0|0|1|0|0|0|3.0', 'promoted: so does the kept colu
 $standby->safe_psql('postgres', q{INSERT INTO contacts VALUES (2, 'later@example.com')});
 settled($standby);
 is($standby->safe_psql('postgres', 'SELECT count(enriched) FROM contacts'), 2, 'promoted: new rows, too');
+
+# Everything that was refused works.
+is($standby->safe_psql('postgres', $estimate), '1|1', 'promoted: an estimate');
+my $works = q{
+	SET ROLE anna;
+	CREATE TABLE others (id integer PRIMARY KEY, email text, enriched jsonb);
+	INSERT INTO others VALUES (1, 'others@example.com');
+	SELECT ocean_enrich.create_sync('others', 'others', 'ocean_person_request(email => email)', 'enriched');
+	SELECT ocean_enrich.alter_sync('others', priority => 1);
+	SELECT ocean_enrich.disable_sync('others');
+	SELECT ocean_enrich.enable_sync('others');
+	SELECT ocean_enrich.retry_sync('others')};
+is($standby->safe_psql('postgres', $works), "1\n\n\n\n0", 'promoted: kept columns are defined');
+settled($standby, 'others');
+is($standby->safe_psql('postgres', 'SELECT count(enriched) FROM others'), 1, 'promoted: and kept');
+is($standby->safe_psql('postgres', q{SELECT ocean_enrich.drop_sync('others')}), '', 'promoted: and dropped');
+$standby->safe_psql('postgres', 'UPDATE contacts SET enriched = ' . enrich('email') . ' WHERE id = 1');
+like($standby->safe_psql('postgres', 'SELECT ' . enrich('new@example.com')), qr/^\{/, 'promoted: a call');
+like($standby->safe_psql('postgres', 'SELECT ocean_enrich.balance()'), qr/^\{/, 'promoted: the balance');
+is($standby->safe_psql('postgres', q{
+		WITH submitted AS MATERIALIZED (SELECT ocean_enrich.submit(ocean_person_request(email => 'tomorrow@example.com'), 0,
+			now() + interval '1 day') AS call_id)
+		SELECT call_id > 0 FROM submitted;
+		SELECT ocean_enrich.retry(1);
+		SELECT ocean_enrich.cancel(max(call_id)) FROM ocean_enrich.call WHERE state = 'queued';
+		SELECT ocean_enrich.resolve(1, 'give up');
+		SELECT ocean_enrich.receive_webhook('{"id": "x"}');
+		SELECT ocean_enrich.forget(email => 'new@example.com');
+		SELECT erased, more FROM ocean_enrich.apply_retention();
+		INSERT INTO ocean_enrich.budget VALUES ('anna', 'week', 100)}),
+	"t\nf\nt\n\n0\n1\n0|f", 'promoted: the queue, decisions, webhooks, erasing');
 books_agree($standby, $sandbox, 'promoted');
 $standby->stop;
 
