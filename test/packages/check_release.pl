@@ -279,11 +279,7 @@ sub check_released_scripts
 sub check_by_pgxn
 {
 	my ($meta) = @_;
-	if (!eval { require PGXN::Meta::Validator })
-	{
-		print "META.json: no PGXN::Meta::Validator here, so only our own reading of the spec was asked\n" if $folder ne '.';
-		return;
-	}
+	return if !eval { require PGXN::Meta::Validator };
 	my $validator = PGXN::Meta::Validator->new($meta);
 	complain(", says PGXN's validator:", $_) for $validator->is_valid ? () : $validator->errors;
 }
