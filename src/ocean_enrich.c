@@ -6,6 +6,7 @@
 
 #include "fmgr.h"
 
+#include "server/estimate.h"
 #include "server/launcher.h"
 #include "server/read_ahead.h"
 #include "server/secrets.h"
@@ -21,5 +22,6 @@ _PG_init(void)
 	oe_settings_define();
 	oe_secrets_guard_log();
 	oe_read_ahead_init();
+	oe_estimate_init();
 	oe_launcher_register();
 }

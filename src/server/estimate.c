@@ -11,9 +11,12 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/extensible.h"
+#include "nodes/nodeFuncs.h"
 #include "tcop/cmdtag.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
@@ -27,6 +30,7 @@
 
 #include "server/call.h"
 #include "server/errors.h"
+#include "server/estimate.h"
 #include "server/ledger.h"
 #include "server/message.h"
 #include "server/settings.h"
@@ -65,6 +69,8 @@ typedef struct Estimate
 
 /* The innermost one that is going on. */
 static Estimate *current;
+
+static ExecutorStart_hook_type previous_executor_start;
 
 /* ----------------------------------------------------------------
  * One request
@@ -242,6 +248,39 @@ can_be_rolled_back(CommandTag tag)
 		default:
 			return false;
 	}
+}
+
+/* Citus has its nodes begin with its name. */
+static bool
+refuse_other_machines(PlanState *node, void *context)
+{
+	if (IsA(node, CustomScanState) &&
+		strncmp(((CustomScan *) node->plan)->methods->CustomName, "Citus", 5) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot estimate what Citus runs on its shards"),
+				errdetail("There, it would be no estimate: the calls would be made, and paid."),
+				errhint("Estimate each shard, by run_command_on_shards()."));
+	return planstate_tree_walker(node, refuse_other_machines, context);
+}
+
+/* Also of the statements of functions and triggers, before anything is run. */
+static void
+estimate_executor_start(QueryDesc *desc, int eflags)
+{
+	if (previous_executor_start)
+		previous_executor_start(desc, eflags);
+	else
+		standard_ExecutorStart(desc, eflags);
+	if (current)
+		(void) refuse_other_machines(desc->planstate, NULL);
+}
+
+void
+oe_estimate_init(void)
+{
+	previous_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = estimate_executor_start;
 }
 
 static SPIPlanPtr

@@ -1,0 +1,11 @@
+/*
+ * estimate.h
+ *		What a statement would send and cost: ocean_enrich.estimate().
+ */
+#ifndef OE_ESTIMATE_H
+#define OE_ESTIMATE_H
+
+/* Once, when the library is loaded. */
+extern void oe_estimate_init(void);
+
+#endif							/* OE_ESTIMATE_H */
