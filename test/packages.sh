@@ -32,6 +32,8 @@ static   clang-tidy           command -v clang-tidy
 static   clang-tools          command -v scan-build
 static   cppcheck             command -v cppcheck
 static   codespell            command -v codespell
+citus    curl                 command -v curl
+citus    jq                   command -v jq
 contract npm                  command -v npm
 contract curl                 command -v curl
 contract jq                   command -v jq

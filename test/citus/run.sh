@@ -103,63 +103,277 @@ prepare()
 	setting daily_limit 0
 	setting not_found error
 	sql 'CREATE EXTENSION ocean_enrich'
-	sql 'CREATE TABLE people (id int PRIMARY KEY, email text, enriched jsonb)'
+	sql 'CREATE TABLE people (id int PRIMARY KEY, email text, enriched jsonb, queued bigint)'
 	sql "SELECT create_distributed_table('people', 'id', shard_count => 4)"
-	sql "INSERT INTO people SELECT i, format('person%s@example.com', i), NULL
+	sql "INSERT INTO people SELECT i, format('person%s@example.com', i), NULL, NULL
 		FROM generate_series(1, $PEOPLE) AS i"
+	sql 'CREATE TABLE copied_people (id int PRIMARY KEY, enriched jsonb)'
+	sql "SELECT create_distributed_table('copied_people', 'id', colocate_with => 'people')"
+	sql 'CREATE TABLE same_people (id int PRIMARY KEY, email text, enriched jsonb)'
+	sql "SELECT create_reference_table('same_people')"
+	sql "INSERT INTO same_people SELECT i, format('known%s@example.com', i) FROM generate_series(1, 5) AS i"
+	sql 'CREATE TABLE local_people (id int PRIMARY KEY, email text, enriched jsonb)'
+	sql "INSERT INTO local_people SELECT i, format('local%s@example.com', i) FROM generate_series(1, 5) AS i"
 }
 
 REQUEST='ocean_person_request(email => email)'
 
-test_statements()
+# A request that no other test makes: for the same people, with another address.
+request()
+{
+	echo "ocean_person_request(email => '$1.' || email)"
+}
+
+# paid_by STATEMENT: what it gives, and the calls that it added.
+paid_by()
+{
+	local before result
+	before=$(calls)
+	result=$(sql "$1" | head -n 1)
+	echo "$result, paid: $(($(calls) - before))"
+}
+
+# places STATEMENT: on how many nodes it added calls.
+places()
 {
 	local before
+	before=$(on_nodes 'SELECT count(*) FROM ocean_enrich.call')
+	sql "$1" > /dev/null
+	paste -d' ' <(tr ' ' '\n' <<< "$before") \
+		<(on_nodes 'SELECT count(*) FROM ocean_enrich.call' | tr ' ' '\n') |
+		awk '$1 != $2 { n++ } END { print n + 0 }'
+}
+
+NOT_VOLATILE='functions used in UPDATE queries on distributed tables must not be VOLATILE'
+
+test_reading()
+{
 	is 'the extension is on each node' \
 		"$(on_nodes "SELECT extversion FROM pg_extension WHERE extname = 'ocean_enrich'")" \
 		"$(on_nodes "SELECT '1.0'")"
-	is 'an UPDATE with the function is refused' \
-		"$(sql "UPDATE people SET enriched = ocean_enrich_person($REQUEST)" | head -n 1)" \
-		'ERROR:  functions used in UPDATE queries on distributed tables must not be VOLATILE'
-	is '... and pays nothing' "$(calls)" 0
-
-	is 'a SELECT runs where the rows are' "$(sql "
-		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= 10")" 10
-	is '... each call in the ledger of its node' "$(calls)" 10
-	is '... of which no node has all' \
+	is 'a SELECT runs where the rows are' "$(paid_by "
+		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= 10")" '10, paid: 10'
+	is '... each call in the ledger of its node, of which none has all' \
 		"$(on_nodes 'SELECT count(*) BETWEEN 1 AND 9 FROM ocean_enrich.call')" \
 		"$(on_nodes 'SELECT true')"
-
-	is 'an UPDATE from WITH ... AS MATERIALIZED runs' "$(sql "
-		WITH s AS MATERIALIZED
-			(SELECT id, ocean_enrich_person($REQUEST) AS enriched FROM people)
-		UPDATE people SET enriched = s.enriched FROM s WHERE people.id = s.id;
-		SELECT count(enriched) FROM people")" "$PEOPLE"
-	is '... and finds the answers that are there, on their nodes' "$(calls)" "$PEOPLE"
+	is '... and again pays nothing' "$(paid_by "
+		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= 10")" '10, paid: 0'
+	is 'a join with a local table runs, and pays once' "$(paid_by "
+		SELECT count(ocean_enrich_person(ocean_person_request(email => 'j.' || l.email)))
+		FROM local_people AS l JOIN people USING (id)")" '5, paid: 5'
+	is 'a SELECT from a reference table pays once' "$(paid_by "
+		SELECT count(ocean_enrich_person($REQUEST)) FROM same_people")" '5, paid: 5'
+	is '... on one node' "$(places "
+		SELECT ocean_enrich_person($(request one)) FROM same_people")" 1
 
 	sql "INSERT INTO people SELECT i, 'same@example.com', NULL
 		FROM generate_series(51, 90) AS i" > /dev/null
-	before=$(calls)
-	sql "SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id BETWEEN 51 AND 90" \
-		> /dev/null
-	is 'an equal request on each node is paid on each' \
-		"$(($(calls) - before))" "$(sql 'SELECT count(*) FROM pg_dist_node')"
+	is 'an equal request on each node is paid on each' "$(paid_by "
+		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id BETWEEN 51 AND 90")" \
+		"40, paid: $(sql 'SELECT count(*) FROM pg_dist_node')"
 
 	sql "INSERT INTO people SELECT i, format('other%s@example.com', i), NULL
 		FROM generate_series(101, 140) AS i" > /dev/null
+	local before
 	before=$(calls)
 	sql "SELECT ocean_enrich_person($REQUEST) FROM people WHERE id > 100 LIMIT 1" > /dev/null
 	is 'LIMIT 1 calls once for each shard' "$(($(calls) - before > 1))" 1
 }
 
+test_writing()
+{
+	is 'an UPDATE with the function is refused, and pays nothing' \
+		"$(paid_by "UPDATE people SET enriched = ocean_enrich_person($(request u))")" \
+		"ERROR:  $NOT_VOLATILE, paid: 0"
+	is '... of a single row, too' \
+		"$(paid_by "UPDATE people SET enriched = ocean_enrich_person($(request u)) WHERE id = 1")" \
+		"ERROR:  $NOT_VOLATILE, paid: 0"
+	is '... and of a reference table' \
+		"$(paid_by "UPDATE same_people SET enriched = ocean_enrich_person($(request u))")" \
+		"ERROR:  $NOT_VOLATILE, paid: 0"
+	is 'an UPDATE of a local table runs' "$(paid_by "
+		UPDATE local_people SET enriched = ocean_enrich_person($(request u));
+		SELECT count(enriched) FROM local_people")" '5, paid: 5'
+	is 'MERGE is refused, and pays nothing' "$(paid_by "
+		MERGE INTO people AS p USING copied_people AS c ON p.id = c.id
+		WHEN MATCHED THEN UPDATE SET enriched = ocean_enrich_person(ocean_person_request(email => 'm.' || p.email))" |
+		grep -o 'not yet supported in MERGE.*')" \
+		'not yet supported in MERGE sql with distributed tables, paid: 0'
+	is 'an UPDATE from WITH ... AS MATERIALIZED runs' "$(sql "
+		WITH s AS MATERIALIZED
+			(SELECT id, ocean_enrich_person($REQUEST) AS enriched FROM people WHERE id <= $PEOPLE)
+		UPDATE people SET enriched = s.enriched FROM s WHERE people.id = s.id;
+		SELECT count(enriched) FROM people")" "$PEOPLE"
+	is '... and finds the answers that are there, on their nodes' "$(paid_by "
+		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= $PEOPLE")" "$PEOPLE, paid: 0"
+	is '... also of a reference table, and pays once' "$(paid_by "
+		WITH s AS MATERIALIZED
+			(SELECT id, ocean_enrich_person($(request w)) AS enriched FROM same_people)
+		UPDATE same_people SET enriched = s.enriched FROM s WHERE same_people.id = s.id;
+		SELECT count(enriched) FROM same_people")" '5, paid: 5'
+	is 'INSERT ... SELECT runs' "$(paid_by "
+		INSERT INTO copied_people SELECT id, ocean_enrich_person($(request i)) FROM people WHERE id <= 10;
+		SELECT count(enriched) FROM copied_people")" '10, paid: 10'
+	is '... with the calls where the rows are read' "$(places "
+		INSERT INTO copied_people SELECT id + 100, ocean_enrich_person($(request i2)) FROM people WHERE id <= 10")" \
+		"$(sql 'SELECT count(*) FROM pg_dist_node')"
+	is 'INSERT ... VALUES runs' "$(paid_by "
+		INSERT INTO copied_people VALUES (1000, ocean_enrich_person(ocean_person_request(email => 'v@example.com')));
+		SELECT count(enriched) FROM copied_people WHERE id = 1000")" '1, paid: 1'
+	is 'CREATE TABLE AS runs' "$(paid_by "
+		CREATE TABLE answers AS SELECT id, ocean_enrich_person($(request c)) AS enriched FROM people WHERE id <= 10;
+		SELECT count(enriched) FROM answers")" '10, paid: 10'
+}
+
+test_queue()
+{
+	local waiting="SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))"
+	is 'submit() queues where the rows are' "$(places "
+		SELECT ocean_enrich.submit($(request q)) FROM people WHERE id <= 10")" \
+		"$(sql 'SELECT count(*) FROM pg_dist_node')"
+	is '... each request once' "$(on_nodes "
+		SELECT count(*) FROM ocean_enrich.call WHERE request::text LIKE '%\"q.%'" |
+		tr ' ' '+' | xargs -I{} bash -c 'echo $(({}))')" 10
+	is '... a rollback takes all of it back' "$(paid_by "
+		BEGIN; SELECT count(ocean_enrich.submit($(request r))) FROM people WHERE id <= 10; ROLLBACK")" \
+		'10, paid: 0'
+	is '... in an UPDATE it is refused' "$(paid_by "
+		UPDATE people SET queued = ocean_enrich.submit($(request q2))")" "ERROR:  $NOT_VOLATILE, paid: 0"
+	is '... in WITH ... AS MATERIALIZED it is committed in two phases' "$(paid_by "
+		WITH s AS MATERIALIZED
+			(SELECT id, ocean_enrich.submit($(request q3)) AS queued FROM people WHERE id <= 10)
+		UPDATE people SET queued = s.queued FROM s WHERE people.id = s.id;
+		SELECT count(queued) FROM people")" '10, paid: 10'
+	on_nodes 'SELECT ocean_enrich.wake()' > /dev/null
+	for _ in {1..300}; do
+		[[ $(on_nodes "$waiting") == "$(on_nodes 'SELECT true')" ]] && break
+		sleep 0.1
+	done
+	is '... and each node sends its own' "$(on_nodes "
+		SELECT count(*) FILTER (WHERE state = 'answered') = count(*) AND count(*) > 0 FROM ocean_enrich.call
+		WHERE request::text LIKE '%\"q3.%'")" "$(on_nodes 'SELECT true')"
+}
+
+test_kept_columns()
+{
+	local of="'ocean_person_request(email => ''k.'' || email)', 'enriched'"
+	is 'a column of a distributed table cannot be kept' \
+		"$(paid_by "SELECT ocean_enrich.create_sync('k', 'people', $of)")" \
+		'ERROR:  triggers are not supported on distributed tables, paid: 0'
+	is '... nor one of a reference table' \
+		"$(paid_by "SELECT ocean_enrich.create_sync('k', 'same_people', $of)")" \
+		'ERROR:  triggers are not supported on reference tables, paid: 0'
+	is 'one of a local table can' \
+		"$(sql "SELECT ocean_enrich.create_sync('k', 'local_people', $of)")" 5
+	sql "SELECT ocean_enrich.drop_sync('k')" > /dev/null
+}
+
+test_estimates()
+{
+	is 'what runs on the nodes is not estimated, and so not paid' "$(paid_by "
+		SELECT requests FROM ocean_enrich.estimate(
+			\$\$ SELECT ocean_enrich_person($(request e)) FROM people \$\$)")" \
+		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
+	is '... in a function neither' "$(paid_by "
+		SET citus.enable_ddl_propagation = off;
+		CREATE FUNCTION enrich_all() RETURNS bigint LANGUAGE plpgsql AS \$f\$ BEGIN
+			RETURN (SELECT count(ocean_enrich_person($(request e))) FROM people); END \$f\$;
+		SELECT requests FROM ocean_enrich.estimate('SELECT enrich_all()')")" \
+		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
+	is '... nor INSERT ... SELECT' "$(paid_by "
+		SELECT requests FROM ocean_enrich.estimate(
+			\$\$ INSERT INTO copied_people SELECT id + 5000, ocean_enrich_person($(request e)) FROM people \$\$)")" \
+		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
+	is 'each shard can be, on its node' "$(paid_by "
+		SELECT sum(result::int) FROM run_command_on_shards('people', \$\$
+			SELECT requests FROM ocean_enrich.estimate('
+				SELECT ocean_enrich_person(ocean_person_request(email => ''e.'' || email)) FROM %s WHERE id <= $PEOPLE') \$\$)")" \
+		"$PEOPLE, paid: 0"
+	is 'a local table can be' "$(paid_by "
+		SELECT requests FROM ocean_enrich.estimate(
+			\$\$ UPDATE local_people SET enriched = ocean_enrich_person($(request e)) \$\$)")" '5, paid: 0'
+}
+
+# After five executions a plan may be kept.
+test_prepared()
+{
+	local i executions=''
+	for i in {1..8}; do
+		executions+="EXECUTE p($((2 * i - 1)), $((2 * i)));"
+	done
+	is 'a prepared statement over shards pays as a plain one' "$(paid_by "
+		PREPARE p(int, int) AS SELECT count(ocean_enrich_person($(request p)))
+			FROM people WHERE id BETWEEN \$1 AND \$2; $executions")" '2, paid: 16'
+	is '... and for single rows' "$(paid_by "
+		PREPARE p(int, int) AS SELECT count(ocean_enrich_person($(request p2)))
+			FROM people WHERE id = \$1 AND \$2 > 0; $executions")" '1, paid: 8'
+}
+
+test_read_ahead()
+{
+	local statement
+	statement="SELECT count(ocean_enrich_person($(request a))) FROM people WHERE id <= $PEOPLE"
+	is 'each shard reads ahead' "$(sql "
+		SET citus.explain_all_tasks = on;
+		EXPLAIN (COSTS off) SELECT ocean_enrich_person($REQUEST) FROM people" |
+		grep -c 'Custom Scan (Read Ahead)')" 4
+	curl --silent --fail --output /dev/null --data '{"hold": true}' "$SANDBOX/sandbox/config"
+	sql "$statement" > "$FOLDER/read-ahead" &
+	is '... so that all rows are asked for at once' "$(
+		curl --silent "$SANDBOX/sandbox/wait?held=$PEOPLE&timeout_ms=20000" | jq .held)" "$PEOPLE"
+	curl --silent --fail --output /dev/null --data '{"hold": false}' "$SANDBOX/sandbox/config"
+	wait $!
+	is '... and all are answered' "$(cat "$FOLDER/read-ahead")" "$PEOPLE"
+}
+
 test_settings()
 {
 	local statement="SELECT count(*), count(ocean_enrich_person($REQUEST)) FROM people WHERE id = 201"
+	local elsewhere='SET citus.enable_local_execution = off;'
 	sql "INSERT INTO people VALUES (201, 'x.sb-unknown@example.com', NULL)" > /dev/null
-	is 'SET in a session does not reach the other nodes' \
-		"$(sql "SET ocean_enrich.not_found = 'null'; SET citus.enable_local_execution = off; $statement" |
-			grep -o 'No matching record found')" 'No matching record found'
+	is 'SET in a session does not reach the nodes' \
+		"$(sql "$elsewhere SET ocean_enrich.not_found = 'null'; $statement")" \
+		'ERROR:  No matching record found'
+	role_setting "SET ocean_enrich.not_found = 'null'"
+	is 'ALTER ROLE ... SET reaches all nodes' "$(sql "$elsewhere $statement")" '1|0'
+	role_setting 'RESET ocean_enrich.not_found'
 	setting not_found null
-	is 'ALTER DATABASE ... SET on all nodes does' "$(sql "$statement")" '1|0'
+	is 'ALTER DATABASE ... SET on all nodes does' "$(sql "$elsewhere $statement")" '1|0'
+	setting not_found error
+	if ((PRIVATE)); then
+		on_nodes "ALTER DATABASE $DATABASE RESET ocean_enrich.not_found" > /dev/null
+		configure "ocean_enrich.not_found = 'null'"
+		is 'so does the configuration file of each node' "$(sql "$elsewhere $statement")" '1|0'
+	fi
+}
+
+# Citus has every node do the same.
+role_setting()
+{
+	sql "ALTER ROLE $(sql 'SELECT quote_ident(current_user)') $1"
+}
+
+configure()
+{
+	local node
+	for node in "${NODES[@]}"; do
+		echo "$1" >> "$FOLDER/$node/server.conf"
+		reload_server "$FOLDER/$node"
+	done
+}
+
+# Each node counts for itself.
+test_limits()
+{
+	local before
+	before=$(on_nodes 'SELECT count(*) FROM ocean_enrich.call')
+	setting daily_limit "$(tr ' ' '\n' <<< "$before" | sort -n | tail -n 1)"
+	is 'where its share is used up, a node refuses' "$(sql "
+		SELECT count(ocean_enrich_person($(request l))) FROM people WHERE id <= $PEOPLE" |
+		grep -o 'daily limit of')" 'daily limit of'
+	is '... and the one that has most sends nothing more' "$(
+		on_nodes 'SELECT count(*) FROM ocean_enrich.call' | tr ' ' '\n' | sort -n | tail -n 1)" \
+		"$(tr ' ' '\n' <<< "$before" | sort -n | tail -n 1)"
 }
 
 clean_up()
@@ -174,10 +388,11 @@ clean_up()
 main()
 {
 	CONNECTION=${1:-}
-	install_missing build
+	PRIVATE=$((${#CONNECTION} == 0))
+	install_missing build citus
 	choose_pg_config
 	choose_server_user
-	if [[ -z $CONNECTION ]] && ! have_citus; then
+	if ((PRIVATE)) && ! have_citus; then
 		echo "skipped: there is no Citus for $("$PG_CONFIG" --version)"
 		sum_up
 		exit
@@ -194,10 +409,17 @@ main()
 		sleep 0.1
 	done
 	SANDBOX=http://127.0.0.1:$(cat "$FOLDER/port")
-	[[ -n $CONNECTION ]] || start_cluster > "$FOLDER/cluster.log"
+	((!PRIVATE)) || start_cluster > "$FOLDER/cluster.log"
 	prepare > "$FOLDER/prepare.log"
-	test_statements
+	test_reading
+	test_writing
+	test_queue
+	test_kept_columns
+	test_estimates
+	test_prepared
+	test_read_ahead
 	test_settings
+	test_limits
 	sum_up
 }
 
