@@ -31,8 +31,7 @@ export OCEAN_REPORTS=$LOGS/reports
 # that no test passes by it either.
 set_sanitizer_options()
 {
-	export ASAN_OPTIONS=detect_leaks=0:log_path=$OCEAN_REPORTS/asan
-	export UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
+	export ASAN_OPTIONS=detect_leaks=0:log_path=$OCEAN_REPORTS/asan:verify_asan_link_order=0
 }
 
 make_asan_server()
@@ -41,6 +40,8 @@ make_asan_server()
 	make_server "$MAJOR-asan" "$MAJOR" --enable-debug \
 		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined'
 	nm -D "$SERVER/installed/bin/postgres" | grep -c __asan_init > /dev/null
+	gcc -O2 -shared -fPIC -o "$LOGS/ubsan_options.so" test/sanitizers/ubsan_options.c
+	export LD_PRELOAD=$LOGS/ubsan_options.so
 	export COPT=-fno-sanitize-recover=undefined
 }
 
@@ -88,7 +89,7 @@ run_suite()
 # empty line.
 keep_undefined()
 {
-	find test/results tmp_check/log -name '*.log' -exec awk '
+	find . \( -path './test/results/*.log' -o -path './tmp_check/log/*.log' \) -exec awk '
 		/ runtime error: / || (is_told && /^ +#[0-9]+ 0x/) {
 			print
 			is_told = 1
