@@ -80,11 +80,13 @@ static OeStatement reuse_statement = {
 	NULL
 };
 
+/* What has come to an end meanwhile, or was cancelled, is in the queue no more. */
 static OeStatement put_back_statement = {
 	"UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = $2,"
 	" postponed = postponed + $3, attempts = $4, status = $5, detail = $6"
 	" FROM (SELECT call_id FROM ocean_enrich.call"
-	" WHERE call_id = $1 FOR NO KEY UPDATE SKIP LOCKED) AS free"
+	" WHERE call_id = $1 AND state IN ('queued', 'sent')"
+	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
 	" WHERE c.call_id = free.call_id",
 	6,
 	{INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, TEXTOID},
@@ -132,8 +134,9 @@ static OeStatement release_statement = {
 	NULL
 };
 
-static OeStatement exists_statement = {
-	"SELECT FROM ocean_enrich.call WHERE call_id = $1",
+static OeStatement is_there_statement = {
+	"SELECT FROM ocean_enrich.call"
+	" WHERE call_id = $1 AND state IN ('queued', 'sent')",
 	1,
 	{INT8OID},
 	NULL
@@ -455,7 +458,7 @@ oe_queue_settle_reused(int64 call_id, int64 from, TimestampTz now)
 	(void) oe_statement_run(&reuse_statement, values, NULL);
 }
 
-bool
+OePutBack
 oe_queue_put_back(int64 call_id, TimestampTz due, int times, int attempts,
 				  int status, const char *detail)
 {
@@ -474,8 +477,10 @@ oe_queue_put_back(int64 call_id, TimestampTz due, int times, int attempts,
 	else
 		nulls[5] = 'n';
 	oe_ledger_use_spi();
-	return oe_statement_run(&put_back_statement, values, nulls) > 0 ||
-		oe_statement_run(&exists_statement, values, NULL) == 0;
+	if (oe_statement_run(&put_back_statement, values, nulls) > 0)
+		return OE_PUT_BACK;
+	return oe_statement_run(&is_there_statement, values, NULL) > 0
+		? OE_PUT_BACK_BUSY : OE_PUT_BACK_GONE;
 }
 
 bool

@@ -63,12 +63,19 @@ extern void oe_queue_undo(void);
 /* An earlier equal call answers it. */
 extern void oe_queue_settle_reused(int64 call_id, int64 from, TimestampTz now);
 
+typedef enum OePutBack
+{
+	OE_PUT_BACK,
+	OE_PUT_BACK_BUSY,			/* somebody holds a lock on the row: try again */
+	OE_PUT_BACK_GONE,			/* neither queued nor on the wire any more */
+} OePutBack;
+
 /*
  * It stays in the queue, or goes back to it, and is due then; "times" is added
- * to how often.  False: somebody holds a lock on the row, try again.
+ * to how often.
  */
-extern bool oe_queue_put_back(int64 call_id, TimestampTz due, int times,
-							  int attempts, int status, const char *detail);
+extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due, int times,
+								   int attempts, int status, const char *detail);
 
 /* Was it decided that this unknown call is to be given up? */
 extern bool oe_queue_is_given_up(int64 call_id);

@@ -197,12 +197,19 @@ put_back(OeJob *job, const OeVerdict *verdict, TimestampTz now)
 			/* It keeps its place: the whole queue waits. */
 			break;
 	}
-	if (!oe_queue_put_back(job->call_id, due, times, job->tries,
-						   verdict->status, verdict->detail))
-		return true;
+	switch (oe_queue_put_back(job->call_id, due, times, job->tries,
+							  verdict->status, verdict->detail))
+	{
+		case OE_PUT_BACK_BUSY:
+			return true;
+		case OE_PUT_BACK_GONE:
+			break;
+		case OE_PUT_BACK:
+			oe_transaction_tally.waiting++;
+			break;
+	}
 	job->position.due = due;
 	job->phase = OE_JOB_PUT_BACK;
-	oe_transaction_tally.waiting++;
 	return true;
 }
 
