@@ -49,6 +49,7 @@ static TimestampTz queue_swept_at;
 static bool queue_touched;		/* since then */
 static int	claim_max = CLAIM_MAX;	/* 1: to find the row that does harm */
 static int64 claiming;			/* the call that is being looked at */
+static int	claiming_attempts;	/* how often that was sent */
 static bool decisions_due;		/* somebody decided about unknown calls */
 static uint64 budgets_seen = PG_UINT64_MAX;
 static TimestampTz tally_folded_at;
@@ -435,6 +436,7 @@ claim_calls(void *arg, TimestampTz now)
 	for (int i = 0; i < count && !claim->cut_short; i++)
 	{
 		claiming = calls[i].position.call_id;
+		claiming_attempts = calls[i].attempts;
 		claim->cut_short = !take_queued(claim, &calls[i],
 										on_wire + list_length(claim->jobs), now);
 		/* It is due still, although the claim has seen the end of the queue. */
@@ -448,7 +450,8 @@ claim_calls(void *arg, TimestampTz now)
 static void
 put_aside(void *arg, TimestampTz now)
 {
-	(void) oe_queue_put_back(claiming, now + USECS_PER_HOUR, 1, 0, 0, arg);
+	(void) oe_queue_put_back(claiming, now + USECS_PER_HOUR, 1,
+							 claiming_attempts, 0, arg);
 }
 
 /*

@@ -69,6 +69,17 @@ is($node->safe_psql('postgres', "SELECT state, next_attempt_at IS NULL FROM ocea
 queue_is_counted(0, '... and is not in the queue');
 $node->safe_psql('postgres', 'DROP FUNCTION linger CASCADE');
 
+# How often it was sent before stays on record.
+
+$node->safe_psql('postgres', q{
+	CREATE TRIGGER harm_again BEFORE UPDATE ON ocean_enrich.call FOR EACH ROW
+		WHEN (NEW.state = 'sent' AND NEW.attempts > 1) EXECUTE FUNCTION harm()});
+$id = submit('sb-once-503.twice@example.com');
+wait_until($node, "SELECT detail ~ 'cannot be sent' FROM ocean_enrich.call WHERE call_id = $id");
+is($node->safe_psql('postgres', "SELECT state, attempts FROM ocean_enrich.call WHERE call_id = $id"),
+	'queued|1', 'put aside after it was sent');
+queue_is_counted(1, '... it is in the queue');
+is($node->safe_psql('postgres', "SELECT ocean_enrich.cancel($id)"), 't', '... and can be cancelled');
 $node->safe_psql('postgres', 'DROP FUNCTION harm CASCADE');
 
 # One that was sent goes back, unless somebody has deleted it.
