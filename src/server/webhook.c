@@ -42,14 +42,24 @@ static OeStatement take_statement = {
 	NULL
 };
 
-/* Does somebody in this payload wait, and do too many in all? */
+/*
+ * Is somebody in this payload whom no call waits for, and are those too many in
+ * all?  Who is waited for is kept there, too, as long as other calls are on the
+ * wire that may be about him: so the rows alone do not tell, but whether to count.
+ */
+#define NOBODY_WAITS_FOR_IT \
+	"NOT EXISTS (SELECT FROM ocean_enrich.reveal AS r WHERE r.person_id = e.person_id)"
+#define MORE_THAN_MAY_WAIT(condition) \
+	"(SELECT count(*) > " CppAsString2(EARLY_REVEALS_MAX) \
+	" FROM (SELECT FROM ocean_enrich.early_reveal AS e WHERE " condition \
+	" LIMIT " CppAsString2(EARLY_REVEALS_MAX) " + 1) AS counted)"
+
 static OeStatement crowd_statement = {
 	"SELECT EXISTS (SELECT FROM ocean_enrich.early_reveal AS e"
 	" JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id"
-	" WHERE w.digest = $1)"
-	" AND (SELECT count(*) > " CppAsString2(EARLY_REVEALS_MAX)
-	" FROM (SELECT FROM ocean_enrich.early_reveal"
-	" LIMIT " CppAsString2(EARLY_REVEALS_MAX) " + 1) AS counted)",
+	" WHERE w.digest = $1 AND " NOBODY_WAITS_FOR_IT ")"
+	" AND " MORE_THAN_MAY_WAIT("true")
+	" AND " MORE_THAN_MAY_WAIT(NOBODY_WAITS_FOR_IT),
 	1,
 	{BYTEAOID},
 	NULL

@@ -12,6 +12,7 @@ use lib $FindBin::Bin;
 
 use OceanTest qw(node enrich fails slow_ms);
 use WebhookTest qw(prepare);
+use JSON::PP;
 use Test::More;
 
 my $sandbox = OceanTest::Sandbox->new;
@@ -155,6 +156,20 @@ is($node->safe_psql('postgres', receive($nobody =~ s/nobody"/the-last"/r, "'open
 fails($node, receive($nobody =~ s/nobody"/one-more"/r, "'open-sesame'"), $full, '... and not one more');
 is($node->safe_psql('postgres', receive($found =~ s/alva\@/better\@/r, "'open-sesame'")), 1, 'who is waited for is taken still');
 is($node->safe_psql('postgres', receive(q('{"id": "nobody"}'), "'open-sesame'")), 0, '... and what says nothing');
+
+# Who is waited for is kept there, too, as long as another such call is on the wire.
+$sandbox->config(hold => JSON::PP::true);
+my $other = OceanTest::Query->start($node, 'SELECT ' . $asked =~ s/alva/berta/r);
+$sandbox->wait(held => 1);
+is($node->safe_psql('postgres', receive($found =~ s/alva\@/best\@/r, "'open-sesame'")),
+	1, 'who is waited for is taken while another call is on the wire');
+is_in("SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id = '$id'", 1, '... and stays');
+$sandbox->config(hold => JSON::PP::false);
+$other->finish;
+$node->safe_psql('postgres', q{INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
+	SELECT 1000 + i, 'stranger-' || i, true, true FROM generate_series(1, 90000) AS i});
+is($node->safe_psql('postgres', receive($nobody =~ s/nobody"/early"/r, "'open-sesame'")), 0, 'who is waited for is no crowd');
+$node->safe_psql('postgres', 'DELETE FROM ocean_enrich.reveal WHERE call_id > 1000');
 is_in(q{
 	UPDATE ocean_enrich.early_reveal SET received_at = now() - interval '8 days';
 	SELECT ocean_enrich.tidy();
