@@ -149,8 +149,8 @@ static void leave_channel(int code, Datum arg);
  * Attaching
  * ---------------------------------------------------------------- */
 
-static void
-attach_control(void)
+static Control *
+find_control(void)
 {
 	bool		found;
 	Control    *shared;
@@ -170,8 +170,23 @@ attach_control(void)
 		shared->per_process = InvalidDsaPointer;
 	}
 	LWLockRelease(AddinShmemInitLock);
+	return shared;
+}
 
-	oe_library_check(&shared->library, SHARED_LAYOUT, sizeof(Control), sizeof(Hub));
+static bool
+is_ours(const Control *shared)
+{
+	return oe_library_is_ours(&shared->library, SHARED_LAYOUT, sizeof(Control),
+							  sizeof(Hub));
+}
+
+static void
+attach_control(void)
+{
+	Control    *shared = find_control();
+
+	if (!is_ours(shared))
+		oe_library_refuse(&shared->library);
 	control = shared;
 	oe_register_tranche(control->lock_tranche, "ocean_enrich");
 	oe_register_tranche(control->area_tranche, "ocean_enrich_area");
@@ -823,6 +838,12 @@ void
 oe_channel_attach(void)
 {
 	attach();
+}
+
+bool
+oe_channel_is_ours(void)
+{
+	return control || is_ours(find_control());
 }
 
 /*

@@ -53,7 +53,8 @@ extern void oe_channel_summon_worker(void);
  * Gives palloc'd bytes and releases the ticket; NULL when the worker died: the
  * outcome is not known.  An error or a cancel leaves the ticket to the caller.
  *
- * Errors: 53000 when no worker could be started, 57014 and the like.
+ * Errors: 53000 when no worker could be started, 55000 when it would have another
+ * library, 57014 and the like.
  */
 extern char *oe_channel_wait(OeTicket ticket);
 
@@ -80,9 +81,13 @@ extern void oe_channel_cancel(OeTicket ticket);
 extern void oe_channel_attach(void);
 extern void oe_channel_announce(const OeQueueNews *news);
 
+/* False: another version of the library has it, and attaching would fail. */
+extern bool oe_channel_is_ours(void);
+
 /*
  * How often calls of the queue were settled; and wait until that is another
- * number, but not before "earliest" and no longer than until "latest".
+ * number, but not before "earliest" and no longer than until "latest".  Starts a
+ * worker if there is none; raises 55000 when it would have another library.
  */
 extern uint64 oe_channel_settled(void);
 extern void oe_channel_wait_settled(uint64 settled, TimestampTz earliest,

@@ -28,6 +28,14 @@ oe_library_claim(OeLibrary *library, uint32 layout, Size control_size, Size hub_
 	strlcpy(library->version, LIBRARY_VERSION, sizeof(library->version));
 }
 
+bool
+oe_library_is_ours(const OeLibrary *library, uint32 layout, Size control_size,
+				   Size hub_size)
+{
+	return library->layout == layout && library->control_size == control_size &&
+		library->hub_size == hub_size;
+}
+
 static bool
 is_process_of_ours(void)
 {
@@ -46,11 +54,8 @@ note_refused(OeLibrary *library)
 }
 
 void
-oe_library_check(OeLibrary *library, uint32 layout, Size control_size, Size hub_size)
+oe_library_refuse(OeLibrary *library)
 {
-	if (library->layout == layout && library->control_size == control_size &&
-		library->hub_size == hub_size)
-		return;
 	if (is_process_of_ours())
 		note_refused(library);
 	ereport(ERROR,

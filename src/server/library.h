@@ -8,6 +8,8 @@
 #ifndef OE_LIBRARY_H
 #define OE_LIBRARY_H
 
+#include "server/compat.h"
+
 #define OE_LIBRARY_VERSION_CHARS	32
 
 typedef struct OeLibrary
@@ -17,19 +19,22 @@ typedef struct OeLibrary
 	uint32		hub_size;
 	uint32		refused;		/* processes of ours that another library ran */
 	char		version[OE_LIBRARY_VERSION_CHARS];
-	char		refused_version[OE_LIBRARY_VERSION_CHARS];	/* of the last one; or empty */
+	char		refused_version[OE_LIBRARY_VERSION_CHARS];	/* or empty */
 } OeLibrary;
 
 /* The shared memory is ours, with a layout and sizes as "library" has them. */
 extern void oe_library_claim(OeLibrary *library, uint32 layout,
 							 Size control_size, Size hub_size);
 
+/* Or is it another one's? */
+extern bool oe_library_is_ours(const OeLibrary *library, uint32 layout,
+							   Size control_size, Size hub_size);
+
 /*
- * Raises 55000 if it is another one's, and leaves a note there if this is a
+ * Raises 55000 as it is another one's, and leaves a note there if this is a
  * background process of ours, so that whoever waits for that learns the reason.
  */
-extern void oe_library_check(OeLibrary *library, uint32 layout,
-							 Size control_size, Size hub_size);
+pg_noreturn extern void oe_library_refuse(OeLibrary *library);
 
 /* A worker with this library serves: the file is what it was. */
 extern void oe_library_accept(OeLibrary *library);

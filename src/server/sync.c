@@ -370,7 +370,12 @@ note_changes(const OeSync *sync, TriggerData *data)
 	oe_statement_set(statement, sql);
 	statement->nargs = 1;
 	statement->types[0] = INT8OID;
-	if (oe_statement_run(statement, &value, NULL) > 0)
+
+	/*
+	 * The table is its owner's: that the server is waiting for a restart does not
+	 * stop its changes.  Whoever has the library in use finds what is noted.
+	 */
+	if (oe_statement_run(statement, &value, NULL) > 0 && oe_channel_is_ours())
 		oe_sync_wake_at_commit();
 }
 
