@@ -372,8 +372,9 @@ note_changes(const OeSync *sync, TriggerData *data)
 	statement->types[0] = INT8OID;
 
 	/*
-	 * The table is its owner's: that the server is waiting for a restart does not
-	 * stop its changes.  Whoever has the library in use finds what is noted.
+	 * The table is its owner's: that the server is waiting for a restart does
+	 * not stop its changes.  Whoever has the library in use finds what is
+	 * noted.
 	 */
 	if (oe_statement_run(statement, &value, NULL) > 0 && oe_channel_is_ours())
 		oe_sync_wake_at_commit();
