@@ -84,6 +84,37 @@ enum
 	C_LAST = C_DATABASE,		/* of those that this file knows */
 };
 
+/*
+ * Their types as we have made them: what is of another type would be read from
+ * wherever its bits point to.  Only the enums are not the same everywhere.
+ */
+static const Oid column_types[C_LAST + 1] = {
+	[C_CALL_ID] = INT8OID,
+	[C_ROLE] = NAMEOID,
+	[C_ACCOUNT] = TEXTOID,
+	[C_FINGERPRINT] = BYTEAOID,
+	[C_REQUEST] = JSONBOID,
+	[C_STATUS] = INT4OID,
+	[C_DETAIL] = TEXTOID,
+	[C_PERSON] = JSONBOID,
+	[C_RAW] = BYTEAOID,
+	[C_RAW_TRUNCATED] = BOOLOID,
+	[C_CREDITS] = NUMERICOID,
+	[C_ATTEMPTS] = INT4OID,
+	[C_REQUESTED_AT] = TIMESTAMPTZOID,
+	[C_SENT_AT] = TIMESTAMPTZOID,
+	[C_ANSWERED_AT] = TIMESTAMPTZOID,
+	[C_NEXT_ATTEMPT_AT] = TIMESTAMPTZOID,
+	[C_RESOLVED_BY] = NAMEOID,
+	[C_RESOLVED_AT] = TIMESTAMPTZOID,
+	[C_PRIORITY] = INT4OID,
+	[C_BACKGROUND] = BOOLOID,
+	[C_POSTPONED] = INT4OID,
+	[C_REUSED_FROM] = INT8OID,
+	[C_SYNC_ID] = INT8OID,
+	[C_DATABASE] = TEXTOID,
+};
+
 /* The labels of type ocean_enrich.call_state that this file knows. */
 static const char *const state_names[] = {
 	[OE_LEDGER_SENT] = "sent",
@@ -230,15 +261,41 @@ column_type(int column)
 	return TupleDescAttr(RelationGetDescr(ledger), column - 1)->atttypid;
 }
 
+/* The first column that is not as we have made it; 0: all are. */
+static int
+changed_column(Relation relation)
+{
+	for (int column = 1; column <= C_LAST; column++)
+	{
+		if (column > RelationGetNumberOfAttributes(relation) ||
+			(OidIsValid(column_types[column]) &&
+			 column_types[column] != TupleDescAttr(RelationGetDescr(relation),
+												   column - 1)->atttypid))
+			return column;
+	}
+	return 0;
+}
+
+bool
+oe_ledger_is_as_made(Relation relation)
+{
+	return changed_column(relation) == 0;
+}
+
+/* Its types may change as long as it is the same one. */
 static void
 get_to_know_relation(void)
 {
 	Oid			relation = RelationGetRelid(ledger);
+	int			changed = changed_column(ledger);
 
+	if (changed)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("column %d of table ocean_enrich.call is not as the extension made it",
+					   changed));
 	if (relation == known_relation)
 		return;
-	if (RelationGetNumberOfAttributes(ledger) < C_LAST)
-		elog(ERROR, "the ledger has too few columns");
 	for (int i = 0; i < (int) lengthof(state_names); i++)
 		state_oids[i] = enum_label_oid(column_type(C_STATE), state_names[i]);
 	pay_again_oid = enum_label_oid(column_type(C_RESOLUTION), "pay again");

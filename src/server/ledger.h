@@ -14,6 +14,7 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 
 #include "core/policy.h"
 #include "server/message.h"
@@ -36,6 +37,9 @@ extern void oe_ledger_look_anew(void);
 
 /* The table; InvalidOid: there is none of ours. */
 extern Oid	oe_ledger_relation(void);
+
+/* Have its columns the types that we gave them? */
+extern bool oe_ledger_is_as_made(Relation relation);
 
 /*
  * Tells this database from its copies, and from the other end of a replication:

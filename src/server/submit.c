@@ -350,6 +350,7 @@ table_is_plain(Relation relation)
 	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
 		relation->rd_rel->relrowsecurity || relation->rd_rel->relhasrules ||
 		RelationGetDescr(relation)->natts != CALL_COLUMNS ||
+		!oe_ledger_is_as_made(relation) ||
 		has_insert_triggers(relation->trigdesc) ||
 		(constraints && (constraints->num_check > 0 ||
 						 constraints->has_generated_stored)))
