@@ -472,9 +472,10 @@ undo_claim(Claim *claim, char *reason, TimestampTz now)
 	}
 	if (!reason)
 		return;
-	if (claim_max > 1 || claiming == 0)
+	if (claim_max > 1)
 		claim_max = 1;
-	else if (oe_transaction(put_aside, psprintf("could not be sent: %s", reason),
+	else if (claiming != 0 &&
+			 oe_transaction(put_aside, psprintf("could not be sent: %s", reason),
 							now, &lsn) == NULL)
 		return;
 	else
