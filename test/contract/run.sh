@@ -71,7 +71,9 @@ start_prism()
 	timeout "$MAX_SECONDS" "$PRISM" "$command" --host 127.0.0.1 --port "$port" \
 		--errors "$@" > "$LOGS/$name.log" 2>&1 < /dev/null &
 	PRISMS+=($!)
-	until grep -q 'Prism is listening' "$LOGS/$name.log"; do
+	# It says that it listens before it does.
+	until grep -q 'Prism is listening' "$LOGS/$name.log" &&
+		(: > "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do
 		kill -0 $! 2> /dev/null || {
 			cat "$LOGS/$name.log" >&2
 			return 1
