@@ -1233,7 +1233,7 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 	BEGIN ATOMIC
 		SELECT ocean_enrich.merge_reveals((SELECT array_agg(e.person_id)
 			FROM (SELECT DISTINCT r.person_id FROM ocean_enrich.early_reveal AS m
-				JOIN ocean_enrich.reveal AS r ON r.person_id = m.person_id LIMIT 100) AS e));
+				JOIN ocean_enrich.reveal AS r ON r.person_id = m.person_id LIMIT 1000) AS e));
 		WITH added AS (
 			DELETE FROM ocean_enrich.reveal_cost AS r USING (SELECT day, role, account FROM ocean_enrich.reveal_cost
 				GROUP BY day, role, account HAVING count(*) > 1) AS several

@@ -176,4 +176,23 @@ is_in(q{
 	SELECT count(*) FROM ocean_enrich.early_reveal}, "0\n0", 'it ends after a week');
 is($node->safe_psql('postgres', receive($nobody =~ s/nobody"/one-more"/r, "'open-sesame'")), 0, 'then there is room again');
 
+# What crossed the answers of many calls is merged in one go.
+$node->safe_psql('postgres', q{
+	TRUNCATE ocean_enrich.early_reveal;
+	WITH asked AS (
+		INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, person, attempts, requested_at, answered_at)
+		SELECT 'answered', role, account, fingerprint, request, person, 1, now(), now()
+		FROM ocean_enrich.call, generate_series(1, 900) WHERE call_id = 1
+		RETURNING call_id
+	), waiting AS (
+		INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
+		SELECT call_id, 'crossed-' || call_id, true, false FROM asked
+	), come AS (
+		INSERT INTO ocean_enrich.webhook (digest, people, told) VALUES ('crossed', 900, false) RETURNING webhook_id
+	)
+	INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email)
+	SELECT webhook_id, call_id, 'crossed-' || call_id, '{"address": "a@x.example", "status": "verified"}' FROM asked, come});
+$node->safe_psql('postgres', 'SELECT ocean_enrich.tidy()');
+is_in('SELECT count(*) FROM ocean_enrich.early_reveal', 0, 'many that crossed their answers are merged at once');
+
 done_testing();
