@@ -26,7 +26,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . test/copy.sh
 
 SUITES=(lint warnings unit valgrind fuzz regress isolation tap)
-SUITE_MAX_SECONDS=${OCEAN_SUITE_MAX_SECONDS:-600}
+SUITE_MAX_SECONDS=${OCEAN_SUITE_MAX_SECONDS:-900}
 RESULTS=test/results
 PASSED=0
 FAILED=0

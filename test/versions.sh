@@ -43,7 +43,7 @@ OLD_MAJOR=15
 
 # For one tree, and for one command in it.
 MAKE_TREE_MAX_SECONDS=1200
-MAX_SECONDS=$((${OCEAN_SUITE_MAX_SECONDS:-600} + 600))
+MAX_SECONDS=$((${OCEAN_SUITE_MAX_SECONDS:-900} + 600))
 
 # What the tests in a tree get to know of the environment, where it is set.
 PASSED_ON=(OCEAN_SUITE_MAX_SECONDS PG_TEST_TIMEOUT_DEFAULT PGCTLTIMEOUT)
