@@ -7,3 +7,4 @@
 #define pg_attribute_noreturn() __attribute__((noreturn))
 #define foreach(cell, list) \
 	for (cell = list_head(list); cell != NULL; cell = lnext(list, cell))
+#define CppAsString2(x) "x"
