@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 #
 # built-servers.sh
-#	What test/proof/run.sh and test/sanitizers/run.sh have in common: tests in
-#	copies of the tree, on servers that test/server-build.sh makes there and keeps
-#	in the cache, and their sum.
+#	What test/proof/run.sh, test/sanitizers/run.sh and test/versions.sh have in
+#	common: tests in copies of the tree, on servers that test/server-build.sh makes
+#	there and keeps in the cache, and their sum.
 
 # shellcheck source=test/private-server.sh
 . test/private-server.sh

@@ -19,14 +19,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# shellcheck source=test/private-server.sh
-. test/private-server.sh
-# shellcheck source=test/packages.sh
-. test/packages.sh
-# shellcheck source=test/copy.sh
-. test/copy.sh
-# shellcheck source=test/debian.sh
-. test/debian.sh
+# shellcheck source=test/built-servers.sh
+. test/built-servers.sh
 
 # The majors, and the releases that have them.
 RELEASES='
@@ -52,8 +46,6 @@ PASSED_ON=(OCEAN_SUITE_MAX_SECONDS PG_TEST_TIMEOUT_DEFAULT PGCTLTIMEOUT)
 COMPLAINT='^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): '
 
 LOGS=$PWD/build/versions
-PASSED=0
-FAILED=0
 BEGIN_SECONDS=''
 
 all_majors()
@@ -209,10 +201,7 @@ make_old_server()
 {
 	local copy
 	[[ ! -e $OCEAN_CACHE/servers/$OLD_MAJOR/complete ]] || return 0
-	install_missing build proof
-	choose_pg_config
-	[[ -d $OCEAN_CACHE/servers ]] ||
-		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
+	prepare proof
 	copy=$(mktemp -d "${TMPDIR:-/tmp}/ocean_enrich.XXXXXX")
 	copy_tree "$copy"
 	# shellcheck disable=SC2016
@@ -320,8 +309,7 @@ main()
 		(($# > 0)) || mapfile -t MAJORS < <(all_majors)
 	fi
 	((${#MAJORS[@]} == 0)) || test_majors
-	echo "$PASSED passed, $FAILED failed"
-	((FAILED == 0))
+	print_sum
 }
 
 main "$@"

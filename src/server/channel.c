@@ -799,7 +799,7 @@ char *
 oe_channel_wait(OeTicket ticket)
 {
 	Slot	   *slot = &hub->slots[ticket];
-	uint32		refused = oe_library_refused(&control->library);
+	uint32		refused = oe_library_refusals(&control->library);
 	char	   *bytes;
 
 	for (int starts = 0; slot_state(slot) != OE_SLOT_DONE;)
@@ -908,7 +908,7 @@ void
 oe_channel_wait_settled(uint64 settled, TimestampTz earliest, TimestampTz latest)
 {
 	static uint32 wait_event = 0;
-	uint32		refused = oe_library_refused(&control->library);
+	uint32		refused = oe_library_refusals(&control->library);
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("OceanEnrichQueue");

@@ -86,7 +86,7 @@ oe_library_is_refused(OeLibrary *library)
 }
 
 uint32
-oe_library_refused(OeLibrary *library)
+oe_library_refusals(OeLibrary *library)
 {
 	uint32		refused;
 

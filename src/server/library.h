@@ -43,7 +43,7 @@ extern void oe_library_accept(OeLibrary *library);
 extern bool oe_library_is_refused(OeLibrary *library);
 
 /* How many notes were left. */
-extern uint32 oe_library_refused(OeLibrary *library);
+extern uint32 oe_library_refusals(OeLibrary *library);
 
 /* Raises 55000 if there are more than "refused" by now. */
 extern void oe_library_check_refused(OeLibrary *library, uint32 refused);
