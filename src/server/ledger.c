@@ -139,17 +139,7 @@ static TupleTableSlot *old_slot;
 static TupleTableSlot *new_slot;
 static bool spi_connected;
 
-/*
- * Of what another database has sent the end comes by logical replication, if
- * there is one into the ledger.  Else the row came with a copy.
- */
-#define NOBODY_ENDS_IT \
-	"(" OE_OF_THIS_DATABASE " OR NOT EXISTS (SELECT" \
-	" FROM pg_catalog.pg_subscription_rel AS r" \
-	" JOIN pg_catalog.pg_subscription AS s ON s.oid = r.srsubid" \
-	" JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid" \
-	" WHERE r.srrelid = 'ocean_enrich.call'::pg_catalog.regclass" \
-	" AND d.datname = pg_catalog.current_database()))"
+#define NOBODY_ENDS_IT "(" OE_OF_THIS_DATABASE " OR NOT " OE_IS_SUBSCRIBER ")"
 
 static OeStatement reconcile_statement = {
 	"WITH free AS (SELECT call_id, " OE_OF_THIS_DATABASE " AS is_ours"

@@ -51,6 +51,17 @@ extern const char *oe_ledger_database(void);
 #define OE_OF_THIS_DATABASE \
 	"database = (SELECT ocean_enrich.database_identity())"
 
+/*
+ * What another database has queued or sent, it also ends, and logical replication
+ * into the ledger carries that.  Without, the row came with a copy.
+ */
+#define OE_IS_SUBSCRIBER \
+	"EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r" \
+	" JOIN pg_catalog.pg_subscription AS s ON s.oid = r.srsubid" \
+	" JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid" \
+	" WHERE r.srrelid = 'ocean_enrich.call'::pg_catalog.regclass" \
+	" AND d.datname = pg_catalog.current_database())"
+
 /* Whose it is.  Raises an error when there is none of ours. */
 extern Oid	oe_ledger_owner(void);
 

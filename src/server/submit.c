@@ -170,14 +170,18 @@ static OeStatement cancel_sync_statement = {
 	NULL
 };
 
-/* One that is queued in another database keeps its time. */
+/*
+ * One that is queued in another database keeps its time.  While a subscription
+ * carries it, that database sends it, and the two of us would pay.
+ */
 static OeStatement retry_statement = {
 	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
 	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
 	" THEN next_attempt_at ELSE now() END,"
 	" postponed = 0, background = true, database = ocean_enrich.database_identity()"
 	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
-	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE ")"
+	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
+	" AND NOT " OE_IS_SUBSCRIBER ")"
 	" RETURNING priority, next_attempt_at",
 	1,
 	{INT8OID},
@@ -186,7 +190,7 @@ static OeStatement retry_statement = {
 
 /* What of $1 has not come to an end. */
 static OeStatement pending_statement = {
-	"SELECT call_id, role, xmin, database = ocean_enrich.database_identity()"
+	"SELECT call_id, role, xmin, " OE_OF_THIS_DATABASE " OR " OE_IS_SUBSCRIBER
 	" FROM ocean_enrich.call"
 	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
 	1,
@@ -675,7 +679,7 @@ oe_retry(int64 call_id)
  * ---------------------------------------------------------------- */
 
 static void
-check_can_wait(int64 call_id, TransactionId xmin, bool is_ours)
+check_can_wait(int64 call_id, TransactionId xmin, bool is_ended)
 {
 	if (TransactionIdIsCurrentTransactionId(xmin))
 		ereport(ERROR,
@@ -683,12 +687,12 @@ check_can_wait(int64 call_id, TransactionId xmin, bool is_ours)
 				errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
 				errdetail("It is not sent before the transaction commits."),
 				errhint("Commit first, then wait."));
-	if (!is_ours)
+	if (!is_ended)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("call " INT64_FORMAT " belongs to the queue of another database", call_id),
 				errdetail("It came with a copy of that database and is not sent here."),
-				errhint("The view ocean_enrich.copied_calls lists such calls, and ocean_enrich.retry() takes them over."));
+				errhint("The view ocean_enrich.copied_calls lists such calls. ocean_enrich.retry() takes over what is queued; what was on the wire becomes unknown with the next call here."));
 }
 
 /* Which of "call_ids" have not come to an end; NULL: all have. */
@@ -745,7 +749,8 @@ oe_wait(ArrayType *call_ids, Interval *timeout)
 		ereport(ERROR,
 				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				errmsg("cannot wait for calls in a transaction of isolation level repeatable read or serializable"),
-				errdetail("It would not see their end."));
+				errdetail("It would not see their end."),
+				errhint("Wait in a transaction of isolation level read committed."));
 	oe_channel_attach();
 	scratch = AllocSetContextCreate(caller, "ocean_enrich wait",
 									ALLOCSET_DEFAULT_SIZES);

@@ -186,6 +186,12 @@ wait_until($subscriber, q{
 is($sandbox->books->{requests}, $requests + 5, 'subscriber: it sends what was queued on it');
 is($subscriber->safe_psql('postgres', 'SELECT waiting, (SELECT count(*) FROM ocean_enrich.copied_calls) FROM ocean_enrich.queue_status'),
 	'0|301', 'subscriber: and lists what it leaves to the other');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE ocean_enrich.retry(call_id)) FROM ocean_enrich.copied_calls}),
+	0, 'subscriber: and takes nothing of it over, which the other would send as well');
+my $ids = $subscriber->safe_psql('postgres', q{
+	SELECT quote_literal(array_agg(call_id)::text) FROM ocean_enrich.copied_calls WHERE state = 'queued' AND next_attempt_at <= now()});
+is($subscriber->safe_psql('postgres', "SELECT ocean_enrich.wait($ids, '10ms')"), 'f', 'subscriber: what the other will send can be waited for');
+my $waiting = OceanTest::Query->start($subscriber, "SELECT ocean_enrich.wait($ids)");
 $publisher->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
 $publisher->reload;
 $publisher->safe_psql('postgres', 'SELECT ocean_enrich.wake()');
@@ -193,6 +199,7 @@ wait_until($publisher, q{SELECT count(*) = 302 FROM ocean_enrich.call
 	WHERE state = 'answered' AND request #>> '{person,email}' LIKE 'other%'
 		OR state = 'unknown' AND request #>> '{person,email}' = 'sb-status-500@example.com'});
 $publisher->wait_for_catchup('receipts');
+is(($waiting->finish)[0], 't', 'subscriber: until it is carried that it has ended');
 is($sandbox->books->{requests}, $requests + 306, 'subscriber: each was sent once');
 is($subscriber->safe_psql('postgres', $rows), $publisher->safe_psql('postgres', $rows),
 	'subscriber: and follows what the publisher does');
