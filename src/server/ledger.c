@@ -85,34 +85,42 @@ enum
 };
 
 /*
- * Their types as we have made them: what is of another type would be read from
- * wherever its bits point to.  Only the enums are not the same everywhere.
+ * The columns as we have made them: what is of another type would be read from
+ * wherever its bits point to, and statements go by the names.  Only the enums are
+ * not the same everywhere.
  */
-static const Oid column_types[C_LAST + 1] = {
-	[C_CALL_ID] = INT8OID,
-	[C_ROLE] = NAMEOID,
-	[C_ACCOUNT] = TEXTOID,
-	[C_FINGERPRINT] = BYTEAOID,
-	[C_REQUEST] = JSONBOID,
-	[C_STATUS] = INT4OID,
-	[C_DETAIL] = TEXTOID,
-	[C_PERSON] = JSONBOID,
-	[C_RAW] = BYTEAOID,
-	[C_RAW_TRUNCATED] = BOOLOID,
-	[C_CREDITS] = NUMERICOID,
-	[C_ATTEMPTS] = INT4OID,
-	[C_REQUESTED_AT] = TIMESTAMPTZOID,
-	[C_SENT_AT] = TIMESTAMPTZOID,
-	[C_ANSWERED_AT] = TIMESTAMPTZOID,
-	[C_NEXT_ATTEMPT_AT] = TIMESTAMPTZOID,
-	[C_RESOLVED_BY] = NAMEOID,
-	[C_RESOLVED_AT] = TIMESTAMPTZOID,
-	[C_PRIORITY] = INT4OID,
-	[C_BACKGROUND] = BOOLOID,
-	[C_POSTPONED] = INT4OID,
-	[C_REUSED_FROM] = INT8OID,
-	[C_SYNC_ID] = INT8OID,
-	[C_DATABASE] = TEXTOID,
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[C_LAST + 1] =
+{
+	[C_CALL_ID] = {"call_id", INT8OID},
+	[C_STATE] = {"state", InvalidOid},
+	[C_ROLE] = {"role", NAMEOID},
+	[C_ACCOUNT] = {"account", TEXTOID},
+	[C_FINGERPRINT] = {"fingerprint", BYTEAOID},
+	[C_REQUEST] = {"request", JSONBOID},
+	[C_STATUS] = {"status", INT4OID},
+	[C_DETAIL] = {"detail", TEXTOID},
+	[C_PERSON] = {"person", JSONBOID},
+	[C_RAW] = {"raw", BYTEAOID},
+	[C_RAW_TRUNCATED] = {"raw_truncated", BOOLOID},
+	[C_CREDITS] = {"credits", NUMERICOID},
+	[C_ATTEMPTS] = {"attempts", INT4OID},
+	[C_REQUESTED_AT] = {"requested_at", TIMESTAMPTZOID},
+	[C_SENT_AT] = {"sent_at", TIMESTAMPTZOID},
+	[C_ANSWERED_AT] = {"answered_at", TIMESTAMPTZOID},
+	[C_NEXT_ATTEMPT_AT] = {"next_attempt_at", TIMESTAMPTZOID},
+	[C_RESOLUTION] = {"resolution", InvalidOid},
+	[C_RESOLVED_BY] = {"resolved_by", NAMEOID},
+	[C_RESOLVED_AT] = {"resolved_at", TIMESTAMPTZOID},
+	[C_PRIORITY] = {"priority", INT4OID},
+	[C_BACKGROUND] = {"background", BOOLOID},
+	[C_POSTPONED] = {"postponed", INT4OID},
+	[C_REUSED_FROM] = {"reused_from", INT8OID},
+	[C_SYNC_ID] = {"sync_id", INT8OID},
+	[C_DATABASE] = {"database", TEXTOID},
 };
 
 /* The labels of type ocean_enrich.call_state that this file knows. */
@@ -257,10 +265,15 @@ changed_column(Relation relation)
 {
 	for (int column = 1; column <= C_LAST; column++)
 	{
-		if (column > RelationGetNumberOfAttributes(relation) ||
-			(OidIsValid(column_types[column]) &&
-			 column_types[column] != TupleDescAttr(RelationGetDescr(relation),
-												   column - 1)->atttypid))
+		Form_pg_attribute attribute;
+
+		if (column > RelationGetNumberOfAttributes(relation))
+			return column;
+		attribute = TupleDescAttr(RelationGetDescr(relation), column - 1);
+		if (attribute->attisdropped ||
+			strcmp(NameStr(attribute->attname), columns[column].name) != 0 ||
+			(OidIsValid(columns[column].type) &&
+			 columns[column].type != attribute->atttypid))
 			return column;
 	}
 	return 0;
@@ -282,8 +295,10 @@ get_to_know_relation(void)
 	if (changed)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("column %d of table ocean_enrich.call is not as the extension made it",
-					   changed));
+				errmsg("column \"%s\" of table ocean_enrich.call is not as the extension made it",
+					   columns[changed].name),
+				errdetail("Its name, its type or its place has changed."),
+				errhint("Undo what ALTER TABLE has done to the table."));
 	if (relation == known_relation)
 		return;
 	for (int i = 0; i < (int) lengthof(state_names); i++)

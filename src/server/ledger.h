@@ -38,7 +38,7 @@ extern void oe_ledger_look_anew(void);
 /* The table; InvalidOid: there is none of ours. */
 extern Oid	oe_ledger_relation(void);
 
-/* Have its columns the types that we gave them? */
+/* Have its columns the names and types that we gave them? */
 extern bool oe_ledger_is_as_made(Relation relation);
 
 /*
