@@ -45,6 +45,7 @@ static OeCall queue_call;		/* the settings that it is sent with */
 static TimestampTz queue_settings_read_at;
 static bool queue_has_token;
 static TimestampTz queue_wake_at;
+static TimestampTz queue_left_until;	/* it could not be recorded */
 static TimestampTz queue_swept_at;
 static bool queue_touched;		/* since then */
 static int	claim_max = CLAIM_MAX;	/* 1: to find the row that does harm */
@@ -193,6 +194,21 @@ blocked_until(OeAccountEntry *entry, TimestampTz now)
 	}
 	explicit_bzero(bytes, len);
 	return DT_NOEND;
+}
+
+/* Whoever else wakes the worker, or each turn would fail and log it again. */
+static void
+leave_queue_alone(TimestampTz now)
+{
+	queue_wake_at = queue_left_until = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
+	say_pause("cannot be recorded: the server's log says why", queue_left_until);
+}
+
+static void
+log_unsent(const char *reason)
+{
+	ereport(LOG,
+			errmsg("could not send what is queued: %s", reason));
 }
 
 /* Does a session wait for the limits that the queue would use up? */
@@ -479,9 +495,8 @@ undo_claim(Claim *claim, char *reason, TimestampTz now)
 							now, &lsn) == NULL)
 		return;
 	else
-		queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
-	ereport(LOG,
-			errmsg("could not send what is queued: %s", reason));
+		leave_queue_alone(now);
+	log_unsent(reason);
 }
 
 static void
@@ -623,11 +638,18 @@ static bool
 look_through_queue(TimestampTz now)
 {
 	XLogRecPtr	lsn;
+	char	   *reason;
 
 	if (!oe_queue_needs_survey())
 		return true;
-	return oe_transaction(survey_queue, NULL, now, &lsn) == NULL &&
-		oe_ledger_access == OE_LEDGER_READY;
+	reason = oe_transaction(survey_queue, NULL, now, &lsn);
+	if (reason)
+	{
+		leave_queue_alone(now);
+		log_unsent(reason);
+		return false;
+	}
+	return oe_ledger_access == OE_LEDGER_READY;
 }
 
 /* ----------------------------------------------------------------
@@ -638,15 +660,15 @@ void
 oe_serve_queue(TimestampTz now)
 {
 	hear_news();
+	if (queue_left_until > now)
+		return;
 	see_to_decisions(now);
 	sweep_queue(now);
 	keep_tally(now);
 	see_to_budgets(now);
+	queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
 	if (!look_through_queue(now))
-	{
-		queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
 		return;
-	}
 	queue_wake_at = oe_queue_next_due();
 	if (queue_wake_at > now)
 	{
