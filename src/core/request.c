@@ -155,6 +155,8 @@ static void
 not_an_object(OeError *error)
 {
 	oe_error_set(error, OE_BAD_REQUEST, "the request is not a JSON object");
+	oe_error_hint(error, "It is one such as {\"person\": {\"email\": \"...\"}}, "
+				  "which ocean_person_request() makes.");
 }
 
 static void

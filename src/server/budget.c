@@ -450,7 +450,8 @@ end_of_transaction(XactEvent event, void *arg)
 			if (change_is_pending)
 				ereport(ERROR,
 						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"));
+						errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"),
+						errhint("Change budgets in a transaction of their own."));
 			break;
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:

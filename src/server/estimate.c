@@ -297,7 +297,8 @@ prepare(const char *query)
 		ereport(ERROR,
 				errcode(ERRCODE_SYNTAX_ERROR),
 				errmsg("an estimate is made for one statement, not for %d",
-					   list_length(sources)));
+					   list_length(sources)),
+				errhint("Estimate each of them by itself."));
 	tag = ((CachedPlanSource *) linitial(sources))->commandTag;
 	if (!can_be_rolled_back(tag))
 		ereport(ERROR,

@@ -365,7 +365,8 @@ oe_ledger_enter(void)
 	if (!ledger)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
-				errmsg("there is no table ocean_enrich.call of the extension ocean_enrich"));
+				errmsg("there is no table ocean_enrich.call of the extension ocean_enrich"),
+				errhint("CREATE EXTENSION ocean_enrich makes it."));
 	get_to_know_relation();
 	target = NULL;
 	oe_owner_begin(&session_scope, ledger->rd_rel->relowner);
@@ -467,7 +468,8 @@ oe_ledger_owner(void)
 	if (!OidIsValid(relation))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("the extension ocean_enrich is not installed in this database"));
+				errmsg("the extension ocean_enrich is not installed in this database"),
+				errhint("Install it by CREATE EXTENSION ocean_enrich."));
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relation);

@@ -494,7 +494,8 @@ insert_as_owner(const NewCall *call)
 	if (oe_statement_run(&insert_statement, values, NULL) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("a trigger on ocean_enrich.call did not let the request in"));
+				errmsg("a trigger on ocean_enrich.call did not let the request in"),
+				errhint("It has to return NEW for what is queued, or be dropped."));
 	call_id = DatumGetInt64(oe_statement_value(0, 1));
 	oe_owner_end(&scope);
 	return call_id;

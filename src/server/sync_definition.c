@@ -360,7 +360,9 @@ finish_expression(ParseState *pstate, Node *expression, Relation relation,
 	if (contain_volatile_functions(expression))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the %s must not use volatile functions", what));
+				errmsg("the %s must not use volatile functions", what),
+				errdetail("What they return may be another request each time, and each would be paid."),
+				errhint("Use columns of the row, and functions that are declared IMMUTABLE or STABLE."));
 	(void) find_columns(expression, &context);
 	if (context.whole_row)
 		ereport(ERROR,

@@ -206,7 +206,8 @@ check_target(Relation relation, const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("the target column \"%s\" is of type %s, not jsonb", name,
-					   format_type_be(attribute->atttypid)));
+					   format_type_be(attribute->atttypid)),
+				errhint("Add a column of type jsonb for the answers."));
 	return attribute->attnum;
 }
 
@@ -255,14 +256,16 @@ check_key(Relation relation, OeSync *sync)
 	if (sync->key_count > OE_SYNC_KEY_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_TOO_MANY_COLUMNS),
-				errmsg("the key has more than %d columns", OE_SYNC_KEY_MAX));
+				errmsg("the key has more than %d columns", OE_SYNC_KEY_MAX),
+				errhint("Name the columns of a shorter one."));
 	for (int i = 0; i < sync->key_count; i++)
 		check_key_column(relation, sync->key_numbers[i]);
 	if (!is_unique(RelationGetRelid(relation), sync->key_numbers, sync->key_count))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("the key of \"%s\" has no unique index on exactly its columns",
-					   RelationGetRelationName(relation)));
+					   RelationGetRelationName(relation)),
+				errhint("Create one, or name the columns of another key."));
 }
 
 static void

@@ -99,34 +99,37 @@ typedef struct RefusedCase
 	const char *hint;
 } RefusedCase;
 
+#define OBJECT_HINT	"It is one such as {\"person\": {\"email\": \"...\"}}, " \
+	"which ocean_person_request() makes."
+
 static const RefusedCase refused[] = {
 	/* no JSON, no object */
-	{"", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
-	{"{", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+	{"", OE_BAD_REQUEST, "the request is not a JSON object", OBJECT_HINT},
+	{"{", OE_BAD_REQUEST, "the request is not a JSON object", OBJECT_HINT},
 	{"{\"person\":{\"id\":\"1\"}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"{\"person\":{\"id\":\"1\"}}}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"{\"person\":{\"id\":\"1\"}} {}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"{'person':{\"id\":'1'}}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"{\"person\":{\"id\":\"1\",}}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"/* */ {\"person\":{\"id\":\"1\"}}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"{\"person\":{\"id\":\"\xC3\"}}", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
-	{"null", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
+	{"null", OE_BAD_REQUEST, "the request is not a JSON object", OBJECT_HINT},
 	{" true", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
-	{"12", OE_BAD_REQUEST, "the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
+	{"12", OE_BAD_REQUEST, "the request is not a JSON object", OBJECT_HINT},
 	{"1.5 ", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"\"person\"", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 	{"[{\"person\":{\"id\":\"1\"}}]", OE_BAD_REQUEST,
-		"the request is not a JSON object", NULL},
+		"the request is not a JSON object", OBJECT_HINT},
 
 	/* the person */
 	{"{}", OE_BAD_REQUEST, "the request has no \"person\"",
