@@ -272,15 +272,41 @@ sub check_objects
 	return;
 }
 
-# Each SQLSTATE of our own class has its row.
+# The SQLSTATEs that a header defines, by the names of their macros.
+sub defined_sqlstates
+{
+	my ($header) = @_;
+	my %sqlstates =
+	  slurp_file($header) =~ /^#define (ERRCODE_\w+)\s+MAKE_SQLSTATE\(([^)]*)\)/mg;
+
+	tr/',//d foreach values %sqlstates;
+	return %sqlstates;
+}
+
+# Each SQLSTATE that the C raises, or records as that of an error, has its row:
+# whatever it names and does not merely compare with.
 sub check_sqlstates
 {
+	my ($node) = @_;
 	my %rows = table_rows('doc/reference.md');
-	my @defined = map { s/[',]//gr }
-	  slurp_file("$top/src/server/errors.h") =~ /MAKE_SQLSTATE\(([^)]*)\)/g;
+	my $headers = $node->config_data('--includedir-server');
+	my %sqlstates = (
+		defined_sqlstates("$headers/utils/errcodes.h"),
+		defined_sqlstates("$top/src/server/errors.h"));
+	my %named;
 
-	cmp_ok(scalar @defined, '>', 0, 'errors.h defines SQLSTATEs');
-	ok(exists $rows{$_}, "doc/reference.md has SQLSTATE $_") foreach @defined;
+	foreach my $source (glob "$top/src/*.c $top/src/*/*.c")
+	{
+		$named{$_} = 1
+		  foreach slurp_file($source) =~ /(?<![=!]= )\b(ERRCODE_\w+)/g;
+	}
+	delete $named{ERRCODE_SUCCESSFUL_COMPLETION};
+	cmp_ok(scalar keys %named, '>', 0, 'the C raises SQLSTATEs');
+	foreach my $name (sort keys %named)
+	{
+		my $sqlstate = $sqlstates{$name} // 'that is defined nowhere';
+		ok(exists $rows{$sqlstate}, "doc/reference.md has SQLSTATE $sqlstate, $name");
+	}
 	return;
 }
 
@@ -300,7 +326,7 @@ $node->command_ok(
 check_links($_) foreach @documents;
 check_settings($node, $_) foreach ('README.md', 'doc/reference.md');
 check_objects($node);
-check_sqlstates();
+check_sqlstates($node);
 
 my %databases = map { $_->{database} => 1 } @examples;
 $node->safe_psql('postgres', "CREATE DATABASE $_")
