@@ -9,8 +9,10 @@
 # For private nodes the extension citus has to be installed for the server, or
 # staged in the folder $OCEAN_CITUS_STAGE by its "make install DESTDIR=...".  In a
 # cluster that is there the string leads to a superuser at the coordinator, in an
-# empty database for tests whose settings on all nodes we change; all nodes are on
-# this machine, where the sandbox is, and have both extensions installed.
+# empty database for tests; all nodes are on this machine, where the sandbox is, and
+# have both extensions installed; the coordinator is one of them, and has shards.
+# The settings that we make for that database on all nodes are reset in the end; the
+# tables stay.
 #
 # Where there is no Citus nothing is tested.  The last line is the sum: "N passed,
 # N failed".
@@ -27,6 +29,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PEOPLE=20
 NODES=(coordinator worker)
+SETTINGS=(api_url api_token rate_limit daily_limit not_found)
 
 have_citus()
 {
@@ -88,6 +91,34 @@ setting()
 	on_nodes "ALTER DATABASE $DATABASE SET ocean_enrich.$1 = '$2'" > /dev/null
 }
 
+# What an end before its time has left in the queue would go to the real API then.
+reset_settings()
+{
+	local name
+	on_nodes "SELECT count(ocean_enrich.cancel(call_id)) FROM ocean_enrich.call
+		WHERE state = 'queued'" > /dev/null
+	for name in "${SETTINGS[@]}"; do
+		on_nodes "ALTER DATABASE $DATABASE RESET ocean_enrich.$name" > /dev/null
+	done
+}
+
+# Whatever else is set for the role or the node: from here on each session calls the
+# sandbox, so that no token of a real API leads to a call that is paid.
+insist_on_sandbox()
+{
+	local ask="SELECT ocean_enrich.setting('api_url')" here others
+	here=$(sql "$ask")
+	others=$(sql "SELECT nodeid FROM run_command_on_all_nodes(\$\$ $ask \$\$)
+		WHERE (success AND result = '$SANDBOX') IS NOT TRUE ORDER BY nodeid" | paste -sd' ')
+	if [[ $here != "$SANDBOX" ]]; then
+		echo "ocean_enrich.api_url did not take effect at the coordinator, so nothing is tried: $here" >&2
+		exit 1
+	elif [[ -n $others ]]; then
+		echo "ocean_enrich.api_url did not take effect at these nodes, so nothing is tried: $others" >&2
+		exit 1
+	fi
+}
+
 calls()
 {
 	sql "SELECT sum(result::int)
@@ -103,6 +134,7 @@ prepare()
 	setting daily_limit 0
 	setting not_found error
 	sql 'CREATE EXTENSION ocean_enrich'
+	insist_on_sandbox
 	sql 'CREATE TABLE people (id int PRIMARY KEY, email text, enriched jsonb, queued bigint)'
 	sql "SELECT create_distributed_table('people', 'id', shard_count => 4)"
 	sql "INSERT INTO people SELECT i, format('person%s@example.com', i), NULL, NULL
@@ -379,6 +411,7 @@ test_limits()
 clean_up()
 {
 	local node
+	[[ ! -v DATABASE ]] || reset_settings
 	for node in "${NODES[@]}"; do
 		stop_server "$FOLDER/$node" || true
 	done
