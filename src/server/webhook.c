@@ -43,9 +43,10 @@ static OeStatement take_statement = {
 };
 
 /*
- * Is somebody in this payload whom no call waits for, and are those too many in
- * all?  Who is waited for is kept there, too, as long as other calls are on the
- * wire that may be about him: so the rows alone do not tell, but whether to count.
+ * Is this payload about people of whom no call waits for any, and are those too
+ * many in all?  Who is waited for is kept there, too, as long as other calls are
+ * on the wire that may be about him: so the rows alone do not tell, but whether
+ * to count.
  */
 #define NOBODY_WAITS_FOR_IT \
 	"NOT EXISTS (SELECT FROM ocean_enrich.reveal AS r WHERE r.person_id = e.person_id)"
@@ -57,11 +58,13 @@ static OeStatement take_statement = {
 static OeStatement crowd_statement = {
 	"SELECT EXISTS (SELECT FROM ocean_enrich.early_reveal AS e"
 	" JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id"
-	" WHERE w.digest = $1 AND " NOBODY_WAITS_FOR_IT ")"
+	" WHERE w.digest = $2 AND " NOBODY_WAITS_FOR_IT ")"
 	" AND " MORE_THAN_MAY_WAIT("true")
-	" AND " MORE_THAN_MAY_WAIT(NOBODY_WAITS_FOR_IT),
-	1,
-	{BYTEAOID},
+	" AND " MORE_THAN_MAY_WAIT(NOBODY_WAITS_FOR_IT)
+	" AND NOT EXISTS (SELECT FROM ocean_enrich.webhook_items($1) AS i"
+	" JOIN ocean_enrich.reveal AS r ON r.person_id = i.person_id)",
+	2,
+	{JSONBOID, BYTEAOID},
 	NULL
 };
 
@@ -173,13 +176,19 @@ digest_of(Jsonb *payload)
 
 /*
  * Whoever got hold of the secret could fill the disk with people that nobody asked
- * for.  Looked at when all is merged, so it concerns nobody who is waited for; and
- * what was refused comes again, so one whose answer is late is not lost.
+ * for.  Looked at when all is merged; what was refused comes again, so one whose
+ * answer is late is not lost.
+ *
+ * A payload is taken or refused as a whole.  What is in it was paid, so it is taken
+ * if anybody in it is waited for, with those who are not: their answer may be on
+ * its way, and once we have said that we took it, it does not come again.  So the
+ * bound does not hold for whoever knows, beside the secret, an id that was asked
+ * for; he has to be stopped by another secret in any case.
  */
 static void
-check_crowd(Datum digest)
+check_crowd(Datum *payload_and_digest)
 {
-	(void) oe_statement_run(&crowd_statement, &digest, NULL);
+	(void) oe_statement_run(&crowd_statement, payload_and_digest, NULL);
 	if (DatumGetBool(oe_statement_value(0, 1)))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -211,7 +220,7 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	oe_owner_begin(&scope, owner);
 	(void) oe_statement_run(&take_statement, values, NULL);
 	changed = DatumGetInt64(oe_statement_value(0, 1));
-	check_crowd(values[1]);
+	check_crowd(values);
 	oe_owner_end(&scope);
 	PG_RETURN_INT64(changed);
 }

@@ -157,6 +157,23 @@ fails($node, receive($nobody =~ s/nobody"/one-more"/r, "'open-sesame'"), $full, 
 is($node->safe_psql('postgres', receive($found =~ s/alva\@/better\@/r, "'open-sesame'")), 1, 'who is waited for is taken still');
 is($node->safe_psql('postgres', receive(q('{"id": "nobody"}'), "'open-sesame'")), 0, '... and what says nothing');
 
+# A payload about several people is refused if nobody waits for any of them.
+my $people = sub
+{
+	return qq('{"people": [) . join(', ', map {
+		qq({"id": "$_", "email": {"address": "mixed\@x.example", "status": "verified"}}) } @_) . "]}'";
+};
+fails($node, receive($people->('one-more', 'berta'), "'open-sesame'"), $full, 'several whom nobody waits for are refused');
+is($node->safe_psql('postgres', receive($people->('berta', $id, 'one-more'), "'open-sesame'")), 1,
+	'who is waited for is taken together with others');
+is_in("SELECT person #>> '{email,address}' FROM ocean_enrich.call WHERE person ->> 'id' = '$id'", 'mixed@x.example', '... and merged');
+is_in("SELECT string_agg(person_id, ' ' ORDER BY nth) FROM ocean_enrich.early_reveal WHERE email ->> 'address' = 'mixed\@x.example'",
+	'berta one-more', '... and these wait');
+is($node->safe_psql('postgres', 'SELECT ' . $asked =~ s/email => 'alva\@example.com'/id => 'berta'/r . q{ -> 'email' ->> 'address'}),
+	'', 'the answer comes later');
+is_in("SELECT person #>> '{email,address}' FROM ocean_enrich.call WHERE person ->> 'id' = 'berta'", 'mixed@x.example',
+	'... and what was revealed before is in it');
+
 # Who is waited for is kept there, too, as long as another such call is on the wire.
 $sandbox->config(hold => JSON::PP::true);
 my $other = OceanTest::Query->start($node, 'SELECT ' . $asked =~ s/alva/berta/r);
