@@ -1002,14 +1002,16 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 			WHERE charge.credits > 0 GROUP BY c.role, c.account
 			RETURNING ocean_enrich.reveals_counted()
 		), done AS (
-			-- A call that was on the wire then, and still is, may be about this very person.
+			-- A call of ours that was on the wire then, and still is, may be about this very
+			-- person.  One of another database gets its answer there.
 			DELETE FROM ocean_enrich.early_reveal AS e USING come
 			WHERE e.webhook_id = come.webhook_id AND e.nth = come.nth
 				AND e.person_id IN (SELECT person_id FROM expected)
 				AND NOT EXISTS (SELECT FROM ocean_enrich.reveal AS r
 					WHERE r.person_id = e.person_id AND r.call_id NOT IN (SELECT call_id FROM expected))
 				AND NOT EXISTS (SELECT FROM ocean_enrich.call AS c
-					WHERE c.state = 'sent' AND c.sent_at <= e.received_at AND c.request::text LIKE '%"webhookUrl"%')
+					WHERE c.state = 'sent' AND c.sent_at <= e.received_at
+						AND c.database = ocean_enrich.database_identity() AND c.request::text LIKE '%"webhookUrl"%')
 		)
 		SELECT count(ocean_enrich.call_changed(changed.call_id)) FROM changed;
 	END;
@@ -1231,9 +1233,12 @@ COMMENT ON FUNCTION ocean_enrich.apply_retention() IS
 CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
 	BEGIN ATOMIC
+		-- Some have to be kept and come here again: in another order each time, lest
+		-- others behind them never have their turn.
 		SELECT ocean_enrich.merge_reveals((SELECT array_agg(e.person_id)
-			FROM (SELECT DISTINCT r.person_id FROM ocean_enrich.early_reveal AS m
-				JOIN ocean_enrich.reveal AS r ON r.person_id = m.person_id LIMIT 1000) AS e));
+			FROM (SELECT r.person_id FROM ocean_enrich.early_reveal AS m
+				JOIN ocean_enrich.reveal AS r ON r.person_id = m.person_id
+				GROUP BY r.person_id ORDER BY random() LIMIT 1000) AS e));
 		WITH added AS (
 			DELETE FROM ocean_enrich.reveal_cost AS r USING (SELECT day, role, account FROM ocean_enrich.reveal_cost
 				GROUP BY day, role, account HAVING count(*) > 1) AS several

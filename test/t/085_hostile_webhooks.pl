@@ -10,7 +10,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
-use OceanTest qw(node enrich fails slow_ms);
+use OceanTest qw(node enrich fails slow_ms wait_until);
 use WebhookTest qw(prepare);
 use JSON::PP;
 use Test::More;
@@ -183,6 +183,16 @@ is($node->safe_psql('postgres', receive($found =~ s/alva\@/best\@/r, "'open-sesa
 is_in("SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id = '$id'", 1, '... and stays');
 $sandbox->config(hold => JSON::PP::false);
 $other->finish;
+
+# One that is on the wire in another database, of which this one has a copy, is none.
+my $copied = $node->safe_psql('postgres', q{
+	INSERT INTO ocean_enrich.call (state, role, fingerprint, request, requested_at, sent_at, database)
+	SELECT 'sent', role, fingerprint, request, now(), now(), 'elsewhere' FROM ocean_enrich.call WHERE call_id = 1
+	RETURNING call_id});
+is($node->safe_psql('postgres', receive($found =~ s/alva\@/copied@/r, "'open-sesame'")), 1, 'a copied call');
+is_in("SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id = '$id'", 0, '... is not waited for');
+$node->safe_psql('postgres', "DELETE FROM ocean_enrich.call WHERE call_id = $copied");
+
 $node->safe_psql('postgres', q{INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
 	SELECT 1000 + i, 'stranger-' || i, true, true FROM generate_series(1, 90000) AS i});
 is($node->safe_psql('postgres', receive($nobody =~ s/nobody"/early"/r, "'open-sesame'")), 0, 'who is waited for is no crowd');
@@ -194,22 +204,48 @@ is_in(q{
 is($node->safe_psql('postgres', receive($nobody =~ s/nobody"/one-more"/r, "'open-sesame'")), 0, 'then there is room again');
 
 # What crossed the answers of many calls is merged in one go.
-$node->safe_psql('postgres', q{
-	TRUNCATE ocean_enrich.early_reveal;
-	WITH asked AS (
-		INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, person, attempts, requested_at, answered_at)
-		SELECT 'answered', role, account, fingerprint, request, person, 1, now(), now()
-		FROM ocean_enrich.call, generate_series(1, 900) WHERE call_id = 1
-		RETURNING call_id
-	), waiting AS (
-		INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
-		SELECT call_id, 'crossed-' || call_id, true, false FROM asked
-	), come AS (
-		INSERT INTO ocean_enrich.webhook (digest, people, told) VALUES ('crossed', 900, false) RETURNING webhook_id
-	)
-	INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email)
-	SELECT webhook_id, call_id, 'crossed-' || call_id, '{"address": "a@x.example", "status": "verified"}' FROM asked, come});
+sub crossed
+{
+	my ($name, $count, $received_at) = @_;
+	$node->safe_psql('postgres', qq{
+		WITH asked AS (
+			INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, person, attempts, requested_at, answered_at)
+			SELECT 'answered', role, account, fingerprint, request, person, 1, now(), now()
+			FROM ocean_enrich.call, generate_series(1, $count) WHERE call_id = 1
+			RETURNING call_id
+		), waiting AS (
+			INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
+			SELECT call_id, '$name-' || call_id, true, false FROM asked
+		), come AS (
+			INSERT INTO ocean_enrich.webhook (digest, people, told) VALUES ('$name', $count, false) RETURNING webhook_id
+		)
+		INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email, received_at)
+		SELECT webhook_id, call_id, '$name-' || call_id, '{"address": "a\@x.example", "status": "verified"}', $received_at
+		FROM asked, come});
+	return;
+}
+$node->safe_psql('postgres', 'TRUNCATE ocean_enrich.early_reveal');
+crossed('crossed', 900, 'now()');
 $node->safe_psql('postgres', 'SELECT ocean_enrich.tidy()');
 is_in('SELECT count(*) FROM ocean_enrich.early_reveal', 0, 'many that crossed their answers are merged at once');
+
+# However many have to be kept, for a call that is on the wire: others have their turn.
+$sandbox->config(hold => JSON::PP::true);
+$other = OceanTest::Query->start($node, 'SELECT ' . $asked =~ s/alva/clara/r);
+$sandbox->wait(held => 1);
+crossed('kept', 2000, 'clock_timestamp()');
+crossed('later', 20, "now() - interval '1 hour'");
+my $crossed = q{SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id LIKE 'later-%'};
+foreach (1 .. 60)
+{
+	$node->safe_psql('postgres', 'SELECT ocean_enrich.tidy()');
+	last if $node->safe_psql('postgres', $crossed) == 0;
+}
+is_in($crossed, 0, 'those that wait for nothing are merged beside many that do');
+is_in(q{SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id LIKE 'kept-%'}, 2000, '... which are kept');
+$sandbox->config(hold => JSON::PP::false);
+$other->finish;
+wait_until($node, 'SELECT ocean_enrich.tidy() IS NOT NULL AND NOT EXISTS (SELECT FROM ocean_enrich.early_reveal)');
+pass('in the end all are merged');
 
 done_testing();
