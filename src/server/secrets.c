@@ -4,8 +4,17 @@
  *
  * When a reload changes a setting, the postmaster logs the new value, and makes no
  * exception for secrets.  A library that is preloaded with the server is there, too,
- * and shortens that message.  It does so in place: within the handling of a message
- * nothing may fail, and the next hook and every form of the log read the same text.
+ * and shortens that message.
+ *
+ * It does so in place.  elog.c says that a hook may turn the message off and that
+ * changing anything else in it is not supported; but to turn it off would leave
+ * nothing of it, and to report another one within the handling of this one could
+ * fail.  The text is a copy made for this message alone, and does not grow; every
+ * form of the log, and the hooks behind ours, read it afterwards.
+ *
+ * Of the hooks the last one that was set comes first.  So a library that is named
+ * after ours in shared_preload_libraries sees the value before we do: ours is to be
+ * named last.
  */
 #include "postgres.h"
 
