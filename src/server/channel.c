@@ -149,6 +149,21 @@ static void leave_channel(int code, Datum arg);
  * Attaching
  * ---------------------------------------------------------------- */
 
+/* Nobody has it, or whoever wanted it has failed: an error may come from here. */
+static void
+make_control(Control *shared)
+{
+	shared->lock_tranche = oe_new_tranche("ocean_enrich");
+	shared->area_tranche = oe_new_tranche("ocean_enrich_area");
+	LWLockInitialize(&shared->lock, shared->lock_tranche);
+	shared->area = DSA_HANDLE_INVALID;
+	shared->hubs = InvalidDsaPointer;
+	shared->launcher_procno = -1;
+	shared->per_process = InvalidDsaPointer;
+	oe_library_claim(&shared->library, SHARED_LAYOUT, sizeof(Control),
+					 sizeof(Hub));
+}
+
 static Control *
 find_control(void)
 {
@@ -158,17 +173,9 @@ find_control(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct(CONTROL_NAME, CONTROL_BYTES, &found);
 	if (!found)
-	{
-		oe_library_claim(&shared->library, SHARED_LAYOUT, sizeof(Control),
-						 sizeof(Hub));
-		shared->lock_tranche = oe_new_tranche("ocean_enrich");
-		shared->area_tranche = oe_new_tranche("ocean_enrich_area");
-		LWLockInitialize(&shared->lock, shared->lock_tranche);
-		shared->area = DSA_HANDLE_INVALID;
-		shared->hubs = InvalidDsaPointer;
-		shared->launcher_procno = -1;
-		shared->per_process = InvalidDsaPointer;
-	}
+		memset(shared, 0, CONTROL_BYTES);
+	if (!oe_library_is_claimed(&shared->library))
+		make_control(shared);
 	LWLockRelease(AddinShmemInitLock);
 	return shared;
 }
@@ -950,9 +957,13 @@ oe_channel_status(OeQueueStatus *status)
 		pid = ProcGlobal->allProcs[hub->worker_procno].pid;
 	LWLockRelease(&control->lock);
 	if (pid == 0)
+	{
+		/* What the last worker said holds no more. */
 		strlcpy(status->pause, oe_library_is_refused(&control->library) ?
 				"another version was installed: restart the server" : "",
 				sizeof(status->pause));
+		status->paused_until = 0;
+	}
 	return pid;
 }
 

@@ -29,6 +29,12 @@ oe_library_claim(OeLibrary *library, uint32 layout, Size control_size, Size hub_
 }
 
 bool
+oe_library_is_claimed(const OeLibrary *library)
+{
+	return library->layout != 0;
+}
+
+bool
 oe_library_is_ours(const OeLibrary *library, uint32 layout, Size control_size,
 				   Size hub_size)
 {

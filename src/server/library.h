@@ -22,11 +22,17 @@ typedef struct OeLibrary
 	char		refused_version[OE_LIBRARY_VERSION_CHARS];	/* or empty */
 } OeLibrary;
 
-/* The shared memory is ours, with a layout and sizes as "library" has them. */
+/*
+ * The shared memory is ours from now on, with this layout and these sizes.  Called
+ * when the rest of it is made, lest it is somebody's who has failed to make it.
+ */
 extern void oe_library_claim(OeLibrary *library, uint32 layout,
 							 Size control_size, Size hub_size);
 
-/* Or is it another one's? */
+/* Is it anybody's?  What is all zeroes is nobody's. */
+extern bool oe_library_is_claimed(const OeLibrary *library);
+
+/* Is it ours, or that of a library with the same layout and sizes? */
 extern bool oe_library_is_ours(const OeLibrary *library, uint32 layout,
 							   Size control_size, Size hub_size);
 

@@ -43,6 +43,12 @@ my %libraries = (
 		'src/server/library.c' => [@later],
 		'src/server/channel.c' => [ qr/(SHARED_LAYOUT\s+)0x0CEA0001/ => '0x0CEA0002' ]));
 my $with_function = $libraries{'a larger Control'};
+# One that fails while it makes the shared memory.
+my $failing = build_library(
+	'src/server/library.c' => [@later],
+	'src/server/channel.c' => [
+		qr/(typedef struct Hub\n\{.*?)(?=\n\tSlot\s)/s => "\n\tint64 added;",
+		qr/shared->lock_tranche = [^;]*;/ => 'elog(ERROR, "there is no tranche");' ]);
 
 my $sandbox = OceanTest::Sandbox->new;
 my ($node, $stage);
@@ -187,11 +193,24 @@ is_at_work($node, $old, 'done', 'put back');
 catches_up($node, 'put back');
 is($old->query_safe('SELECT pause IS NULL FROM ocean_enrich.queue_status'), 't', 'put back: no more complaint');
 
+$node->append_conf('postgresql.conf', 'ocean_enrich.daily_limit = 1');
+$node->reload;
+$old->query_safe('SELECT ' . sprintf($submit, 'paused'));
+wait_until($node, 'SELECT paused_until IS NOT NULL FROM ocean_enrich.queue_status');
 replace_file($with_function, library_name($stage));
 end_worker($node);
 is_at_work($node, $old, $replaced, 'replaced again, and its worker has left');
+is($old->query_safe('SELECT pause, paused_until FROM ocean_enrich.queue_status'),
+	'another version was installed: restart the server|', 'nobody knows when the queue goes on');
+$node->append_conf('postgresql.conf', 'ocean_enrich.daily_limit = 0');
 $old->quit;
 $node->restart;
+
+# The shared memory belongs to whoever has made it, to its end.
+my ($other) = copy_of_stage();
+replace_file($failing, library_name($other));
+like(attempt_elsewhere('SELECT ' . enrich('failing@example.com'), settings_of($other)),
+	qr/^XX000: there is no tranche/, 'a library that fails to make it');
 is($node->safe_psql('postgres', 'SELECT attempt($$SELECT ' . enrich('new@example.com') . '$$)'), 'done', 'restarted: a call');
 catches_up($node, 'restarted');
 books_agree($node, $sandbox, 'restarted');
