@@ -89,6 +89,18 @@ oe_sync_wake_at_commit(void)
 	wake_at_commit = true;
 }
 
+/*
+ * Run a statement that notes something for the applier.  A table is its owner's,
+ * and what came by webhook was paid for: that the server waits for a restart does
+ * not stop either.  Whoever has the library in use looks for it now and then.
+ */
+static void
+note(OeStatement *statement, Datum *value)
+{
+	if (oe_statement_run(statement, value, NULL) > 0 && oe_channel_is_ours())
+		oe_sync_wake_at_commit();
+}
+
 /* ----------------------------------------------------------------
  * From the worker
  * ---------------------------------------------------------------- */
@@ -131,11 +143,21 @@ static OeStatement forgotten_statement = {
 	NULL
 };
 
-static OeStatement work_statement = {
-	"SELECT FROM ocean_enrich.sync AS s WHERE s.enabled"
-	" AND s.database = ocean_enrich.database_identity()"
-	" AND (EXISTS (SELECT FROM ocean_enrich.sync_inbox AS i WHERE i.sync_id = s.sync_id)"
+#define FOR_WHICH_IS_NOTED \
+	"SELECT FROM ocean_enrich.sync AS s WHERE s.enabled" \
+	" AND s.database = ocean_enrich.database_identity()" \
+	" AND (EXISTS (SELECT FROM ocean_enrich.sync_inbox AS i WHERE i.sync_id = s.sync_id)" \
 	" OR EXISTS (SELECT FROM ocean_enrich.sync_settled AS t WHERE t.sync_id = s.sync_id)"
+
+static OeStatement noted_statement = {
+	FOR_WHICH_IS_NOTED ") LIMIT 1",
+	0,
+	{0},
+	NULL
+};
+
+static OeStatement work_statement = {
+	FOR_WHICH_IS_NOTED
 	" OR EXISTS (SELECT FROM ocean_enrich.sync_row AS r WHERE r.sync_id = s.sync_id"
 	" AND r.state IN ('changed', 'queued'))"
 	" OR s.refresh_after IS NOT NULL) LIMIT 1",
@@ -180,10 +202,15 @@ ocean_enrich_call_changed(PG_FUNCTION_ARGS)
 				 psprintf(INT64_FORMAT, DatumGetInt64(call_id)));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (oe_statement_run(&call_changed_statement, &call_id, NULL) > 0)
-		oe_sync_wake_at_commit();
+	note(&call_changed_statement, &call_id);
 	SPI_finish();
 	PG_RETURN_INT64(DatumGetInt64(call_id));
+}
+
+bool
+oe_sync_is_noted(void)
+{
+	return oe_statement_run(&noted_statement, NULL, NULL) > 0;
 }
 
 bool
@@ -370,14 +397,7 @@ note_changes(const OeSync *sync, TriggerData *data)
 	oe_statement_set(statement, sql);
 	statement->nargs = 1;
 	statement->types[0] = INT8OID;
-
-	/*
-	 * The table is its owner's: that the server is waiting for a restart does
-	 * not stop its changes.  Whoever has the library in use finds what is
-	 * noted.
-	 */
-	if (oe_statement_run(statement, &value, NULL) > 0 && oe_channel_is_ours())
-		oe_sync_wake_at_commit();
+	note(statement, &value);
 }
 
 /* Is it the answer itself that is being written, and nothing else? */

@@ -25,8 +25,12 @@ extern void oe_sync_settled(const int64 *call_ids, int count);
 extern void oe_sync_hold_off(void);
 extern void oe_sync_forgotten(Datum call_ids);
 
-/* Is there anything that an applier would have to do?  The same rights. */
+/*
+ * Is there anything that an applier would have to do?  Or is there anything noted
+ * that none has looked at?  The same rights.
+ */
 extern bool oe_sync_has_work(void);
+extern bool oe_sync_is_noted(void);
 
 /* Wake or start the applier once this transaction is committed. */
 extern void oe_sync_wake_at_commit(void);

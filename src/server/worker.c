@@ -299,6 +299,28 @@ look_for_kept_columns(void *arg, TimestampTz now)
 		oe_sync_wake_at_commit();
 }
 
+static void
+wake_applier_if_noted(void *arg, TimestampTz now)
+{
+	oe_ledger_use_spi();
+	if (oe_sync_is_noted())
+		oe_sync_wake_at_commit();
+}
+
+/*
+ * Not everybody can tell us: not a session with another library, while the server
+ * waits for a restart, and nobody when what was prepared is committed.
+ */
+static void
+look_for_untold(void)
+{
+	XLogRecPtr	lsn;
+
+	oe_channel_say_revealed();
+	(void) oe_transaction(wake_applier_if_noted, NULL, GetCurrentTimestamp(),
+						  &lsn);
+}
+
 static WaitEventSet *
 create_wait_set(void)
 {
@@ -399,6 +421,7 @@ do_upkeep(void)
 	oe_upkeep(GetCurrentTimestamp());
 	oe_may_be_cancelled = false;
 	QueryCancelPending = false;
+	look_for_untold();
 }
 
 /* Unsent requests wait for the next worker; what is tried again, no longer. */

@@ -137,6 +137,30 @@ sub catches_up
 	return;
 }
 
+# So that what is noted has to be found by the worker.
+sub end_applier
+{
+	my ($node) = @_;
+	my $appliers = q{FROM pg_stat_activity WHERE backend_type = 'ocean_enrich applier'};
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $appliers");
+	wait_until($node, "SELECT NOT EXISTS (SELECT $appliers)");
+	return;
+}
+
+# What a session with another library noted, and could not tell the worker.
+sub finds_what_is_noted
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($node, $session, $address, $credits, $name) = @_;
+	$node->reload;
+	wait_until($node, "SELECT enriched #>> '{email,address}' = '$address' FROM contacts WHERE id = 1000");
+	$session->query_safe("SET ocean_enrich.credit_limit = $credits");
+	like(attempt($session, 'SELECT ' . enrich("over$credits\@example.com")), qr/^OE402: .*credit_limit/,
+		"$name: what was revealed counts");
+	$session->query_safe('RESET ocean_enrich.credit_limit');
+	return;
+}
+
 # A worker that ends, whoever starts the next one.
 sub end_worker
 {
@@ -154,6 +178,12 @@ sub end_worker
 my $old = $node->background_psql('postgres');
 is(attempt($old, 'SELECT ' . enrich('old@example.com')), 'done', 'the library in use');
 my $worker = worker_pid($node);
+$old->query_safe(q{INSERT INTO contacts VALUES (1000, 'revealed@example.com')});
+settled($node);
+my $id = $node->safe_psql('postgres', q{
+	INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
+	SELECT call_id, person ->> 'id', true, false FROM ocean_enrich.call WHERE sync_id IS NOT NULL RETURNING person_id});
+my $revealed = 0;
 foreach my $kind (sort keys %libraries)
 {
 	my ($other) = copy_of_stage();
@@ -163,12 +193,20 @@ foreach my $kind (sort keys %libraries)
 		'SELECT count(*) FROM ocean_enrich.in_flight()', 'SELECT * FROM ocean_enrich.queue_status',
 		'SELECT * FROM ocean_enrich.statements()', 'SELECT ocean_enrich.balance()',
 		'SELECT ocean_enrich.wait(ARRAY[1::bigint])', 'SELECT ocean_enrich.cancel(1)', 'SELECT ocean_enrich.retry(1)',
+		'SELECT ocean_enrich.resolve(1, $$give up$$)',
 		'SELECT ocean_enrich.wake()', q{INSERT INTO ocean_enrich.budget VALUES ($$anna$$, 'day', 100)})
 	{
 		is(attempt_elsewhere($call, %elsewhere), $refused, "$kind: $call");
 	}
+	end_applier($node);
 	is(attempt_elsewhere("INSERT INTO contacts VALUES (-length('$kind'), 'other\@example.com')", %elsewhere),
 		'done', "$kind: a table with a kept column can be written");
+	is(attempt_elsewhere(q{SELECT ocean_enrich.forget(id => 'nobody')}, %elsewhere), 'done', "$kind: forget()");
+	$revealed += 1000;
+	is(attempt_elsewhere(qq{SELECT ocean_enrich.receive_webhook('{"creditsUsed": 1000,
+		"emails": [{"personId": "$id", "address": "$revealed\@example.com", "status": "verified"}]}')}, %elsewhere),
+		'done', "$kind: a webhook is taken");
+	finds_what_is_noted($node, $old, "$revealed\@example.com", $revealed, $kind);
 	is(worker_pid($node), $worker, "$kind: the worker goes on");
 	is_at_work($node, $old, 'done', "$kind, beside it");
 }
