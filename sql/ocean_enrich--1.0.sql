@@ -60,6 +60,7 @@ CREATE TABLE ocean_enrich.call (
 	priority        integer NOT NULL DEFAULT 0,
 	background      boolean NOT NULL DEFAULT false,
 	postponed       integer NOT NULL DEFAULT 0,
+	gathered        integer NOT NULL DEFAULT 0,
 	reused_from     bigint,
 	sync_id         bigint,
 	-- A copy of the database, and a subscriber, leaves alone what is not its own.
@@ -106,7 +107,8 @@ COMMENT ON COLUMN ocean_enrich.call.resolved_by IS 'role that decided';
 COMMENT ON COLUMN ocean_enrich.call.resolved_at IS 'when that was decided';
 COMMENT ON COLUMN ocean_enrich.call.priority IS 'what is queued goes by this, the highest first';
 COMMENT ON COLUMN ocean_enrich.call.background IS 'came by ocean_enrich.submit()';
-COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often it went back to the queue';
+COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often it went back to the queue, but for 201';
+COMMENT ON COLUMN ocean_enrich.call.gathered IS 'how often it went back to the queue after 201';
 COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'the earlier equal call that answered this one, which cost nothing';
 COMMENT ON COLUMN ocean_enrich.call.sync_id IS 'kept column that asked for it';
 COMMENT ON COLUMN ocean_enrich.call.database IS

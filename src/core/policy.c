@@ -810,19 +810,19 @@ oe_policy_retry(const OeLimits *limits, OeHttpResult result, int status,
 
 /* Doubled with each 201, up to a day. */
 static int64_t
-gathering_wait_ms(const OePatience *patience, int postponed)
+gathering_wait_ms(const OePatience *patience, int gathered)
 {
 	int64_t		wait_ms = patience->gathering_wait_ms;
 
-	for (int i = 0; i < postponed && wait_ms < DAY / 1000; i++)
+	for (int i = 0; i < gathered && wait_ms < DAY / 1000; i++)
 		wait_ms *= 2;
 	return wait_ms < DAY / 1000 ? wait_ms : DAY / 1000;
 }
 
 OeQueueEnding
 oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
-				int retry_after_ms, int postponed, double random,
-				int64_t *wait_ms)
+				int retry_after_ms, int postponed, int gathered,
+				double random, int64_t *wait_ms)
 {
 	*wait_ms = retry_after_ms >= 0 ? retry_after_ms :
 		oe_policy_backoff_ms(postponed + 1, patience->retry_wait_max_ms, random);
@@ -833,8 +833,8 @@ oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
 	switch (status)
 	{
 		case 201:
-			*wait_ms = gathering_wait_ms(patience, postponed);
-			return postponed < patience->gathering_retries ? OE_QUEUE_LATER
+			*wait_ms = gathering_wait_ms(patience, gathered);
+			return gathered < patience->gathering_retries ? OE_QUEUE_LATER
 				: OE_QUEUE_SETTLED;
 		case 401:
 		case 402:

@@ -225,12 +225,14 @@ typedef enum OeQueueEnding
 
 /*
  * What the end of one transfer means for a queued request that was put back
- * "postponed" times.  *wait_ms is set unless it is settled or blocked.
+ * "gathered" times after a 201, and "postponed" times after anything else.  So each
+ * limit counts its own.  *wait_ms is set unless it is settled or blocked.
  */
 extern OeQueueEnding oe_policy_queue(const OePatience *patience,
 									 OeHttpResult result, int status,
 									 int retry_after_ms, int postponed,
-									 double random, int64_t *wait_ms);
+									 int gathered, double random,
+									 int64_t *wait_ms);
 
 /* The wait after "tries" failures in a row: as in oe_policy_retry(). */
 extern int	oe_policy_backoff_ms(int tries, int max_ms, double random);

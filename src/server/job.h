@@ -52,6 +52,7 @@ typedef struct OeJob
 	bool		background;		/* from the queue */
 	OeQueuePosition position;	/* of it there */
 	int			postponed;
+	int			gathered;
 	bool		passed_by;		/* equal ones in the queue, from there on */
 	OeQueuePosition passed;
 	OeAccountEntry *account;

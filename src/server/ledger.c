@@ -78,6 +78,7 @@ enum
 	C_PRIORITY,
 	C_BACKGROUND,
 	C_POSTPONED,
+	C_GATHERED,
 	C_REUSED_FROM,
 	C_SYNC_ID,
 	C_DATABASE,
@@ -118,6 +119,7 @@ static const struct
 	[C_PRIORITY] = {"priority", INT4OID},
 	[C_BACKGROUND] = {"background", BOOLOID},
 	[C_POSTPONED] = {"postponed", INT4OID},
+	[C_GATHERED] = {"gathered", INT4OID},
 	[C_REUSED_FROM] = {"reused_from", INT8OID},
 	[C_SYNC_ID] = {"sync_id", INT8OID},
 	[C_DATABASE] = {"database", TEXTOID},
@@ -740,6 +742,7 @@ insert_row(OeLedgerRow *row)
 	set(C_PRIORITY, Int32GetDatum(0));
 	set(C_BACKGROUND, BoolGetDatum(false));
 	set(C_POSTPONED, Int32GetDatum(0));
+	set(C_GATHERED, Int32GetDatum(0));
 	set_text(C_DATABASE, oe_ledger_database());
 	for (int column = C_LAST + 1; column <= new_slot->tts_tupleDescriptor->natts; column++)
 		set_default(column);

@@ -49,7 +49,7 @@ static OeStatement next_level_statement = {
 
 static OeStatement claim_statement = {
 	"SELECT call_id, next_attempt_at, role, fingerprint, request, attempts,"
-	" postponed, requested_at"
+	" postponed, gathered, requested_at"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
 	" AND " OE_OF_THIS_DATABASE
@@ -83,7 +83,9 @@ static OeStatement reuse_statement = {
 /* What has come to an end meanwhile, or was cancelled, is in the queue no more. */
 static OeStatement put_back_statement = {
 	"UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = $2,"
-	" postponed = postponed + $3, attempts = $4, status = $5, detail = $6"
+	" postponed = postponed + CASE WHEN $5 = 201 THEN 0 ELSE $3 END,"
+	" gathered = gathered + CASE WHEN $5 = 201 THEN $3 ELSE 0 END,"
+	" attempts = $4, status = $5, detail = $6"
 	" FROM (SELECT call_id FROM ocean_enrich.call"
 	" WHERE call_id = $1 AND state IN ('queued', 'sent')"
 	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
@@ -116,7 +118,7 @@ static OeStatement pay_again_statement = {
 	" raw_truncated, credits, attempts, requested_at, sent_at, answered_at,"
 	" resolution, resolved_by, resolved_at FROM again)"
 	" UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = now(),"
-	" postponed = 0, status = NULL, detail = NULL, raw = NULL,"
+	" postponed = 0, gathered = 0, status = NULL, detail = NULL, raw = NULL,"
 	" raw_truncated = false, credits = NULL, sent_at = NULL, answered_at = NULL,"
 	" resolution = NULL, resolved_by = NULL, resolved_at = NULL"
 	" FROM again WHERE c.call_id = again.call_id",
@@ -353,7 +355,8 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 	call->request = request ? DatumGetJsonbP(request) : NULL;
 	call->attempts = DatumGetInt32(oe_statement_value(row, 6));
 	call->postponed = DatumGetInt32(oe_statement_value(row, 7));
-	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 8));
+	call->gathered = DatumGetInt32(oe_statement_value(row, 8));
+	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 9));
 }
 
 /* What is due in one priority; returns how many. */

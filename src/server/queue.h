@@ -22,6 +22,7 @@ typedef struct OeQueuedCall
 	Jsonb	   *request;		/* NULL: somebody erased it */
 	int			attempts;
 	int			postponed;
+	int			gathered;
 	TimestampTz requested_at;
 } OeQueuedCall;
 
@@ -72,7 +73,7 @@ typedef enum OePutBack
 
 /*
  * It stays in the queue, or goes back to it, and is due then; "times" is added
- * to how often.
+ * to how often, which is counted by itself for 201.
  */
 extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due, int times,
 								   int attempts, int status, const char *detail);

@@ -182,7 +182,7 @@ put_back(OeJob *job, const OeVerdict *verdict, TimestampTz now)
 	oe_settings_patience(&patience);
 	switch (oe_policy_queue(&patience, result, verdict->status,
 							job->reply ? job->reply->retry_after_ms : -1,
-							job->postponed,
+							job->postponed, job->gathered,
 							pg_prng_double(&pg_global_prng_state), &wait_ms))
 	{
 		case OE_QUEUE_SETTLED:

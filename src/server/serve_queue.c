@@ -285,6 +285,7 @@ queued_job(const OeQueuedCall *queued)
 	job->begun = true;
 	job->position = queued->position;
 	job->postponed = queued->postponed;
+	job->gathered = queued->gathered;
 	job->call_id = queued->position.call_id;
 	job->requested_at = queued->requested_at;
 	job->tries = queued->attempts;

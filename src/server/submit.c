@@ -65,6 +65,7 @@ enum
 	C_PRIORITY,
 	C_BACKGROUND,
 	C_POSTPONED,
+	C_GATHERED,
 	C_SYNC_ID,					/* NULL unless a kept column asks */
 	C_DATABASE,
 	C_COUNT
@@ -83,12 +84,13 @@ static const char *const call_columns[C_COUNT] = {
 	[C_PRIORITY] = "priority",
 	[C_BACKGROUND] = "background",
 	[C_POSTPONED] = "postponed",
+	[C_GATHERED] = "gathered",
 	[C_SYNC_ID] = "sync_id",
 	[C_DATABASE] = "database",
 };
 
 /* All that ocean_enrich.call has as we made it. */
-#define CALL_COLUMNS	26
+#define CALL_COLUMNS	27
 
 /* What inserting needs to know of the table, until the table changes. */
 typedef struct Target
@@ -178,7 +180,7 @@ static OeStatement retry_statement = {
 	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
 	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
 	" THEN next_attempt_at ELSE now() END,"
-	" postponed = 0, background = true, database = ocean_enrich.database_identity()"
+	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
 	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
 	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
 	" AND NOT " OE_IS_SUBSCRIBER ")"
@@ -462,6 +464,7 @@ insert_plainly(Relation relation, const NewCall *call)
 	of_column[C_PRIORITY] = Int32GetDatum(call->priority);
 	of_column[C_BACKGROUND] = BoolGetDatum(true);
 	of_column[C_POSTPONED] = Int32GetDatum(0);
+	of_column[C_GATHERED] = Int32GetDatum(0);
 	of_column[C_SYNC_ID] = Int64GetDatum(call->sync_id);
 	of_column[C_DATABASE] = CStringGetTextDatum(oe_ledger_database());
 	memset(nulls, true, sizeof(nulls));

@@ -69,7 +69,7 @@ sub rests
 	$world->insist(q{SELECT count(ocean_enrich.resolve(call_id, 'give up')) FROM ocean_enrich.unknown_calls
 		WHERE resolution IS NULL}, $name);
 	my $rests = $world->insist(q{
-		SELECT 'call', call_id, state, status, detail, attempts, postponed, next_attempt_at, sync_id
+		SELECT 'call', call_id, state, status, detail, attempts, postponed, gathered, next_attempt_at, sync_id
 		FROM ocean_enrich.call WHERE state IN ('queued', 'sent') LIMIT 10;
 		SELECT 'in flight', * FROM ocean_enrich.in_flight() LIMIT 10;
 		SELECT 'to be erased', * FROM ocean_enrich.forget_later LIMIT 10;

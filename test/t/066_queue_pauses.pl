@@ -81,6 +81,39 @@ $id = submit('sb-status-503.dora@example.com');
 wait_for_state($id, 'failed');
 is(row($id, 'attempts, status'), '3|503', '503: not for ever');
 
+# Each limit counts its own, in whatever order they come.
+
+# Submits one call and has the sandbox answer its attempts by these, in turn.
+sub answered_in_turn
+{
+	my ($email, @faults) = @_;
+	$sandbox->config(hold => JSON::PP::true);
+	my $call_id = submit($email);
+	foreach my $fault (@faults)
+	{
+		ok($sandbox->wait(held => 1)->{reached}, "$email: it was sent, to be answered by " . ($fault // 'a person'));
+		$sandbox->config(fault => $fault, release => 1);
+		wait_until($node, "SELECT state <> 'sent' FROM ocean_enrich.call WHERE call_id = $call_id");
+	}
+	$sandbox->config(fault => undef, hold => JSON::PP::false);
+	return $call_id;
+}
+
+setting('ocean_enrich.gathering_retries = 2');
+my ($later, $away) = ('sb-status-201', 'sb-status-503');
+$id = answered_in_turn('turns1@example.com', $away, $later, $away, $later, undef);
+wait_for_state($id, 'answered');
+is(row($id, 'attempts, postponed, gathered, credits'), '5|2|2|3', '201 and 503: each has its own limit');
+$id = answered_in_turn('turns2@example.com', $away, $later, $away, $later, $later);
+wait_for_state($id, 'refused');
+is(row($id, 'attempts, status, postponed, gathered'), '5|201|2|2', '201 and 503: gathering is not for ever');
+$id = answered_in_turn('turns3@example.com', $later, $away, $later, $away, $away);
+wait_for_state($id, 'failed');
+is(row($id, 'attempts, status, postponed, gathered'), '5|503|2|2', '201 and 503: nor is 503');
+$node->safe_psql('postgres', "SELECT ocean_enrich.retry($id)");
+wait_for_state($id, 'answered');
+is(row($id, 'attempts, postponed, gathered'), '6|0|0', 'retry(): both count anew');
+
 # Other errors are the end.
 
 foreach my $case ([ 'sb-status-422', 'refused' ], [ 'sb-unknown', 'refused' ], [ 'sb-badjson', 'answered' ])

@@ -152,7 +152,7 @@ foreach my $round (1 .. $rounds)
 				FROM (SELECT DISTINCT ON (fingerprint) * FROM ocean_enrich.call
 					WHERE request #>> '{person,email}' ~ '^round$round\\.'
 					ORDER BY fingerprint, priority DESC, call_id) AS first
-				WHERE attempts = 1 AND postponed = 0 AND sent_at IS NOT NULL) AS sending
+				WHERE attempts = 1 AND postponed + gathered = 0 AND sent_at IS NOT NULL) AS sending
 			WHERE sent_at < before}),
 		0, "round $round: the order was kept");
 }

@@ -1558,33 +1558,39 @@ test_queue(void)
 		int			status;
 		int			retry_after_ms;
 		int			postponed;
+		int			gathered;
 		OeQueueEnding ending;
 		int64_t		wait_ms;	/* with random 1; -1: of no interest */
 	}			table[] = {
-		{OE_HTTP_COMPLETE, 200, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 201, -1, 0, OE_QUEUE_LATER, 120000},
-		{OE_HTTP_COMPLETE, 201, -1, 1, OE_QUEUE_LATER, 240000},
-		{OE_HTTP_COMPLETE, 201, -1, 2, OE_QUEUE_LATER, 480000},
-		{OE_HTTP_COMPLETE, 201, -1, 99, OE_QUEUE_LATER, DAY / 1000},
-		{OE_HTTP_COMPLETE, 201, -1, 100, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 400, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 401, -1, 0, OE_QUEUE_BLOCKED, -1},
-		{OE_HTTP_COMPLETE, 402, -1, 99, OE_QUEUE_BLOCKED, -1},
-		{OE_HTTP_COMPLETE, 403, -1, 0, OE_QUEUE_BLOCKED, -1},
-		{OE_HTTP_COMPLETE, 404, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 422, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 429, 7000, 0, OE_QUEUE_THROTTLED, 7000},
-		{OE_HTTP_COMPLETE, 429, 0, 99, OE_QUEUE_THROTTLED, 0},
-		{OE_HTTP_COMPLETE, 429, -1, 0, OE_QUEUE_THROTTLED, 500},
-		{OE_HTTP_COMPLETE, 500, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 502, -1, 0, OE_QUEUE_LATER, 500},
-		{OE_HTTP_COMPLETE, 503, -1, 1, OE_QUEUE_LATER, 1000},
-		{OE_HTTP_COMPLETE, 503, 3000, 2, OE_QUEUE_LATER, 3000},
-		{OE_HTTP_COMPLETE, 503, -1, 3, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_COMPLETE, 504, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_NOT_SENT, 0, -1, 99, OE_QUEUE_UNREACHABLE, 60000},
-		{OE_HTTP_LOST, 0, -1, 0, OE_QUEUE_SETTLED, -1},
-		{OE_HTTP_LOST, 503, -1, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 200, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 201, -1, 0, 0, OE_QUEUE_LATER, 120000},
+		{OE_HTTP_COMPLETE, 201, -1, 0, 1, OE_QUEUE_LATER, 240000},
+		{OE_HTTP_COMPLETE, 201, -1, 0, 2, OE_QUEUE_LATER, 480000},
+		{OE_HTTP_COMPLETE, 201, -1, 0, 99, OE_QUEUE_LATER, DAY / 1000},
+		{OE_HTTP_COMPLETE, 201, -1, 0, 100, OE_QUEUE_SETTLED, -1},
+		/* Neither limit counts what the other one counts. */
+		{OE_HTTP_COMPLETE, 201, -1, 1000, 0, OE_QUEUE_LATER, 120000},
+		{OE_HTTP_COMPLETE, 201, -1, 1000, 3, OE_QUEUE_LATER, 960000},
+		{OE_HTTP_COMPLETE, 502, -1, 0, 100, OE_QUEUE_LATER, 500},
+		{OE_HTTP_COMPLETE, 503, -1, 2, 100, OE_QUEUE_LATER, 2000},
+		{OE_HTTP_COMPLETE, 400, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 401, -1, 0, 0, OE_QUEUE_BLOCKED, -1},
+		{OE_HTTP_COMPLETE, 402, -1, 99, 0, OE_QUEUE_BLOCKED, -1},
+		{OE_HTTP_COMPLETE, 403, -1, 0, 0, OE_QUEUE_BLOCKED, -1},
+		{OE_HTTP_COMPLETE, 404, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 422, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 429, 7000, 0, 0, OE_QUEUE_THROTTLED, 7000},
+		{OE_HTTP_COMPLETE, 429, 0, 99, 0, OE_QUEUE_THROTTLED, 0},
+		{OE_HTTP_COMPLETE, 429, -1, 0, 0, OE_QUEUE_THROTTLED, 500},
+		{OE_HTTP_COMPLETE, 500, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 502, -1, 0, 0, OE_QUEUE_LATER, 500},
+		{OE_HTTP_COMPLETE, 503, -1, 1, 0, OE_QUEUE_LATER, 1000},
+		{OE_HTTP_COMPLETE, 503, 3000, 2, 0, OE_QUEUE_LATER, 3000},
+		{OE_HTTP_COMPLETE, 503, -1, 3, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_COMPLETE, 504, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_NOT_SENT, 0, -1, 99, 0, OE_QUEUE_UNREACHABLE, 60000},
+		{OE_HTTP_LOST, 0, -1, 0, 0, OE_QUEUE_SETTLED, -1},
+		{OE_HTTP_LOST, 503, -1, 0, 0, OE_QUEUE_SETTLED, -1},
 	};
 	static const OePatience patience = {
 		.gathering_wait_ms = 120000,
@@ -1598,8 +1604,8 @@ test_queue(void)
 		int64_t		wait_ms = -1;
 
 		CHECK(oe_policy_queue(&patience, table[i].result, table[i].status,
-							  table[i].retry_after_ms, table[i].postponed, 1,
-							  &wait_ms) == table[i].ending);
+							  table[i].retry_after_ms, table[i].postponed,
+							  table[i].gathered, 1, &wait_ms) == table[i].ending);
 		if (table[i].wait_ms >= 0)
 			CHECK_INT(wait_ms, table[i].wait_ms);
 	}
