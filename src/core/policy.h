@@ -34,6 +34,9 @@ typedef struct OeLimits
 	int			daily_limit;	/* requests in a UTC day */
 	OeCredits	credit_limit;	/* credits in a UTC day */
 	OeCredits	credits_per_call;	/* what an answer costs that does not say */
+	OeCredits	credits_per_email;	/* and more, if it has an address that was
+									 * asked for */
+	OeCredits	credits_per_phone;
 	int			max_retries;	/* tries after the first */
 	int			retry_wait_max_ms;	/* the longest wait before a try */
 } OeLimits;

@@ -555,15 +555,21 @@ normalise_object(const ObjectType *type, struct json_object *object)
 	return NULL;
 }
 
-/* Does it name an address to tell, but nothing that it would be told? */
-static bool
-reveals_nothing(struct json_object *normalised, const char *name,
-				const char *flag)
+static OeReveal
+reveal_of(struct json_object *normalised, const char *name, const char *flag)
 {
 	struct json_object *reveal = json_object_object_get(normalised, name);
+	struct json_object *asked = NULL;
+	struct json_object *url = NULL;
 
-	return json_object_object_get_ex(reveal, "webhookUrl", NULL) &&
-		!json_object_object_get_ex(reveal, flag, NULL);
+	(void) json_object_object_get_ex(reveal, "webhookUrl", &url);
+	if (!json_object_object_get_ex(reveal, flag, &asked))
+		return url ? OE_REVEAL_NOT_ASKED : OE_REVEAL_NONE;
+	if (!json_object_get_boolean(asked))
+		return OE_REVEAL_NONE;
+	/* An empty one is an address that nobody can be told at. */
+	return json_object_get_string_len(url) > 0 ? OE_REVEAL_BY_WEBHOOK
+		: OE_REVEAL_IN_ANSWER;
 }
 
 static void
@@ -601,10 +607,10 @@ encode(struct json_object *normalised, OeRequest *request, OeError *error)
 	}
 	memcpy(request->body, text, len + 1);
 	request->body_len = len;
-	request->emails_not_asked =
-		reveals_nothing(normalised, "revealEmails", "includeEmails");
-	request->phones_not_asked =
-		reveals_nothing(normalised, "revealPhones", "includePhones");
+	request->reveals.emails =
+		reveal_of(normalised, "revealEmails", "includeEmails");
+	request->reveals.phones =
+		reveal_of(normalised, "revealPhones", "includePhones");
 }
 
 static bool

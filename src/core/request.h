@@ -16,13 +16,27 @@
 /* A body beyond this is refused before it is sent. */
 #define OE_REQUEST_MAX_BYTES	(64 * 1024)
 
+/* What a request asks for beside the person, e-mail addresses or phone numbers. */
+typedef enum OeReveal
+{
+	OE_REVEAL_NONE,
+	OE_REVEAL_NOT_ASKED,		/* a webhookUrl without the flag: asks for
+								 * nothing */
+	OE_REVEAL_IN_ANSWER,
+	OE_REVEAL_BY_WEBHOOK,
+} OeReveal;
+
+typedef struct OeReveals
+{
+	OeReveal	emails;
+	OeReveal	phones;
+} OeReveals;
+
 typedef struct OeRequest
 {
 	char	   *body;			/* normalised JSON in UTF-8, NUL-terminated */
 	size_t		body_len;
-	bool		emails_not_asked;	/* revealEmails.webhookUrl without
-									 * includeEmails: asks for nothing */
-	bool		phones_not_asked;	/* likewise for phones */
+	OeReveals	reveals;
 } OeRequest;
 
 /*

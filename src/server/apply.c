@@ -391,10 +391,11 @@ oe_apply_body(Jsonb *request, ErrorData **error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *volatile body = NULL;
+	OeReveals	reveals;
 
 	PG_TRY();
 	{
-		body = oe_call_body(request, true);
+		body = oe_call_body(request, true, &reveals);
 	}
 	PG_CATCH();
 	{

@@ -52,13 +52,13 @@ static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
 /* It is sent all the same, but the user will have meant something else. */
 static void
-warn_not_asked(bool emails, bool phones)
+warn_not_asked(const OeReveals *reveals)
 {
-	if (emails)
+	if (reveals->emails == OE_REVEAL_NOT_ASKED)
 		ereport(WARNING,
 				errmsg("\"revealEmails\" has a \"webhookUrl\" but asks for nothing"),
 				errhint("Add \"includeEmails\": true."));
-	if (phones)
+	if (reveals->phones == OE_REVEAL_NOT_ASKED)
 		ereport(WARNING,
 				errmsg("\"revealPhones\" has a \"webhookUrl\" but asks for nothing"),
 				errhint("Add \"includePhones\": true."));
@@ -84,14 +84,12 @@ convert_error(OeError *error)
 }
 
 char *
-oe_call_body(Jsonb *jsonb, bool early)
+oe_call_body(Jsonb *jsonb, bool early, OeReveals *reveals)
 {
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
 	OeRequest	request = {0};
 	OeError		error = {0};
-	bool		emails_not_asked;
-	bool		phones_not_asked;
 	char	   *body;
 
 	if (oe_request_parse(utf8, strlen(utf8),
@@ -103,8 +101,7 @@ oe_call_body(Jsonb *jsonb, bool early)
 	}
 
 	/* What malloc gave is freed before anything can be raised. */
-	emails_not_asked = request.emails_not_asked;
-	phones_not_asked = request.phones_not_asked;
+	*reveals = request.reveals;
 	body = palloc_extended(request.body_len + 1, MCXT_ALLOC_NO_OOM);
 	if (body)
 		memcpy(body, request.body, request.body_len + 1);
@@ -114,22 +111,33 @@ oe_call_body(Jsonb *jsonb, bool early)
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of memory"));
 	if (!early)
-		warn_not_asked(emails_not_asked, phones_not_asked);
+		warn_not_asked(reveals);
 	return body;
+}
+
+void
+oe_call_set_prices(OeCall *call, const OeReveals *reveals)
+{
+	if (reveals->emails != OE_REVEAL_IN_ANSWER)
+		call->limits.credits_per_email = 0;
+	if (reveals->phones != OE_REVEAL_IN_ANSWER)
+		call->limits.credits_per_phone = 0;
 }
 
 /* Of "call", everything but its body lives as long as the settings. */
 static char *
 pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
 {
+	OeReveals	reveals;
 	char	   *packed;
 
 	memset(call, 0, sizeof(*call));
-	call->body = oe_call_body(jsonb, early);
+	call->body = oe_call_body(jsonb, early, &reveals);
 	oe_sha256(call->body, strlen(call->body), call->fingerprint);
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
 	oe_settings_fill(call);
+	oe_call_set_prices(call, &reveals);
 	packed = oe_call_pack(call, len);
 	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
 	return packed;

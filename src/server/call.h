@@ -8,13 +8,21 @@
 
 #include "utils/jsonb.h"
 
+#include "core/request.h"
 #include "server/message.h"
 
 /*
- * The body to send, checked and normalised, palloc'd; raises what is wrong.
- * Warnings are for the call itself, not for its early beginning.
+ * The body to send, checked and normalised, palloc'd, and what it asks to be
+ * revealed; raises what is wrong.  Warnings are for the call itself, not for its
+ * early beginning.
  */
-extern char *oe_call_body(Jsonb *request, bool early);
+extern char *oe_call_body(Jsonb *request, bool early, OeReveals *reveals);
+
+/*
+ * Of the prices that the settings gave, those stay that the answer may cost: what
+ * a webhook tells is charged when that comes.
+ */
+extern void oe_call_set_prices(OeCall *call, const OeReveals *reveals);
 
 /*
  * Check "request", have the worker answer it, and wait.  The result's strings

@@ -78,14 +78,14 @@ static ExecutorStart_hook_type previous_executor_start;
 
 /* NULL: the call would raise an error before anything is sent. */
 static char *
-body_if_valid(Jsonb *request)
+body_if_valid(Jsonb *request, OeReveals *reveals)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *volatile body = NULL;
 
 	PG_TRY();
 	{
-		body = oe_call_body(request, true);
+		body = oe_call_body(request, true, reveals);
 	}
 	PG_CATCH();
 	{
@@ -142,7 +142,8 @@ note_request(Jsonb *request)
 {
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
 	SeenRequest *seen;
-	char	   *body = body_if_valid(request);
+	OeReveals	reveals;
+	char	   *body = body_if_valid(request, &reveals);
 	Jsonb	   *person = NULL;
 	bool		found;
 

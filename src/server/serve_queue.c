@@ -270,13 +270,15 @@ static OeJob *
 queued_job(const OeQueuedCall *queued)
 {
 	OeCall		call = queue_call;
+	OeReveals	reveals;
 	OeJob	   *job;
 	char	   *bytes;
 	Size		len;
 
 	strlcpy(call.role, queued->role, sizeof(call.role));
 	memcpy(call.fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
-	call.body = oe_call_body(queued->request, true);
+	call.body = oe_call_body(queued->request, true, &reveals);
+	oe_call_set_prices(&call, &reveals);
 	bytes = oe_call_pack(&call, &len);
 	job = oe_job_new(bytes, len);
 	explicit_bzero(bytes, len);

@@ -268,13 +268,13 @@ define_limit_settings(void)
 							   &credits_per_call, "3", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.credits_per_email",
-							   "What an e-mail address costs that came by webhook.",
-							   "A decimal number of credits; for payloads that do not say.",
+							   "What an e-mail address costs that is revealed.",
+							   "A decimal number of credits; for answers and payloads that do not say.",
 							   &credits_per_email, "1", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.credits_per_phone",
-							   "What a phone number costs that came by webhook.",
-							   "A decimal number of credits; for payloads that do not say.",
+							   "What a phone number costs that is revealed.",
+							   "A decimal number of credits; for answers and payloads that do not say.",
 							   &credits_per_phone, "10", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.max_retries",
@@ -570,6 +570,8 @@ oe_settings_fill(OeCall *call)
 	call->limits.daily_limit = daily_limit;
 	call->limits.credit_limit = credits_setting(credit_limit);
 	call->limits.credits_per_call = credits_setting(credits_per_call);
+	call->limits.credits_per_email = credits_setting(credits_per_email);
+	call->limits.credits_per_phone = credits_setting(credits_per_phone);
 	call->limits.max_retries = max_retries;
 	call->limits.retry_wait_max_ms = retry_wait_max_ms;
 }

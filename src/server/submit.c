@@ -508,7 +508,8 @@ static void
 fill_new_call(NewCall *call, Jsonb *request, int32 priority,
 			  TimestampTz not_before)
 {
-	char	   *body = oe_call_body(request, false);
+	OeReveals	reveals;
+	char	   *body = oe_call_body(request, false, &reveals);
 	Size		len = strlen(body);
 
 	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);

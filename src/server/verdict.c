@@ -157,10 +157,11 @@ is_plain_number(const char *credits)
 		strspn(credits, "0123456789.") == strlen(credits);
 }
 
+/* What the answer costs by the settings counts if it does not say itself. */
 static void
-set_credits(const OeCall *call, const char *used, OeVerdict *verdict)
+set_credits(OeCredits by_settings, const char *used, OeVerdict *verdict)
 {
-	verdict->cost = call->limits.credits_per_call;
+	verdict->cost = by_settings;
 	if (used && oe_credits_parse(used, &verdict->cost) && is_plain_number(used))
 		verdict->credits = pstrdup(used);
 	else
@@ -192,6 +193,67 @@ credits_used(Jsonb *person)
 											   NumericGetDatum(used.val.numeric)));
 }
 
+static bool
+is_string(const JsonbValue *value, const char *text)
+{
+	return value->type == jbvString &&
+		value->val.string.len == (int) strlen(text) &&
+		memcmp(value->val.string.val, text, value->val.string.len) == 0;
+}
+
+static bool
+has_address(JsonbContainer *contact)
+{
+	JsonbValue	address;
+
+	return getKeyJsonValueFromContainer(contact, "address", 7, &address) &&
+		address.type != jbvNull && !is_string(&address, "");
+}
+
+static bool
+has_numbers(JsonbContainer *contact)
+{
+	JsonbValue	numbers;
+
+	if (!getKeyJsonValueFromContainer(contact, "numbers", 7, &numbers) ||
+		numbers.type == jbvNull)
+		return false;
+	return numbers.type != jbvBinary ||
+		!JsonContainerIsArray(numbers.val.binary.data) ||
+		JsonContainerSize(numbers.val.binary.data) > 0;
+}
+
+/* "email" or "phone": found as ocean_enrich.contact_rank() has it, from 4 on. */
+static bool
+is_found(Jsonb *person, const char *key)
+{
+	JsonbValue	value;
+	JsonbValue	status;
+	JsonbContainer *contact;
+
+	if (!getKeyJsonValueFromContainer(&person->root, key, strlen(key), &value) ||
+		value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		return false;
+	contact = value.val.binary.data;
+	if (!has_address(contact) && !has_numbers(contact))
+		return false;
+	return !getKeyJsonValueFromContainer(contact, "status", 6, &status) ||
+		!(is_string(&status, "notFound") || is_string(&status, "inProgress"));
+}
+
+/* Its prices are 0 for what was not asked for, or comes by webhook. */
+static OeCredits
+price_of(const OeLimits *limits, Jsonb *person)
+{
+	OeCredits	price = limits->credits_per_call;
+
+	if (limits->credits_per_email > 0 && is_found(person, "email"))
+		price += limits->credits_per_email;
+	if (limits->credits_per_phone > 0 && is_found(person, "phone"))
+		price += limits->credits_per_phone;
+	return price;
+}
+
 /*
  * The usual case: a 200 whose body is a person.  What jsonb holds need not be
  * read a second time by the core.  False: it is something else.
@@ -208,7 +270,7 @@ judge_person(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
 	person = text ? person_from_text(text) : NULL;
 	if (!person || !has_id(person))
 		return false;
-	set_credits(call, credits_used(person), verdict);
+	set_credits(price_of(&call->limits, person), credits_used(person), verdict);
 	verdict->person = person;
 	verdict->result.person = person;
 	return true;
@@ -216,15 +278,18 @@ judge_person(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
 
 /*
  * A 200 that is no person for us: "error" says why, unless it is one for the
- * core.  It was paid for, so its bytes are kept.
+ * core.  It was paid for, so its bytes are kept.  Nobody reads in them what was
+ * found: all that was asked for may have been charged.
  */
 static void
 judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 			   OeVerdict *verdict)
 {
+	const OeLimits *limits = &call->limits;
 	OeResult   *result = &verdict->result;
 
-	set_credits(call, answer->credits, verdict);
+	set_credits(limits->credits_per_call + limits->credits_per_email +
+				limits->credits_per_phone, answer->credits, verdict);
 	keep_body(body, verdict);
 	if (answer->has_person)
 	{

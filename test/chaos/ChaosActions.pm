@@ -23,6 +23,7 @@ my @lasting = (
 	[ 8, 'change kept rows', \&change_kept_rows ],
 	[ 4, 'control the kept column', \&control_kept_column ],
 	[ 5, 'reveal', \&reveal ],
+	[ 3, 'reveal in the answer', \&reveal_in_answer ],
 	[ 1, 'refuse webhooks', \&refuse_webhooks ],
 	[ 3, 'decide', \&decide ],
 	[ 2, 'forget', \&forget ],
@@ -233,6 +234,20 @@ sub reveal
 		SELECT $function(ocean_person_request(email => '$person',
 			reveal_emails => true, reveal_emails_webhook_url => '$url',
 			reveal_phones => true, reveal_phones_webhook_url => '$url')) IS NULL});
+}
+
+# Other people: who is asked for in both ways is paid twice.
+sub reveal_in_answer
+{
+	my ($world, $chance) = @_;
+	my $database = database(@_);
+	my $who = 'told' . $chance->number(200);
+	$who .= '.' . ChaosKinds::reveal_fault($chance) if $chance->percent(20);
+	my $person = ChaosWorld::person($database, $who);
+	my $function = $chance->one_of('ocean_try_enrich_person', 'ocean_enrich.submit');
+	return $world->client($database, qq{
+		SELECT $function(ocean_person_request(email => '$person',
+			reveal_emails => true, reveal_phones => true)) IS NULL});
 }
 
 # Whoever wants to deliver one tries again, until webhooks are taken again.

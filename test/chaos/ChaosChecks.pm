@@ -140,7 +140,8 @@ my $people_sql = q{
 sub check_people
 {
 	my ($world, $database, $books) = @_;
-	my $cost = $database->{sandbox}->cost;
+	my $config = $database->{sandbox}->get('config');
+	my $most = $config->{cost} + $config->{email_cost} + $config->{phone_cost};
 	my $of_now = quotemeta ChaosWorld::person($database, '') =~ s/\@.*//r;
 	my %people = %{ $books->{people} }{ grep { /^$of_now/ } keys %{ $books->{people} } };
 	my (@wrong, @twice, %known);
@@ -152,7 +153,7 @@ sub check_people
 		my $charged = $people{$person}{charged} // 0;
 		$known{$person} = 1;
 		push @wrong, "$person: charged $charged, recorded $recorded, unknown $unknown"
-		  unless $recorded <= $charged && $charged <= $recorded + $unknown * $cost;
+		  unless $recorded <= $charged && $charged <= $recorded + $unknown * $most;
 		push @twice, $person if ($people{$person}{charges} // 0) > 1 + $again;
 	}
 	push @wrong, map { "$_: not in the ledger" }

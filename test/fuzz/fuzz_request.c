@@ -42,8 +42,8 @@ check_body(const OeRequest *request, bool pass_unknown_keys, bool valid_utf8)
 	REQUIRE(oe_request_parse(request->body, request->body_len,
 							 pass_unknown_keys, &again, &error) == OE_OK);
 	REQUIRE(strcmp(again.body, request->body) == 0);
-	REQUIRE(again.emails_not_asked == request->emails_not_asked);
-	REQUIRE(again.phones_not_asked == request->phones_not_asked);
+	REQUIRE(again.reveals.emails == request->reveals.emails);
+	REQUIRE(again.reveals.phones == request->reveals.phones);
 	oe_request_free(&again);
 	oe_error_free(&error);
 }

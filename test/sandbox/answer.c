@@ -17,6 +17,7 @@ typedef struct Writer
 	SbText		text;
 	SbFaultKind fault;
 	SbContacts	contacts;
+	SbAmount	cost;
 } Writer;
 
 /* A fault that lies in one of these values; as JSON, or nearly. */
@@ -292,7 +293,7 @@ put_credits(Writer *writer, const SbConfig *config, const SbFault *fault)
 	}
 	else if (config->credits_used)
 	{
-		sb_amount_format(config->cost, cost);
+		sb_amount_format(writer->cost, cost);
 		add_key(&writer->text, "creditsUsed");
 		sb_text_add_string(&writer->text, cost);
 	}
@@ -364,9 +365,14 @@ write_person(Writer *writer, const SbConfig *config,
 
 void
 sb_answer(const SbConfig *config, const SbInvention *person,
-		  const SbFault *fault, SbContacts contacts, SbReply *reply)
+		  const SbFault *fault, SbContacts contacts, SbAmount cost,
+		  SbReply *reply)
 {
-	Writer		writer = {.fault = fault->kind, .contacts = contacts};
+	Writer		writer = {
+		.fault = fault->kind,
+		.contacts = contacts,
+		.cost = cost
+	};
 
 	switch (fault->kind)
 	{

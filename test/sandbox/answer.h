@@ -27,10 +27,13 @@ typedef struct SbContacts
 	SbContact	phone;
 } SbContacts;
 
-/* Fill "reply" with the 200 for "person" in the way that "fault" asks for. */
+/*
+ * Fill "reply" with the 200 for "person", which did "cost" that much, in the way
+ * that "fault" asks for.
+ */
 extern void sb_answer(const SbConfig *config, const SbInvention *person,
 					  const SbFault *fault, SbContacts contacts,
-					  SbReply *reply);
+					  SbAmount cost, SbReply *reply);
 
 /*
  * Add the payload of a webhook about the e-mail address, or else the phone

@@ -459,20 +459,20 @@ fault_refuses(const SbConfig *config, const SbCall *call,
 }
 
 static bool
-credits_refused(const SbConfig *config, SbReply *reply)
+credits_refused(const SbConfig *config, SbAmount cost, SbReply *reply)
 {
-	if (config->credits == SB_NOT_SET || config->credits >= config->cost)
+	if (config->credits == SB_NOT_SET || config->credits >= cost)
 		return false;
 	sb_reply_detail(reply, 402, DETAIL_CREDITS);
 	return true;
 }
 
 static void
-charge(SbApi *api, const SbCall *call)
+charge(SbApi *api, const SbCall *call, SbAmount cost)
 {
 	if (api->config.credits != SB_NOT_SET)
-		api->config.credits -= api->config.cost;
-	sb_books_charge(&api->books, call->identity, api->config.cost);
+		api->config.credits -= cost;
+	sb_books_charge(&api->books, call->identity, cost);
 }
 
 void
@@ -487,16 +487,50 @@ sb_api_charge_reveal(SbApi *api, SbAmount cost)
 	api->books.reveals_charged += cost;
 }
 
-/* Where "what" is to be told by webhook, if it is asked for; or NULL. */
-static const char *
-webhook_of(const SbCall *call, const char *what, const char *flag)
+/* What is asked for beside the person. */
+typedef struct Reveal
 {
-	struct json_object *asked = json_object_object_get(call->json, what);
-	const char *url = json_object_get_string(json_object_object_get(asked, "webhookUrl"));
+	bool		asked;
+	const char *url;			/* to be told there; NULL: in the answer */
+} Reveal;
 
-	if (!json_object_get_boolean(json_object_object_get(asked, flag)))
-		return NULL;
-	return unless_empty(url);
+static Reveal
+reveal_of(const SbCall *call, const char *what, const char *flag)
+{
+	struct json_object *member = json_object_object_get(call->json, what);
+	const char *url = json_object_get_string(json_object_object_get(member, "webhookUrl"));
+	Reveal		reveal = {
+		.asked = json_object_get_boolean(json_object_object_get(member, flag))
+	};
+
+	if (reveal.asked)
+		reveal.url = unless_empty(url);
+	return reveal;
+}
+
+/* What the answer says of it. */
+static SbContact
+contact_of(Reveal reveal, bool found)
+{
+	if (reveal.url != NULL)
+		return SB_CONTACT_PENDING;
+	return !reveal.asked || found ? SB_CONTACT_KNOWN : SB_CONTACT_NOT_FOUND;
+}
+
+/* What the answer costs: what a webhook tells is charged when that goes. */
+static SbAmount
+cost_of(const SbConfig *config, const SbFault *fault, Reveal email, Reveal phone)
+{
+	SbAmount	cost = config->cost;
+
+	if (fault->kind == SB_FAULT_NOTREVEALED || fault->kind == SB_FAULT_NULLS ||
+		fault->kind == SB_FAULT_MINIMAL)
+		return cost;
+	if (email.asked && email.url == NULL)
+		cost += config->email_cost;
+	if (phone.asked && phone.url == NULL)
+		cost += config->phone_cost;
+	return cost;
 }
 
 static void
@@ -516,29 +550,24 @@ tell(SbApi *api, const char *url, const SbInvention *person,
  * then, and told later: the e-mail address first, then the phone number, too.
  */
 static SbContacts
-reveal(SbApi *api, const SbCall *call, const SbInvention *person,
-	   const SbFault *fault)
+reveal(SbApi *api, const SbInvention *person, const SbFault *fault,
+	   Reveal email, Reveal phone)
 {
-	const char *email = webhook_of(call, "revealEmails", "includeEmails");
-	const char *phone = webhook_of(call, "revealPhones", "includePhones");
 	bool		found = fault->kind != SB_FAULT_NOTREVEALED;
 	SbContact	told = found ? SB_CONTACT_KNOWN : SB_CONTACT_NOT_FOUND;
-	SbContacts	answer = {
-		email ? SB_CONTACT_PENDING : SB_CONTACT_KNOWN,
-		phone ? SB_CONTACT_PENDING : SB_CONTACT_KNOWN
-	};
+	SbContacts	answer = {contact_of(email, found), contact_of(phone, found)};
 	SbContacts	contacts = answer;
 
-	if (email != NULL)
+	if (email.url != NULL)
 	{
 		contacts.email = told;
-		tell(api, email, person, contacts, true,
+		tell(api, email.url, person, contacts, true,
 			 found ? api->config.email_cost : 0);
 	}
-	if (phone != NULL)
+	if (phone.url != NULL)
 	{
 		contacts.phone = told;
-		tell(api, phone, person, contacts, false,
+		tell(api, phone.url, person, contacts, false,
 			 found ? api->config.phone_cost : 0);
 	}
 	return answer;
@@ -577,6 +606,9 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 	const SbConfig *config = &api->config;
 	SbFault		fault = fault_of(api, call);
 	SbInvention person;
+	Reveal		email;
+	Reveal		phone;
+	SbAmount	cost;
 
 	reply->delay_ms = delay_of(api, &fault);
 	if (ends_on_the_way(config, &fault, reply) ||
@@ -590,13 +622,16 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 		sb_reply_detail(reply, 404, DETAIL_NOT_FOUND);
 		return;
 	}
-	if (credits_refused(config, reply))
+	email = reveal_of(call, "revealEmails", "includeEmails");
+	phone = reveal_of(call, "revealPhones", "includePhones");
+	cost = cost_of(config, &fault, email, phone);
+	if (credits_refused(config, cost, reply))
 		return;
 
-	charge(api, call);
+	charge(api, call, cost);
 	sb_invent(&person, call->json, call->identity);
-	sb_answer(config, &person, &fault, reveal(api, call, &person, &fault),
-			  reply);
+	sb_answer(config, &person, &fault,
+			  reveal(api, &person, &fault, email, phone), cost, reply);
 	deliver(&fault, reply);
 }
 

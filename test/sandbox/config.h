@@ -32,7 +32,7 @@ typedef struct SbConfig
 	bool		identical_tokens_conflict;
 	int			keepalive_requests; /* per connection; 0: no end */
 	bool		hold;
-	SbAmount	email_cost;		/* for an address that a webhook tells */
+	SbAmount	email_cost;		/* for an address that is asked for */
 	SbAmount	phone_cost;
 	char		webhook_form[16];	/* what their payloads look like */
 	int			webhook_delay_ms;

@@ -54,7 +54,7 @@ typedef enum SbFaultKind
 	SB_FAULT_DEEP,
 	SB_FAULT_BADCREDITS,
 
-	/* what a webhook says */
+	/* what becomes of a reveal */
 	SB_FAULT_NOTREVEALED,
 } SbFaultKind;
 

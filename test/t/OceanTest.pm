@@ -166,20 +166,28 @@ sub books_agree
 	my ($node, $sandbox, $name, @databases) = @_;
 	@databases = ('postgres') unless @databases;
 
-	my ($recorded, $unknown) = (0, 0);
+	my $config = $sandbox->get('config');
+	my ($recorded, $unknown, $doubtful) = (0, 0, 0);
 	foreach my $database (@databases)
 	{
 		my $row = $node->safe_psql(
 			$database, q{
 			SELECT coalesce(sum(credits), 0),
-				   count(*) FILTER (WHERE state = 'unknown')
+				   count(*) FILTER (WHERE state = 'unknown'),
+				   count(*) FILTER (WHERE state = 'unknown'
+						AND coalesce(request #>> '{revealEmails,webhookUrl}', '') = ''
+						AND request #>> '{revealEmails,includeEmails}' = 'true'),
+				   count(*) FILTER (WHERE state = 'unknown'
+						AND coalesce(request #>> '{revealPhones,webhookUrl}', '') = ''
+						AND request #>> '{revealPhones,includePhones}' = 'true')
 			FROM ocean_enrich.call});
-		my ($credits, $count) = split /\|/, $row;
+		my ($credits, $count, $emails, $phones) = split /\|/, $row;
 		$recorded += $credits;
 		$unknown += $count;
+		$doubtful += $count * $config->{cost} + $emails * $config->{email_cost} + $phones * $config->{phone_cost};
 	}
 	my $charged = $sandbox->books->{charged};
-	my $most = $recorded + $unknown * $sandbox->cost;
+	my $most = $recorded + $doubtful;
 
 	return ok($recorded <= $charged && $charged <= $most,
 		"$name: the books agree")

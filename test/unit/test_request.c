@@ -353,7 +353,8 @@ check_refused(const RefusedCase *it, bool pass_unknown_keys)
 	CHECK_STRING(error.message, it->message);
 	CHECK_STRING(error.hint, it->hint);
 	CHECK(request.body == NULL && request.body_len == 0);
-	CHECK(!request.emails_not_asked && !request.phones_not_asked);
+	CHECK_INT(request.reveals.emails, OE_REVEAL_NONE);
+	CHECK_INT(request.reveals.phones, OE_REVEAL_NONE);
 	forget();
 }
 
@@ -595,32 +596,61 @@ test_nul_inside(void)
 	forget();
 }
 
-static void
-test_not_asked(void)
+/* What a request with this behind its person asks for. */
+static OeReveals
+reveals_of(const char *members)
 {
-	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},"
-					"\"revealEmails\":{\"webhookUrl\":\"u\"}}", false), OE_OK);
-	CHECK(request.emails_not_asked && !request.phones_not_asked);
-	CHECK_STRING(request.body, "{\"person\":{\"id\":\"1\"},"
-				 "\"revealEmails\":{\"webhookUrl\":\"u\"}}");
-	forget();
+	char		json[512];
+	OeReveals	reveals;
 
-	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},"
-					"\"revealPhones\":{\"webhookUrl\":\"u\"}}", false), OE_OK);
-	CHECK(!request.emails_not_asked && request.phones_not_asked);
+	(void) snprintf(json, sizeof(json), "{\"person\":{\"id\":\"1\"}%s}", members);
+	CHECK_INT(parse(json, true), OE_OK);
+	CHECK_STRING(request.body, json);
+	reveals = request.reveals;
 	forget();
+	return reveals;
+}
 
-	/* Who writes the flag has thought of it. */
-	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},\"revealEmails\":"
-					"{\"includeEmails\":false,\"webhookUrl\":\"u\"}}", false),
-			  OE_OK);
-	CHECK(!request.emails_not_asked && !request.phones_not_asked);
-	forget();
+static void
+test_reveals(void)
+{
+	static const struct
+	{
+		const char *members;
+		OeReveal	emails;
+		OeReveal	phones;
+	}			table[] = {
+		{"", OE_REVEAL_NONE, OE_REVEAL_NONE},
+		{",\"revealEmails\":{\"webhookUrl\":\"u\"}",
+		OE_REVEAL_NOT_ASKED, OE_REVEAL_NONE},
+		{",\"revealPhones\":{\"webhookUrl\":\"u\"}",
+		OE_REVEAL_NONE, OE_REVEAL_NOT_ASKED},
+		/* Who writes the flag has thought of it. */
+		{",\"revealEmails\":{\"includeEmails\":false,\"webhookUrl\":\"u\"}",
+		OE_REVEAL_NONE, OE_REVEAL_NONE},
+		{",\"revealPhones\":{\"includePhones\":false}",
+		OE_REVEAL_NONE, OE_REVEAL_NONE},
+		{",\"revealEmails\":{\"includeEmails\":true}",
+		OE_REVEAL_IN_ANSWER, OE_REVEAL_NONE},
+		{",\"revealPhones\":{\"includePhones\":true}",
+		OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
+		{",\"revealEmails\":{\"includeEmails\":true,\"webhookUrl\":\"u\"}"
+			",\"revealPhones\":{\"includePhones\":true}",
+		OE_REVEAL_BY_WEBHOOK, OE_REVEAL_IN_ANSWER},
+		/* An address that nobody can be told at. */
+		{",\"revealPhones\":{\"includePhones\":true,\"webhookUrl\":\"\"}",
+		OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
+		{",\"other\":{\"revealEmails\":{\"includeEmails\":true}}",
+		OE_REVEAL_NONE, OE_REVEAL_NONE},
+	};
 
-	CHECK_INT(parse("{\"person\":{\"id\":\"1\"},"
-					"\"revealEmails\":{\"includeEmails\":true}}", false), OE_OK);
-	CHECK(!request.emails_not_asked && !request.phones_not_asked);
-	forget();
+	for (int i = 0; i < (int) lengthof(table); i++)
+	{
+		OeReveals	reveals = reveals_of(table[i].members);
+
+		CHECK_INT(reveals.emails, table[i].emails);
+		CHECK_INT(reveals.phones, table[i].phones);
+	}
 }
 
 static void
@@ -726,7 +756,7 @@ static const UnitTest tests[] = {
 	{"length", test_length},
 	{"length after normalising", test_length_after_normalising},
 	{"NUL inside", test_nul_inside},
-	{"reveals that ask for nothing", test_not_asked},
+	{"what is to be revealed", test_reveals},
 	{"the error is filled anew", test_error_is_filled_anew},
 	{"without memory", test_without_memory},
 };

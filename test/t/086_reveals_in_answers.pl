@@ -1,0 +1,161 @@
+# 086_reveals_in_answers.pl
+#	What an answer reveals without a webhook is in what the call cost, where the
+#	answer does not say itself: found by the rules that webhooks are read by, for
+#	sessions and for the queue.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib $FindBin::Bin;
+
+use IO::Socket::INET;
+use OceanTest qw(node wait_until books_agree);
+use POSIX ();
+use Test::More;
+
+my $sandbox = OceanTest::Sandbox->new;
+my $node = node($sandbox);
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+my %asked = (
+	nothing => '',
+	email => ', reveal_emails => true',
+	phone => ', reveal_phones => true',
+	both => ', reveal_emails => true, reveal_phones => true',
+	by_webhook => q{, reveal_emails => true, reveal_emails_webhook_url => 'https://elsewhere.example',
+		reveal_phones => true, reveal_phones_webhook_url => 'https://elsewhere.example'},
+	phone_by_webhook => q{, reveal_emails => true,
+		reveal_phones => true, reveal_phones_webhook_url => 'https://elsewhere.example'},
+	nowhere => q{, reveal_phones => true, reveal_phones_webhook_url => ''},
+	refused => ', reveal_emails => false, reveal_phones => false');
+
+sub request
+{
+	my ($email, $what) = @_;
+	return "ocean_person_request(email => '$email\@example.com'$asked{$what})";
+}
+
+sub credits
+{
+	my ($email) = @_;
+	return sql("SELECT credits FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$email\@example.com'");
+}
+
+# 3 for the person, 1 for an address, 10 for a number
+
+my %costs = (nothing => 3, email => 4, phone => 13, both => 14, by_webhook => 3, phone_by_webhook => 4, nowhere => 13,
+	refused => 3);
+foreach my $what (sort keys %costs)
+{
+	is(sql('SELECT credits FROM ocean_try_enrich_person(' . request($what, $what) . ')'),
+		$costs{$what}, "$what: a call is told what it cost");
+	is(credits($what), $costs{$what}, "$what: the ledger");
+	my $id = sql('SELECT ocean_enrich.submit(' . request("queued.$what", $what) . ')');
+	wait_until($node, "SELECT state = 'answered' FROM ocean_enrich.call WHERE call_id = $id");
+	is(credits("queued.$what"), $costs{$what}, "$what: from the queue");
+	books_agree($node, $sandbox, $what);
+}
+is($sandbox->books->{charged}, 2 * 57, 'the API charged just that');
+is(sql('SELECT count(*) FROM ocean_enrich.open_reveals'), 4, 'who asked for a webhook waits for one, and nobody else');
+is(sql('SELECT sum(credits) FROM ocean_enrich.queue_tally'), 57, 'the tally of the queue has it, too');
+
+# What is not found is not charged; what nobody can read may have been.
+
+foreach my $case ([ 'sb-notrevealed', 3 ], [ 'sb-nulls', 3 ], [ 'sb-minimal', 3 ], [ 'sb-badcredits-2', 14 ],
+	[ 'sb-nul', 14 ], [ 'sb-noid', 14 ], [ 'sb-empty', 14 ], [ 'sb-badjson', 14 ])
+{
+	my ($fault, $credits) = @$case;
+	sql('SELECT FROM ocean_try_enrich_person(' . request("$fault.all", 'both') . ')');
+	is(credits("$fault.all"), $credits, "$fault: the ledger");
+	books_agree($node, $sandbox, $fault);
+}
+
+# The settings of whoever asks; and what the answer says goes before them.
+
+$sandbox->config(email_cost => '0.5', phone_cost => '2.25');
+sql(q{SET ocean_enrich.credits_per_email = '0.5'; SET ocean_enrich.credits_per_phone = '2.25';
+	SELECT ocean_enrich_person(} . request('cheap', 'both') . ')');
+is(credits('cheap'), '5.75', 'the settings say what it costs');
+books_agree($node, $sandbox, 'settings');
+$sandbox->config(credits_used => JSON::PP::true);
+sql('SELECT ocean_enrich_person(' . request('said', 'both') . ')');
+is(credits('said'), '5.75', 'the answer goes before the settings');
+books_agree($node, $sandbox, 'an answer that says');
+
+# Found is what contact_rank() takes for found, and so what is charged if a webhook says it.
+
+my @contacts = (
+	'null', '"x"', '7', '[]', '["x"]', '{}', '{"status": "verified"}',
+	(map { my $value = $_; map { qq({"%s": $value, "status": $_}) } qw("verified" "guessed" "catchAll" "notFound" "inProgress" "new" null 7) }
+		  '"x@example.com"', '["+1 555 0100"]'),
+	(map { qq({"%s": $_}) } qw(null "" "x" 7 false {} [] [null] [""])),
+	'{"%s": "", "status": "verified"}', '{"%s": [], "status": "verified"}', '{"%s": null, "status": "verified"}');
+my @people = ('');
+foreach my $contact (@contacts)
+{
+	foreach my $kind (qw(email phone))
+	{
+		push @people, map { qq(, "$kind": ) . $contact =~ s/%s/$_/r } qw(address numbers);
+	}
+}
+
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 50) or die "could not listen: $!";
+my $port = $listener->sockport;
+
+# Answers with the person of this number.
+sub answer
+{
+	my ($client) = @_;
+	my ($request, $number) = '';
+	while (!defined $number)
+	{
+		sysread($client, $request, 65536, length $request) or return;
+		($number) = $request =~ /"email":"(\d+)\@/;
+	}
+	my $body = qq({"id": "p$number", "domain": "example.com"$people[$number]});
+	syswrite($client, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " . length($body) . "\r\n\r\n$body");
+	return;
+}
+
+my $server = fork() // die "could not fork: $!";
+if ($server == 0)
+{
+	local $SIG{PIPE} = 'IGNORE';
+	local $SIG{TERM} = sub { POSIX::_exit(0) };
+	open(STDOUT, '>', '/dev/null');
+	while (1)
+	{
+		POSIX::_exit(0) if getppid() == 1;
+		my $client = $listener->accept or next;
+		answer($client);
+		close $client;
+	}
+}
+close $listener;
+END
+{
+	my $exit_code = $?;
+	if ($server) { kill 'TERM', $server; waitpid($server, 0); }
+	$? = $exit_code;
+}
+
+my $count = @people;
+sql(qq{
+	SET ocean_enrich.api_url = 'http://127.0.0.1:$port';
+	SET ocean_enrich.daily_limit = 0;
+	SET ocean_enrich.rate_limit = 0;
+	SELECT count(ocean_enrich_person(ocean_person_request(email => i || '\@rank.example',
+		reveal_emails => true, reveal_phones => true))) FROM generate_series(0, $count - 1) AS i});
+is( sql(q{
+		SELECT count(*), count(DISTINCT credits) FROM ocean_enrich.call WHERE request #>> '{person,email}' ~ '@rank'}),
+	"$count|3", 'many kinds of contacts came, found and not');
+is( sql(q{
+		SELECT person, credits FROM ocean_enrich.call
+		WHERE request #>> '{person,email}' ~ '@rank' AND credits IS DISTINCT FROM 3
+			+ CASE WHEN ocean_enrich.contact_rank(person -> 'email') >= 4 THEN 1 ELSE 0 END
+			+ CASE WHEN ocean_enrich.contact_rank(person -> 'phone') >= 4 THEN 10 ELSE 0 END}),
+	'', 'found is what webhooks are read by');
+
+done_testing();
