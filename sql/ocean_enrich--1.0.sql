@@ -525,6 +525,8 @@ CREATE VIEW ocean_enrich.limits AS
 			ocean_enrich.setting('daily_limit')::numeric AS daily_limit,
 			ocean_enrich.setting('credit_limit')::numeric AS credit_limit,
 			ocean_enrich.setting('credits_per_call')::numeric AS credits_per_call,
+			ocean_enrich.setting('credits_per_email')::numeric AS credits_per_email,
+			ocean_enrich.setting('credits_per_phone')::numeric AS credits_per_phone,
 			ocean_enrich.setting('max_concurrency')::numeric AS max_concurrency,
 			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day,
 			ocean_enrich.database_identity() AS database
@@ -534,7 +536,13 @@ CREATE VIEW ocean_enrich.limits AS
 	), called AS (
 		SELECT c.account,
 			count(*) FILTER (WHERE c.state <> 'failed' AND c.sent_at >= s.day) AS day_calls,
-			coalesce(sum(coalesce(c.credits, s.credits_per_call))
+			coalesce(sum(coalesce(c.credits, s.credits_per_call
+					+ CASE WHEN c.request #>> '{revealEmails,includeEmails}' = 'true'
+						AND coalesce(c.request #>> '{revealEmails,webhookUrl}', '') = ''
+						THEN s.credits_per_email ELSE 0 END
+					+ CASE WHEN c.request #>> '{revealPhones,includePhones}' = 'true'
+						AND coalesce(c.request #>> '{revealPhones,webhookUrl}', '') = ''
+						THEN s.credits_per_phone ELSE 0 END))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown') AND c.sent_at >= s.day), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
 			count(*) FILTER (WHERE c.state = 'sent' AND c.database = s.database) AS on_the_wire,
@@ -581,8 +589,14 @@ CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 		SELECT coalesce(sum(c.credits), 0)
 				+ coalesce((SELECT sum(r.credits) FROM ocean_enrich.reveal_cost AS r
 					WHERE r.role = b.role AND r.day >= (p.starts_at AT TIME ZONE 'UTC')::date), 0) AS spent,
-			count(*) FILTER (WHERE c.credits IS NULL AND c.state IN ('sent', 'unknown'))
-				* ocean_enrich.setting('credits_per_call')::numeric AS reserved
+			coalesce(sum(ocean_enrich.setting('credits_per_call')::numeric
+					+ CASE WHEN c.request #>> '{revealEmails,includeEmails}' = 'true'
+						AND coalesce(c.request #>> '{revealEmails,webhookUrl}', '') = ''
+						THEN ocean_enrich.setting('credits_per_email')::numeric ELSE 0 END
+					+ CASE WHEN c.request #>> '{revealPhones,includePhones}' = 'true'
+						AND coalesce(c.request #>> '{revealPhones,webhookUrl}', '') = ''
+						THEN ocean_enrich.setting('credits_per_phone')::numeric ELSE 0 END)
+				FILTER (WHERE c.credits IS NULL AND c.state IN ('sent', 'unknown')), 0) AS reserved
 		FROM ocean_enrich.call AS c WHERE c.role = b.role AND c.sent_at >= p.starts_at
 	) AS s
 	WHERE has_table_privilege('ocean_enrich.budget'::regclass, 'SELECT')

@@ -85,6 +85,28 @@ multiply(int64_t a, int64_t b)
 	return product;
 }
 
+OeCredits
+oe_limits_reserve(const OeLimits *limits)
+{
+	OeCredits	reserve = limits->credits_per_call;
+
+	if (limits->email_in_answer)
+		reserve = add(reserve, limits->credits_per_email);
+	if (limits->phone_in_answer)
+		reserve = add(reserve, limits->credits_per_phone);
+	return reserve;
+}
+
+OeCredits
+oe_limits_reserve_doubtful(const OeLimits *limits, const OeDoubtful *doubtful)
+{
+	OeCredits	sum = multiply(doubtful->calls, limits->credits_per_call);
+
+	sum = add(sum, multiply(doubtful->emails_in_answer, limits->credits_per_email));
+	sum = add(sum, multiply(doubtful->phones_in_answer, limits->credits_per_phone));
+	return sum < OE_CREDITS_MAX ? sum : OE_CREDITS_MAX;
+}
+
 /* Times before the epoch have days, too: round down. */
 static int64_t
 day_of(OeTime time)
@@ -376,7 +398,7 @@ static bool
 credits_suffice(OeCredits used, const OeLimits *limits)
 {
 	return limits->credit_limit <= 0 ||
-		add(used, limits->credits_per_call) <= limits->credit_limit;
+		add(used, oe_limits_reserve(limits)) <= limits->credit_limit;
 }
 
 static bool
@@ -395,7 +417,7 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	oe_error_detail(error, "%s credits were spent or reserved since midnight "
 					"UTC, and a request reserves %s.",
 					credits_text(account->spent.credits, used, sizeof(used)),
-					credits_text(limits->credits_per_call, reserve, sizeof(reserve)));
+					credits_text(oe_limits_reserve(limits), reserve, sizeof(reserve)));
 	oe_error_hint(error, "Raise \"ocean_enrich.credit_limit\" or wait until "
 				  "midnight UTC.");
 	return true;
@@ -453,7 +475,7 @@ oe_account_sent(OeAccount *account, const OeLimits *limits, OeTime now)
 		return false;
 	account->in_flight++;
 	account->requests = add(account->requests, 1);
-	reserve_credits(&account->spent, limits->credits_per_call);
+	reserve_credits(&account->spent, oe_limits_reserve(limits));
 	return true;
 }
 
@@ -463,7 +485,7 @@ oe_account_unsent(OeAccount *account, const OeLimits *limits, OeTime sent,
 {
 	if (account->sent.count > 0)
 		account->sent.count--;
-	oe_account_ended(account, sent, now, OE_FAILED, limits->credits_per_call, 0);
+	oe_account_ended(account, sent, now, OE_FAILED, oe_limits_reserve(limits), 0);
 }
 
 void

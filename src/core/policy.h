@@ -39,7 +39,24 @@ typedef struct OeLimits
 	OeCredits	credits_per_phone;
 	int			max_retries;	/* tries after the first */
 	int			retry_wait_max_ms;	/* the longest wait before a try */
+	bool		email_in_answer;	/* asked for, and told by no webhook */
+	bool		phone_in_answer;
 } OeLimits;
+
+/* What a request reserves: the most that its answer costs if it does not say. */
+extern OeCredits oe_limits_reserve(const OeLimits *limits);
+
+/* Calls that may have been paid, and how many of them asked for these. */
+typedef struct OeDoubtful
+{
+	int64_t		calls;
+	int64_t		emails_in_answer;
+	int64_t		phones_in_answer;
+} OeDoubtful;
+
+/* What they reserve; OE_CREDITS_MAX: that, or more. */
+extern OeCredits oe_limits_reserve_doubtful(const OeLimits *limits,
+											const OeDoubtful *doubtful);
 
 /* What one account has used, across all sessions.  Opaque. */
 typedef struct OeAccount OeAccount;
@@ -84,8 +101,8 @@ extern OeAdmission oe_account_admit(OeAccount *account,
 									const OeLimits *limits, OeTime now,
 									OeTime *when, OeError *error);
 
-/* A request goes now: counts it and reserves credits_per_call.  False: no memory,
- * nothing was counted. */
+/* A request goes now: counts it and reserves oe_limits_reserve().  False: no
+ * memory, nothing was counted. */
 extern bool oe_account_sent(OeAccount *account, const OeLimits *limits,
 							OeTime now);
 
@@ -97,7 +114,7 @@ extern void oe_account_unsent(OeAccount *account, const OeLimits *limits,
 							  OeTime sent, OeTime now);
 
 /*
- * It ended.  "reserved" is the credits_per_call it was sent with; "credits" what it
+ * It ended.  "reserved" is what was reserved when it was sent; "credits" what it
  * cost if OE_ANSWERED.  OE_UNKNOWN keeps the reservation: it may have been paid.
  * OE_FAILED gives the day's request back (not the minute's).
  */

@@ -70,18 +70,14 @@ static void
 restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
 {
 	OeLedgerUsage usage;
-	OeCredits	reserved;
 	OeTime		day_start;
 	OeTime		day_end;
 
 	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
 	oe_ledger_usage(call->account, day_start, now - USECS_PER_MINUTE, &usage);
-
-	/* Bounded, so that the product cannot overflow. */
-	reserved = Min(usage.unknown_today, 1000000) *
-		Min(call->limits.credits_per_call, OE_CREDITS_ONE * 1000000);
 	oe_account_restore_day(account, now, usage.requests_today,
-						   Min(usage.credits_today, OE_CREDITS_MAX) + reserved);
+						   Min(usage.credits_today, OE_CREDITS_MAX) +
+						   oe_limits_reserve_doubtful(&call->limits, &usage.unknown_today));
 	for (int i = 0; i < usage.sent_count; i++)
 	{
 		if (!oe_account_restore_sent(account, usage.sent[i]))
@@ -150,26 +146,26 @@ read_reveals(OeAccountEntry *entry, TimestampTz now)
 
 /* What is on the wire now is counted as such, whatever its row says. */
 static void
-restore_budgets(const char *role, OeCredits reserve, TimestampTz now)
+restore_budgets(const char *role, const OeLimits *limits, TimestampTz now)
 {
 	int64		call_ids[OE_CHANNEL_SLOTS];
 	OeCredits	reserved[OE_CHANNEL_SLOTS];
 	int			count = oe_job_list_in_flight(role, call_ids, reserved);
 
-	oe_budget_restore(role, call_ids, count, reserve, now);
+	oe_budget_restore(role, call_ids, count, limits, now);
 	for (int i = 0; i < count; i++)
 		oe_budget_sent(role, reserved[i], now);
 }
 
 bool
 oe_admission_prepare(OeAccountEntry *account, const char *role,
-					 OeCredits reserve, TimestampTz now)
+					 const OeLimits *limits, TimestampTz now)
 {
 	if (!read_reveals(account, now))
 		return false;
 	oe_budget_refresh();
 	if (oe_budget_is_to_be_restored(role))
-		restore_budgets(role, reserve, now);
+		restore_budgets(role, limits, now);
 	return oe_budget_read_reveals(role, now);
 }
 
@@ -204,7 +200,7 @@ oe_admission_ask(OeJob *job, TimestampTz now, OeError *error)
 
 	if (job->not_before <= now)
 		admission = oe_budget_admit(job->call.role,
-									job->call.limits.credits_per_call, now,
+									oe_limits_reserve(&job->call.limits), now,
 									&when, error);
 	if (admission == OE_ADMIT_NOW)
 		admission = ask_account(job, now, &when, error);
@@ -248,7 +244,7 @@ oe_admission_sent(OeJob *job, TimestampTz now)
 
 	if (!oe_account_sent(job->account->account, limits, now))
 		oe_ereport_out_of_memory();
-	oe_budget_sent(job->call.role, limits->credits_per_call, now);
+	oe_budget_sent(job->call.role, oe_limits_reserve(limits), now);
 	job->in_flight = true;
 	job->sent_at = now;
 	job->tries++;
@@ -260,7 +256,7 @@ oe_admission_unsent(OeJob *job, TimestampTz now)
 	oe_account_unsent(job->account->account, &job->call.limits, job->sent_at,
 					  now);
 	oe_budget_ended(job->call.role, job->sent_at, now, OE_FAILED,
-					job->call.limits.credits_per_call, 0);
+					oe_limits_reserve(&job->call.limits), 0);
 	job->in_flight = false;
 	job->tries--;
 }
@@ -303,11 +299,12 @@ void
 oe_admission_ended(OeJob *job, TimestampTz now)
 {
 	OeAccount  *account = job->account->account;
+	OeCredits	reserved = oe_limits_reserve(&job->call.limits);
 
-	oe_account_ended(account, job->sent_at, now, job->outcome,
-					 job->call.limits.credits_per_call, job->cost);
-	oe_budget_ended(job->call.role, job->sent_at, now, job->outcome,
-					job->call.limits.credits_per_call, job->cost);
+	oe_account_ended(account, job->sent_at, now, job->outcome, reserved,
+					 job->cost);
+	oe_budget_ended(job->call.role, job->sent_at, now, job->outcome, reserved,
+					job->cost);
 	job->in_flight = false;
 	if (job->reply && job->reply->retry_after_ms > 0)
 		oe_account_pause(account,

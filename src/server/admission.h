@@ -59,7 +59,7 @@ extern OeAccountEntry *oe_admission_known_account(const char *name);
  * has locked what was revealed.
  */
 extern bool oe_admission_prepare(OeAccountEntry *account, const char *role,
-								 OeCredits reserve, TimestampTz now);
+								 const OeLimits *limits, TimestampTz now);
 
 /*
  * Asked for each job in the order of arrival: first the budget of the role,

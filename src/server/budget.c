@@ -57,10 +57,17 @@ static OeStatement budgets_statement = {
 	NULL
 };
 
+#define DOUBTFUL_SINCE(parameter, more) \
+	" count(*) FILTER (WHERE sent_at >= " parameter \
+	" AND credits IS NULL AND state IN ('sent', 'unknown')" more ")"
+
 #define SPENT_SINCE(parameter) \
 	" coalesce(sum(credits) FILTER (WHERE sent_at >= " parameter "), 0)::text," \
-	" count(*) FILTER (WHERE sent_at >= " parameter \
-	" AND credits IS NULL AND state IN ('sent', 'unknown'))::text"
+	DOUBTFUL_SINCE(parameter, "") "," \
+	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Emails")) "," \
+	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Phones"))
+
+#define SPENT_COLUMNS	4		/* for each period */
 
 /* In the order of the periods. */
 static OeStatement spent_statement = {
@@ -318,7 +325,7 @@ sum_up(const char *role, const int64 *in_flight, int count,
 
 void
 oe_budget_restore(const char *role, const int64 *in_flight, int count,
-				  OeCredits reserve, TimestampTz now)
+				  const OeLimits *limits, TimestampTz now)
 {
 	RoleEntry  *entry = find_role(role);
 	TimestampTz starts[OE_PERIODS];
@@ -332,11 +339,15 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 		   earliest_start(&entry->budgets, starts, now));
 	for (int i = 0; i < OE_PERIODS; i++)
 	{
-		int64		unknown = strtoll(oe_statement_text(0, 2 * i + 2), NULL, 10);
+		int			column = SPENT_COLUMNS * i + 1;
+		OeDoubtful	doubtful = {
+			oe_statement_int64(0, column + 1),
+			oe_statement_int64(0, column + 2),
+			oe_statement_int64(0, column + 3)
+		};
 
-		/* Bounded, so that the product cannot overflow. */
-		credits[i] = credits_from_text(oe_statement_text(0, 2 * i + 1)) +
-			Min(unknown, 1000000) * Min(reserve, OE_CREDITS_ONE * 1000000);
+		credits[i] = credits_from_text(oe_statement_text(0, column)) +
+			oe_limits_reserve_doubtful(limits, &doubtful);
 	}
 	oe_budgets_restore(&entry->budgets, now, credits);
 	entry->restored = true;

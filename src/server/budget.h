@@ -34,10 +34,11 @@ extern bool oe_budget_is_to_be_restored(const char *role);
  * Sum up what the role has spent; in a transaction of the ledger.  "in_flight"
  * are the calls that are on the wire: they do not count, and have to be
  * counted by oe_budget_sent() afterwards.  What may have been paid without
- * anybody knowing counts as "reserve" each.
+ * anybody knowing counts by the prices of "limits".
  */
 extern void oe_budget_restore(const char *role, const int64 *in_flight,
-							  int count, OeCredits reserve, TimestampTz now);
+							  int count, const OeLimits *limits,
+							  TimestampTz now);
 
 /*
  * Read what was revealed to the role since that was read; likewise, and once the

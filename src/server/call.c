@@ -116,12 +116,10 @@ oe_call_body(Jsonb *jsonb, bool early, OeReveals *reveals)
 }
 
 void
-oe_call_set_prices(OeCall *call, const OeReveals *reveals)
+oe_call_set_reveals(OeLimits *limits, const OeReveals *reveals)
 {
-	if (reveals->emails != OE_REVEAL_IN_ANSWER)
-		call->limits.credits_per_email = 0;
-	if (reveals->phones != OE_REVEAL_IN_ANSWER)
-		call->limits.credits_per_phone = 0;
+	limits->email_in_answer = reveals->emails == OE_REVEAL_IN_ANSWER;
+	limits->phone_in_answer = reveals->phones == OE_REVEAL_IN_ANSWER;
 }
 
 /* Of "call", everything but its body lives as long as the settings. */
@@ -137,7 +135,7 @@ pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
 	oe_settings_fill(call);
-	oe_call_set_prices(call, &reveals);
+	oe_call_set_reveals(&call->limits, &reveals);
 	packed = oe_call_pack(call, len);
 	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
 	return packed;

@@ -19,10 +19,10 @@
 extern char *oe_call_body(Jsonb *request, bool early, OeReveals *reveals);
 
 /*
- * Of the prices that the settings gave, those stay that the answer may cost: what
- * a webhook tells is charged when that comes.
+ * What the answer may cost beside the person: what a webhook tells is charged when
+ * that comes.
  */
-extern void oe_call_set_prices(OeCall *call, const OeReveals *reveals);
+extern void oe_call_set_reveals(OeLimits *limits, const OeReveals *reveals);
 
 /*
  * Check "request", have the worker answer it, and wait.  The result's strings

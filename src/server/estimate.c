@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -61,6 +62,8 @@ typedef struct Estimate
 	int64		rows;
 	int64		requests;		/* the sum of the next five */
 	int64		to_send;
+	OeCredits	reserve;		/* what these reserve in all */
+	OeCredits	dearest;		/* and the dearest of them */
 	int64		repeated;
 	int64		known;
 	int64		unknown;
@@ -120,12 +123,26 @@ look_up(const uint8 *fingerprint, Jsonb **person)
 }
 
 static void
-count_first(RequestKind kind)
+count_to_send(const OeReveals *reveals)
+{
+	OeLimits	limits = current->call.limits;
+	OeCredits	reserve;
+
+	oe_call_set_reveals(&limits, reveals);
+	reserve = oe_limits_reserve(&limits);
+	current->to_send++;
+	current->dearest = Max(current->dearest, reserve);
+	if (pg_add_s64_overflow(current->reserve, reserve, &current->reserve))
+		current->reserve = PG_INT64_MAX;
+}
+
+static void
+count_first(RequestKind kind, const OeReveals *reveals)
 {
 	switch (kind)
 	{
 		case REQUEST_NEW:
-			current->to_send++;
+			count_to_send(reveals);
 			break;
 		case REQUEST_KNOWN:
 			current->known++;
@@ -161,13 +178,13 @@ note_request(Jsonb *request)
 
 		seen = hash_search(current->seen, fingerprint, HASH_ENTER, &found);
 		seen->kind = kind;
-		count_first(kind);
+		count_first(kind, &reveals);
 		return person;
 	}
 
 	/* Without reuse an equal request is paid again. */
 	if (seen->kind == REQUEST_NEW && current->call.reuse_for_us == 0)
-		current->to_send++;
+		count_to_send(&reveals);
 	else
 		current->repeated++;
 	if (seen->kind == REQUEST_KNOWN)
@@ -388,13 +405,14 @@ begin_estimate(Estimate *estimate)
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* How many calls of "reserve" credits fit into what is left. */
+/* How many surely fit into what is left, whichever comes first. */
 static int64
-calls_for(OeCredits left, OeCredits reserve)
+calls_for(const Estimate *estimate, OeCredits left)
 {
 	if (left <= 0)
 		return 0;
-	return reserve > 0 ? left / reserve : PG_INT64_MAX;
+	return estimate->reserve <= left ? estimate->to_send
+		: left / estimate->dearest;
 }
 
 /* What is left of the role's budgets; OE_CREDITS_MAX: all one could want. */
@@ -423,20 +441,14 @@ allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 			  OeCredits left)
 {
 	const OeLimits *limits = &estimate->call.limits;
-	int64		allowed = Min(estimate->to_send,
-							  calls_for(left, limits->credits_per_call));
+	int64		allowed = calls_for(estimate, left);
 
 	if (limits->daily_limit > 0)
 		allowed = Min(allowed, Max(limits->daily_limit - usage->requests_today, 0));
 	if (limits->credit_limit > 0)
-	{
-		OeCredits	reserved = Min(usage->unknown_today, 1000000) *
-			Min(limits->credits_per_call, OE_CREDITS_ONE * 1000000);
-
 		allowed = Min(allowed,
-					  calls_for(limits->credit_limit - reserved - usage->credits_today,
-								limits->credits_per_call));
-	}
+					  calls_for(estimate, limits->credit_limit - usage->credits_today -
+								oe_limits_reserve_doubtful(limits, &usage->unknown_today)));
 	return allowed;
 }
 

@@ -77,7 +77,7 @@ oe_job_list_in_flight(const char *role, int64 *call_ids, OeCredits *reserved)
 		if (count == OE_CHANNEL_SLOTS)
 			elog(ERROR, "more requests are in flight than there are slots");
 		call_ids[count] = job->call_id;
-		reserved[count] = job->call.limits.credits_per_call;
+		reserved[count] = oe_limits_reserve(&job->call.limits);
 		count++;
 	}
 	return count;

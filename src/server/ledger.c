@@ -184,10 +184,14 @@ static OeStatement sent_left_statement = {
 	NULL
 };
 
+#define IN_DOUBT	"state = 'unknown' AND credits IS NULL"
+
 static OeStatement usage_statement = {
 	"SELECT count(*) FILTER (WHERE state <> 'failed'),"
 	" coalesce(sum(credits), 0)::text,"
-	" count(*) FILTER (WHERE state = 'unknown' AND credits IS NULL),"
+	" count(*) FILTER (WHERE " IN_DOUBT "),"
+	" count(*) FILTER (WHERE " IN_DOUBT " AND " OE_REVEALED_IN_ANSWER("Emails") "),"
+	" count(*) FILTER (WHERE " IN_DOUBT " AND " OE_REVEALED_IN_ANSWER("Phones") "),"
 	" max(next_attempt_at) FILTER (WHERE status = 429)"
 	" FROM ocean_enrich.call WHERE sent_at >= $1 AND account = $2",
 	2,
@@ -1013,8 +1017,10 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 	(void) execute(&usage_statement, values);
 	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
 	usage->credits_today = credits_of(2);
-	usage->unknown_today = DatumGetInt64(oe_statement_value(0, 3));
-	usage->paused_until = oe_statement_int64(0, 4);
+	usage->unknown_today.calls = oe_statement_int64(0, 3);
+	usage->unknown_today.emails_in_answer = oe_statement_int64(0, 4);
+	usage->unknown_today.phones_in_answer = oe_statement_int64(0, 5);
+	usage->paused_until = oe_statement_int64(0, 6);
 
 	values[0] = TimestampTzGetDatum(minute_start);
 	usage->sent_count = (int) execute(&sent_statement, values);

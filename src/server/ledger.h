@@ -48,6 +48,11 @@ extern bool oe_ledger_is_as_made(Relation relation);
  */
 extern const char *oe_ledger_database(void);
 
+/* Does a call ask for "Emails" or "Phones" that its answer will have? */
+#define OE_REVEALED_IN_ANSWER(what) \
+	"request #>> '{reveal" what ",include" what "}' = 'true'" \
+	" AND coalesce(request #>> '{reveal" what ",webhookUrl}', '') = ''"
+
 #define OE_OF_THIS_DATABASE \
 	"database = (SELECT ocean_enrich.database_identity())"
 
@@ -156,7 +161,7 @@ typedef struct OeLedgerUsage
 {
 	int64		requests_today;
 	OeCredits	credits_today;
-	int64		unknown_today;	/* each may have cost something */
+	OeDoubtful	unknown_today;	/* each may have cost something */
 	TimestampTz paused_until;	/* 0: not paused */
 	TimestampTz *sent;			/* of the last minute, oldest first */
 	int			sent_count;

@@ -71,7 +71,7 @@ admit(OeJob *job, int on_wire, TimestampTz now)
 	OeError		error = {0};
 
 	if (!oe_admission_prepare(job->account, job->call.role,
-							  job->call.limits.credits_per_call, now))
+							  &job->call.limits, now))
 		return;
 	switch (oe_admission_ask(job, now, &error))
 	{

@@ -42,6 +42,8 @@
 
 static MemoryContext queue_mcxt;	/* what "queue_call" points to */
 static OeCall queue_call;		/* the settings that it is sent with */
+static OeLimits next_limits;	/* of the call that did not fit into the limits,
+								 * else the same */
 static TimestampTz queue_settings_read_at;
 static bool queue_has_token;
 static TimestampTz queue_wake_at;
@@ -85,6 +87,7 @@ read_queue_settings(TimestampTz now)
 	PG_TRY();
 	{
 		oe_settings_fill(&queue_call);
+		next_limits = queue_call.limits;
 		queue_has_token = true;
 		CommitTransactionCommand();
 	}
@@ -137,8 +140,7 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 	OeUsage		usage;
 	OeTime		day_start;
 
-	switch (oe_account_admit(entry->account, &queue_call.limits, now, &when,
-							 &error))
+	switch (oe_account_admit(entry->account, &next_limits, now, &when, &error))
 	{
 		case OE_ADMIT_NOW:
 			return now;
@@ -265,21 +267,27 @@ queue_allowed_at(TimestampTz now)
  * Claiming
  * ---------------------------------------------------------------- */
 
+static void
+fill_call(const OeQueuedCall *queued, OeCall *call)
+{
+	OeReveals	reveals;
+
+	*call = queue_call;
+	strlcpy(call->role, queued->role, sizeof(call->role));
+	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
+	call->body = oe_call_body(queued->request, true, &reveals);
+	oe_call_set_reveals(&call->limits, &reveals);
+}
+
 /* A call of the queue as a job, not in any list. */
 static OeJob *
-queued_job(const OeQueuedCall *queued)
+queued_job(const OeQueuedCall *queued, const OeCall *call)
 {
-	OeCall		call = queue_call;
-	OeReveals	reveals;
 	OeJob	   *job;
 	char	   *bytes;
 	Size		len;
 
-	strlcpy(call.role, queued->role, sizeof(call.role));
-	memcpy(call.fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
-	call.body = oe_call_body(queued->request, true, &reveals);
-	oe_call_set_prices(&call, &reveals);
-	bytes = oe_call_pack(&call, &len);
+	bytes = oe_call_pack(call, &len);
 	job = oe_job_new(bytes, len);
 	explicit_bzero(bytes, len);
 	pfree(bytes);
@@ -358,17 +366,18 @@ pass_by(OeJob *job, const OeQueuePosition *position)
  * wire has ended.  A raised budget lets it go before: see_to_budgets().
  */
 static bool
-budget_lets_go(OeAccountEntry *account, const OeQueuedCall *queued, TimestampTz now)
+budget_lets_go(OeAccountEntry *account, const OeQueuedCall *queued,
+			   const OeLimits *limits, TimestampTz now)
 {
-	OeCredits	reserve = queue_call.limits.credits_per_call;
 	OeTime		when = now + BUDGET_RESERVED_MS * INT64CONST(1000);
 	OeError		error = {0};
 
-	if (!oe_admission_prepare(account, queued->role, reserve, now))
+	if (!oe_admission_prepare(account, queued->role, limits, now))
 		ereport(ERROR,
 				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				errmsg("could not lock ocean_enrich.reveal_cost"));
-	if (oe_budget_admit(queued->role, reserve, now, &when, &error) == OE_ADMIT_NOW)
+	if (oe_budget_admit(queued->role, oe_limits_reserve(limits), now, &when,
+						&error) == OE_ADMIT_NOW)
 		return true;
 	(void) oe_queue_put_back(queued->position.call_id, when, 0,
 							 queued->attempts, 0,
@@ -385,6 +394,38 @@ typedef struct Claim
 	bool		cut_short;		/* by a limit: there is more */
 } Claim;
 
+/* False: the limits do not let it go now. */
+static bool
+send_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
+			TimestampTz now)
+{
+	OeCall		call;
+	OeError		error = {0};
+	OeTime		when;
+	OeJob	   *job;
+
+	fill_call(queued, &call);
+	if (!budget_lets_go(claim->account, queued, &call.limits, now))
+		return true;
+	if (oe_account_admit(claim->account->account, &call.limits, now, &when,
+						 &error) != OE_ADMIT_NOW)
+	{
+		oe_error_free(&error);
+		next_limits = call.limits;
+		return false;
+	}
+	if (!oe_wire_reserve(on_wire))
+		return false;
+	job = queued_job(queued, &call);
+	job->account = claim->account;
+	oe_admission_sent(job, now);
+	job->phase = OE_JOB_SENDING;
+	claim->jobs = lappend(claim->jobs, job);
+	oe_record_sending(job, now);
+	oe_transaction_tally.waiting--;
+	return true;
+}
+
 /* Send one queued call, or settle it.  False: no limit lets it go now. */
 static bool
 take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
@@ -393,8 +434,6 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	TimestampTz since = queue_call.reuse_for_us > 0
 		? now - queue_call.reuse_for_us : DT_NOEND;
 	OeLedgerHit hit;
-	OeError		error = {0};
-	OeTime		when;
 	OeJob	   *job = oe_job_find(queue_call.account, queued->fingerprint);
 
 	if (job)
@@ -403,24 +442,8 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		fail_queued(queued, "its request was erased", now);
 	else if (oe_ledger_find(queue_call.account, queued->fingerprint, since, &hit))
 		settle_by_hit(queued, &hit, now);
-	else if (budget_lets_go(claim->account, queued, now))
-	{
-		if (oe_account_admit(claim->account->account, &queue_call.limits, now,
-							 &when, &error) != OE_ADMIT_NOW)
-		{
-			oe_error_free(&error);
-			return false;
-		}
-		if (!oe_wire_reserve(on_wire))
-			return false;
-		job = queued_job(queued);
-		job->account = claim->account;
-		oe_admission_sent(job, now);
-		job->phase = OE_JOB_SENDING;
-		claim->jobs = lappend(claim->jobs, job);
-		oe_record_sending(job, now);
-		oe_transaction_tally.waiting--;
-	}
+	else if (!send_queued(claim, queued, on_wire, now))
+		return false;
 	oe_queue_pass(&queued->position);
 	return true;
 }
@@ -450,6 +473,7 @@ claim_calls(void *arg, TimestampTz now)
 	OeQueuedCall *calls;
 	int			count;
 
+	next_limits = queue_call.limits;
 	claim->account = oe_admission_account(&queue_call, now);
 	calls = oe_queue_claim(room_for_claims(claim->account, now), now, &count);
 	for (int i = 0; i < count && !claim->cut_short; i++)
@@ -603,6 +627,8 @@ hear_news(void)
 
 	if (!oe_channel_take_news(&news))
 		return;
+	/* Another call may be the next. */
+	next_limits = queue_call.limits;
 	oe_queue_learn(&news);
 	decisions_due |= news.decided;
 	queue_touched = true;

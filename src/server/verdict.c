@@ -241,15 +241,14 @@ is_found(Jsonb *person, const char *key)
 		!(is_string(&status, "notFound") || is_string(&status, "inProgress"));
 }
 
-/* Its prices are 0 for what was not asked for, or comes by webhook. */
 static OeCredits
 price_of(const OeLimits *limits, Jsonb *person)
 {
 	OeCredits	price = limits->credits_per_call;
 
-	if (limits->credits_per_email > 0 && is_found(person, "email"))
+	if (limits->email_in_answer && is_found(person, "email"))
 		price += limits->credits_per_email;
-	if (limits->credits_per_phone > 0 && is_found(person, "phone"))
+	if (limits->phone_in_answer && is_found(person, "phone"))
 		price += limits->credits_per_phone;
 	return price;
 }
@@ -285,11 +284,9 @@ static void
 judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 			   OeVerdict *verdict)
 {
-	const OeLimits *limits = &call->limits;
 	OeResult   *result = &verdict->result;
 
-	set_credits(limits->credits_per_call + limits->credits_per_email +
-				limits->credits_per_phone, answer->credits, verdict);
+	set_credits(oe_limits_reserve(&call->limits), answer->credits, verdict);
 	keep_body(body, verdict);
 	if (answer->has_person)
 	{

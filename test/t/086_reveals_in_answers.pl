@@ -10,9 +10,13 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use IO::Socket::INET;
-use OceanTest qw(node wait_until books_agree);
+use OceanTest qw(node fails wait_until worker_pid books_agree);
 use POSIX ();
 use Test::More;
+
+# The day of the limits, which is UTC's, must not end in the middle of the test.
+my $left_of_day = 86400 - time() % 86400;
+sleep $left_of_day if $left_of_day < 60;
 
 my $sandbox = OceanTest::Sandbox->new;
 my $node = node($sandbox);
@@ -83,6 +87,95 @@ $sandbox->config(credits_used => JSON::PP::true);
 sql('SELECT ocean_enrich_person(' . request('said', 'both') . ')');
 is(credits('said'), '5.75', 'the answer goes before the settings');
 books_agree($node, $sandbox, 'an answer that says');
+
+# All that an answer may have is reserved before it is sent, so no limit is exceeded.
+
+sub refused
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($email, $what, $pattern, $name, %options) = @_;
+	my $requests = $sandbox->books->{requests};
+	fails($node, ($options{settings} // '') . 'SELECT ocean_enrich_person(' . request($email, $what) . ')', $pattern,
+		$name, user => $options{user});
+	return is($sandbox->books->{requests}, $requests, "$name: nothing was sent");
+}
+
+sub used { return sql(q{SELECT trim_scale(used) FROM ocean_enrich.limits WHERE name = 'credit_limit'}) }
+
+$sandbox->config(email_cost => '1', phone_cost => '10', credits_used => JSON::PP::false);
+my $limit = used() + 13;
+my $limited = "SET ocean_enrich.credit_limit = '$limit';";
+refused('limited', 'both', qr/a request reserves 14\./, 'credit_limit', settings => $limited);
+sql("$limited SELECT ocean_enrich_person(" . request('limited', 'phone') . ')');
+is(used(), $limit, 'credit_limit: what just fits goes');
+
+# The queue pauses if the next call does not fit, and one that goes before it may.
+
+sub setting
+{
+	my ($line) = @_;
+	$node->append_conf('postgresql.conf', $line);
+	$node->reload;
+	return;
+}
+
+sub submit
+{
+	my ($email, $what, $priority) = @_;
+	return sql('SELECT ocean_enrich.submit(' . request($email, $what) . ", $priority)");
+}
+
+sub wait_for_state
+{
+	my ($id, $state) = @_;
+	wait_until($node, "SELECT state = '$state' FROM ocean_enrich.call WHERE call_id = $id");
+	return;
+}
+
+$limit = used() + 12;
+setting("ocean_enrich.credit_limit = '$limit'");
+my $dear = submit('dear', 'phone', 0);
+wait_until($node, q{SELECT doing = 'paused' AND pause = 'credit_limit is reached' AND paused_until > now()
+	FROM ocean_enrich.queue_status});
+my $behind = submit('behind', 'nothing', 0);
+wait_for_state(submit("before$_", 'nothing', 1), 'answered') foreach 1 .. 3;
+is(sql("SELECT string_agg(state::text, ' ') FROM ocean_enrich.call WHERE call_id IN ($dear, $behind)"),
+	'queued queued', 'queue: what does not fit waits, and what is behind it');
+is(used(), $limit - 3, 'queue: the limit is not exceeded');
+setting("ocean_enrich.credit_limit = '0'");
+wait_for_state($_, 'answered') foreach $dear, $behind;
+books_agree($node, $sandbox, 'the limits');
+
+# What may have been paid keeps all of it reserved, in the next worker, too.
+
+sql(q{
+	CREATE ROLE anna LOGIN;
+	GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb), ocean_person_request TO anna;
+	INSERT INTO ocean_enrich.budget VALUES ('anna', 'day', 27)});
+my $before = used();
+fails($node, 'SELECT ocean_enrich_person(' . request('sb-cut-lost.anna', 'both') . ')', qr/OE504/, 'a call has no outcome',
+	user => 'anna');
+is(used() - $before, 14, 'unknown: the view of the limits has it');
+is(sql('SELECT trim_scale(reserved) FROM ocean_enrich.budget_status'), 14, 'unknown: that of the budgets, too');
+books_agree($node, $sandbox, 'unknown');
+foreach my $worker ('the same worker', 'the next worker')
+{
+	if ($worker eq 'the next worker')
+	{
+		my $pid = worker_pid($node);
+		sql("SELECT pg_terminate_backend($pid)");
+		wait_until($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+	}
+	refused('again', 'both', qr/a request reserves 14\./, "$worker: the budget", user => 'anna');
+	$limit = used() + 13;
+	refused('again', 'both', qr/a request reserves 14\./, "$worker: the limit",
+		settings => "SET ocean_enrich.credit_limit = '$limit';");
+	is( sql("SET ocean_enrich.credit_limit = '$limit'; SELECT to_send, allowed
+			FROM ocean_enrich.estimate(\$\$SELECT " . request('again', 'both') . '$$)'),
+		'1|0', "$worker: the estimate");
+}
+is($node->safe_psql('postgres', 'SELECT ocean_enrich_person(' . request('fits', 'phone') . ") ->> 'domain'",
+		extra_params => [ '-U', 'anna' ]), 'example.com', 'the next worker: what just fits goes');
 
 # Found is what contact_rank() takes for found, and so what is charged if a webhook says it.
 

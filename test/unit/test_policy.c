@@ -521,6 +521,48 @@ test_credit_limit_texts(void)
 	oe_account_free(account);
 }
 
+/* What the answer may have beside the person is reserved, too. */
+static void
+test_reserve(void)
+{
+	const OeCredits one = OE_CREDITS_ONE;
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	OeDoubtful	doubtful = {3, 2, 1};
+
+	limits.credit_limit = 30 * one;
+	limits.credits_per_email = one;
+	limits.credits_per_phone = 10 * one;
+	CHECK(oe_limits_reserve(&limits) == 3 * one);
+	limits.email_in_answer = true;
+	CHECK(oe_limits_reserve(&limits) == 4 * one);
+	limits.phone_in_answer = true;
+	CHECK(oe_limits_reserve(&limits) == 14 * one);
+
+	CHECK(may_go(account, &limits, NOON));
+	CHECK(oe_account_sent(account, &limits, NOON));
+	CHECK(oe_account_sent(account, &limits, NOON));
+	CHECK(usage(account, NOON).credits_today == 28 * one);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
+	oe_account_unsent(account, &limits, NOON, NOON);
+	CHECK(usage(account, NOON).credits_today == 14 * one);
+	CHECK(may_go(account, &limits, NOON));
+	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, 14 * one, 0);
+	CHECK(may_go(account, &limits, NOON));
+	oe_account_restore_day(account, NOON, 1, 17 * one);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
+	limits.phone_in_answer = false;
+	CHECK(may_go(account, &limits, NOON));
+	oe_account_free(account);
+
+	/* of three calls two asked for an address and one for a number */
+	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == 21 * one);
+	doubtful.phones_in_answer = INT64_MAX;
+	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == OE_CREDITS_MAX);
+	limits.credits_per_call = INT64_MAX;
+	CHECK(oe_limits_reserve(&limits) == INT64_MAX);
+}
+
 /* What was sent before midnight belongs to the day of sending. */
 static void
 test_in_flight_across_midnight(void)
@@ -1627,6 +1669,7 @@ static const UnitTest tests[] = {
 	{"daily_limit", test_daily_limit},
 	{"daily_limit in words", test_daily_limit_texts},
 	{"credit_limit", test_credit_limit},
+	{"what is reserved for reveals", test_reserve},
 	{"a sending taken back", test_unsent},
 	{"what is revealed later counts for the day", test_revealed},
 	{"credit_limit in words", test_credit_limit_texts},
