@@ -62,7 +62,9 @@ typedef struct Estimate
 	int64		rows;
 	int64		requests;		/* the sum of the next five */
 	int64		to_send;
-	OeCredits	reserve;		/* what these reserve in all */
+	int64		emails;			/* that these ask for, whoever tells */
+	int64		phones;
+	OeCredits	reserve;		/* what they reserve in all */
 	OeCredits	dearest;		/* and the dearest of them */
 	int64		repeated;
 	int64		known;
@@ -122,6 +124,12 @@ look_up(const uint8 *fingerprint, Jsonb **person)
 	return hit.state == OE_LEDGER_UNKNOWN ? REQUEST_UNKNOWN : REQUEST_KNOWN;
 }
 
+static bool
+is_asked_for(OeReveal reveal)
+{
+	return reveal == OE_REVEAL_IN_ANSWER || reveal == OE_REVEAL_BY_WEBHOOK;
+}
+
 static void
 count_to_send(const OeReveals *reveals)
 {
@@ -131,6 +139,8 @@ count_to_send(const OeReveals *reveals)
 	oe_call_set_reveals(&limits, reveals);
 	reserve = oe_limits_reserve(&limits);
 	current->to_send++;
+	current->emails += is_asked_for(reveals->emails);
+	current->phones += is_asked_for(reveals->phones);
 	current->dearest = Max(current->dearest, reserve);
 	if (pg_add_s64_overflow(current->reserve, reserve, &current->reserve))
 		current->reserve = PG_INT64_MAX;
@@ -460,6 +470,29 @@ millionths(int64 value)
 							   NumericGetDatum(int64_div_fast_to_numeric(value, 6)));
 }
 
+static Datum
+price_of(int64 count, OeCredits price)
+{
+	return DirectFunctionCall2(numeric_mul,
+							   NumericGetDatum(int64_to_numeric(count)),
+							   millionths(price));
+}
+
+/* One address and one number for each person that is asked for them. */
+static Datum
+credits_at_most(const Estimate *estimate)
+{
+	const OeLimits *limits = &estimate->call.limits;
+	Datum		people = price_of(estimate->to_send, limits->credits_per_call);
+	Datum		emails = price_of(estimate->emails, limits->credits_per_email);
+	Datum		phones = price_of(estimate->phones, limits->credits_per_phone);
+
+	return DirectFunctionCall1(numeric_trim_scale,
+							   DirectFunctionCall2(numeric_add, people,
+												   DirectFunctionCall2(numeric_add,
+																	   emails, phones)));
+}
+
 /* Columns of the result. */
 enum
 {
@@ -499,9 +532,7 @@ fill_forecast(const Estimate *estimate, const char *role, Datum *values)
 	if (estimate->to_send > 0)
 		last = Max(last, usage.paused_until);
 	values[E_ALLOWED] = Int64GetDatum(allowed_calls(estimate, &usage, left));
-	values[E_CREDITS] = DirectFunctionCall2(numeric_mul,
-											NumericGetDatum(int64_to_numeric(estimate->to_send)),
-											millionths(limits->credits_per_call));
+	values[E_CREDITS] = credits_at_most(estimate);
 	values[E_SECONDS] = millionths(last - now);
 }
 

@@ -248,6 +248,31 @@ is(forecast(5, 'SET ocean_enrich.rate_limit = 2;'), '5|5|15|120', 'the rate limi
 is(forecast(1000, 'SET ocean_enrich.rate_limit = 60;'), '1000|1000|3000|960', 'as by default');
 is(forecast(100, 'SET ocean_enrich.daily_limit = 40;'), '100|40|300|0', 'the daily limit');
 is(forecast(100, q{SET ocean_enrich.credit_limit = '100';}), '100|33|300|0', 'the credit limit');
+
+# One address and one number for each person, whoever tells.
+my $revealing = q{SELECT ocean_person_request(email => format('reveal%s@example.com', i), reveal_emails => i <> 2,
+	reveal_emails_webhook_url => CASE WHEN i = 1 THEN 'https://elsewhere.example' END,
+	reveal_phones => CASE WHEN i > 2 THEN true END,
+	reveal_phones_webhook_url => CASE WHEN i > 3 THEN 'https://elsewhere.example' END) FROM generate_series(1, 5) AS i};
+sub reveals
+{
+	my ($settings) = @_;
+	return estimate($revealing, columns => 'to_send, credits_at_most, allowed', before => "$other$settings");
+}
+is(reveals(''), '5|49|5', 'reveals: four addresses and three numbers');
+is(reveals(q{SET ocean_enrich.credits_per_email = '0.5'; SET ocean_enrich.credits_per_phone = '2.25';}), '5|23.75|5',
+	'reveals: by the settings');
+is(reveals('SET ocean_enrich.credits_per_call = 0; SET ocean_enrich.credits_per_email = 0; SET ocean_enrich.credits_per_phone = 0;'),
+	'5|0|5', 'reveals: for nothing');
+# What a webhook tells is not reserved: 3 and 3 for the first two, 14, and 4 for each of the others.
+is(reveals(q{SET ocean_enrich.credit_limit = '28';}), '5|49|5', 'reveals: what just fits is allowed');
+is(reveals(q{SET ocean_enrich.credit_limit = '27';}), '5|49|1', 'reveals: else as many as surely fit, the dearest first');
+is(estimate("SELECT r FROM ($revealing) AS v (r), generate_series(1, 2)",
+		columns => 'to_send, repeated, credits_at_most', before => $other), '5|5|49', 'reveals: repeated ones cost once');
+is(estimate("SELECT r FROM ($revealing) AS v (r), generate_series(1, 2)",
+		columns => 'to_send, repeated, credits_at_most', before => "${other}SET ocean_enrich.reuse_for = 0;"), '10|0|98',
+	'reveals: or twice');
+
 # They were sent within the last minute, however slow this test is.
 sql('UPDATE ocean_enrich.call SET sent_at = now() WHERE sent_at IS NOT NULL');
 like(
