@@ -19,7 +19,7 @@ my $left_of_day = 86400 - time() % 86400;
 sleep $left_of_day if $left_of_day < 60;
 
 my $sandbox = OceanTest::Sandbox->new;
-my $node = node($sandbox);
+my $node = node($sandbox, extra_conf => "ocean_enrich.webhook_secret = 'open-sesame'");
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
@@ -250,5 +250,19 @@ is( sql(q{
 			+ CASE WHEN ocean_enrich.contact_rank(person -> 'email') >= 4 THEN 1 ELSE 0 END
 			+ CASE WHEN ocean_enrich.contact_rank(person -> 'phone') >= 4 THEN 10 ELSE 0 END}),
 	'', 'found is what webhooks are read by');
+
+# Whoever asked for a webhook is charged by it, and once, also where the answer had it all.
+
+my ($known) = grep { $people[$_] =~ /"email": \{"address": "x\@example.com", "status": "verified"}/ } 0 .. $#people;
+my $person = qq({"id": "p$known", "domain": "example.com"$people[$known]});
+sql(qq{
+	SET ocean_enrich.api_url = 'http://127.0.0.1:$port';
+	SELECT ocean_enrich_person(ocean_person_request(email => '$known\@webhook.example',
+		reveal_emails => true, reveal_emails_webhook_url => 'https://elsewhere.example'))});
+is(sql(q{SELECT credits, person #>> '{email,status}' FROM ocean_enrich.call WHERE request #>> '{person,email}' ~ '@webhook'}),
+	'3|verified', 'an answer that has what a webhook will tell');
+is(sql('SELECT coalesce(sum(credits), 0) FROM ocean_enrich.reveal_cost'), 0, '... is not charged for it');
+sql("SELECT ocean_enrich.receive_webhook('$person', 'open-sesame')") foreach 1 .. 2;
+is(sql('SELECT sum(credits) FROM ocean_enrich.reveal_cost'), 1, '... the webhook is, once');
 
 done_testing();
