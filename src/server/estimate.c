@@ -419,10 +419,9 @@ begin_estimate(Estimate *estimate)
 static int64
 calls_for(const Estimate *estimate, OeCredits left)
 {
-	if (left <= 0)
-		return 0;
-	return estimate->reserve <= left ? estimate->to_send
-		: left / estimate->dearest;
+	if (estimate->reserve <= left)
+		return estimate->to_send;
+	return left > 0 ? left / estimate->dearest : 0;
 }
 
 /* What is left of the role's budgets; OE_CREDITS_MAX: all one could want. */
