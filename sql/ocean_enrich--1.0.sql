@@ -934,7 +934,8 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 		WITH come AS (
 			SELECT e.*, w.told, w.credits, w.call_ids = '{}' AS is_news FROM ocean_enrich.early_reveal AS e
 				JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id
-			WHERE e.person_id = ANY (merge_reveals.people)
+			-- An array would be searched from its beginning for each row.
+			WHERE e.person_id IN (SELECT unnest(merge_reveals.people))
 			FOR UPDATE SKIP LOCKED
 		), email AS (
 			SELECT DISTINCT ON (person_id) person_id, webhook_id, email AS value FROM come
