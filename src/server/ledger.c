@@ -90,12 +90,13 @@ enum
  * wherever its bits point to, and statements go by the names.  Only the enums are
  * not the same everywhere.
  */
-static const struct
+typedef struct LedgerColumn
 {
 	const char *name;
 	Oid			type;
-}			columns[C_LAST + 1] =
-{
+} LedgerColumn;
+
+static const LedgerColumn columns[C_LAST + 1] = {
 	[C_CALL_ID] = {"call_id", INT8OID},
 	[C_STATE] = {"state", InvalidOid},
 	[C_ROLE] = {"role", NAMEOID},
