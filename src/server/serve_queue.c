@@ -42,8 +42,8 @@
 
 static MemoryContext queue_mcxt;	/* what "queue_call" points to */
 static OeCall queue_call;		/* the settings that it is sent with */
-static OeLimits next_limits;	/* of the call that did not fit into the limits,
-								 * else the same */
+static OeLimits next_limits;	/* of the call that did not fit into the
+								 * limits, else the same */
 static TimestampTz queue_settings_read_at;
 static bool queue_has_token;
 static TimestampTz queue_wake_at;

@@ -622,26 +622,26 @@ test_reveals(void)
 	}			table[] = {
 		{"", OE_REVEAL_NONE, OE_REVEAL_NONE},
 		{",\"revealEmails\":{\"webhookUrl\":\"u\"}",
-		OE_REVEAL_NOT_ASKED, OE_REVEAL_NONE},
+			OE_REVEAL_NOT_ASKED, OE_REVEAL_NONE},
 		{",\"revealPhones\":{\"webhookUrl\":\"u\"}",
-		OE_REVEAL_NONE, OE_REVEAL_NOT_ASKED},
+			OE_REVEAL_NONE, OE_REVEAL_NOT_ASKED},
 		/* Who writes the flag has thought of it. */
 		{",\"revealEmails\":{\"includeEmails\":false,\"webhookUrl\":\"u\"}",
-		OE_REVEAL_NONE, OE_REVEAL_NONE},
+			OE_REVEAL_NONE, OE_REVEAL_NONE},
 		{",\"revealPhones\":{\"includePhones\":false}",
-		OE_REVEAL_NONE, OE_REVEAL_NONE},
+			OE_REVEAL_NONE, OE_REVEAL_NONE},
 		{",\"revealEmails\":{\"includeEmails\":true}",
-		OE_REVEAL_IN_ANSWER, OE_REVEAL_NONE},
+			OE_REVEAL_IN_ANSWER, OE_REVEAL_NONE},
 		{",\"revealPhones\":{\"includePhones\":true}",
-		OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
+			OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
 		{",\"revealEmails\":{\"includeEmails\":true,\"webhookUrl\":\"u\"}"
 			",\"revealPhones\":{\"includePhones\":true}",
-		OE_REVEAL_BY_WEBHOOK, OE_REVEAL_IN_ANSWER},
+			OE_REVEAL_BY_WEBHOOK, OE_REVEAL_IN_ANSWER},
 		/* An address that nobody can be told at. */
 		{",\"revealPhones\":{\"includePhones\":true,\"webhookUrl\":\"\"}",
-		OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
+			OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
 		{",\"other\":{\"revealEmails\":{\"includeEmails\":true}}",
-		OE_REVEAL_NONE, OE_REVEAL_NONE},
+			OE_REVEAL_NONE, OE_REVEAL_NONE},
 	};
 
 	for (int i = 0; i < (int) lengthof(table); i++)
