@@ -519,14 +519,23 @@ CREATE FUNCTION ocean_enrich.setting(name text) RETURNS text
 COMMENT ON FUNCTION ocean_enrich.setting(text) IS
 	'the current value of the setting ocean_enrich.<name>';
 
+CREATE FUNCTION ocean_enrich.reserved_credits(request jsonb) RETURNS numeric
+	LANGUAGE sql STABLE PARALLEL SAFE
+	RETURN ocean_enrich.setting('credits_per_call')::numeric
+		+ CASE WHEN request #>> '{revealEmails,includeEmails}' = 'true'
+			AND coalesce(request #>> '{revealEmails,webhookUrl}', '') = ''
+			THEN ocean_enrich.setting('credits_per_email')::numeric ELSE 0 END
+		+ CASE WHEN request #>> '{revealPhones,includePhones}' = 'true'
+			AND coalesce(request #>> '{revealPhones,webhookUrl}', '') = ''
+			THEN ocean_enrich.setting('credits_per_phone')::numeric ELSE 0 END;
+COMMENT ON FUNCTION ocean_enrich.reserved_credits(jsonb) IS
+	'what a call with this request reserves as long as nobody knows what it cost';
+
 CREATE VIEW ocean_enrich.limits AS
 	WITH setting AS (
 		SELECT ocean_enrich.setting('rate_limit')::numeric AS rate_limit,
 			ocean_enrich.setting('daily_limit')::numeric AS daily_limit,
 			ocean_enrich.setting('credit_limit')::numeric AS credit_limit,
-			ocean_enrich.setting('credits_per_call')::numeric AS credits_per_call,
-			ocean_enrich.setting('credits_per_email')::numeric AS credits_per_email,
-			ocean_enrich.setting('credits_per_phone')::numeric AS credits_per_phone,
 			ocean_enrich.setting('max_concurrency')::numeric AS max_concurrency,
 			date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day,
 			ocean_enrich.database_identity() AS database
@@ -536,13 +545,7 @@ CREATE VIEW ocean_enrich.limits AS
 	), called AS (
 		SELECT c.account,
 			count(*) FILTER (WHERE c.state <> 'failed' AND c.sent_at >= s.day) AS day_calls,
-			coalesce(sum(coalesce(c.credits, s.credits_per_call
-					+ CASE WHEN c.request #>> '{revealEmails,includeEmails}' = 'true'
-						AND coalesce(c.request #>> '{revealEmails,webhookUrl}', '') = ''
-						THEN s.credits_per_email ELSE 0 END
-					+ CASE WHEN c.request #>> '{revealPhones,includePhones}' = 'true'
-						AND coalesce(c.request #>> '{revealPhones,webhookUrl}', '') = ''
-						THEN s.credits_per_phone ELSE 0 END))
+			coalesce(sum(coalesce(c.credits, ocean_enrich.reserved_credits(c.request)))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown') AND c.sent_at >= s.day), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
 			count(*) FILTER (WHERE c.state = 'sent' AND c.database = s.database) AS on_the_wire,
@@ -589,13 +592,7 @@ CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 		SELECT coalesce(sum(c.credits), 0)
 				+ coalesce((SELECT sum(r.credits) FROM ocean_enrich.reveal_cost AS r
 					WHERE r.role = b.role AND r.day >= (p.starts_at AT TIME ZONE 'UTC')::date), 0) AS spent,
-			coalesce(sum(ocean_enrich.setting('credits_per_call')::numeric
-					+ CASE WHEN c.request #>> '{revealEmails,includeEmails}' = 'true'
-						AND coalesce(c.request #>> '{revealEmails,webhookUrl}', '') = ''
-						THEN ocean_enrich.setting('credits_per_email')::numeric ELSE 0 END
-					+ CASE WHEN c.request #>> '{revealPhones,includePhones}' = 'true'
-						AND coalesce(c.request #>> '{revealPhones,webhookUrl}', '') = ''
-						THEN ocean_enrich.setting('credits_per_phone')::numeric ELSE 0 END)
+			coalesce(sum(ocean_enrich.reserved_credits(c.request))
 				FILTER (WHERE c.credits IS NULL AND c.state IN ('sent', 'unknown')), 0) AS reserved
 		FROM ocean_enrich.call AS c WHERE c.role = b.role AND c.sent_at >= p.starts_at
 	) AS s
@@ -1575,7 +1572,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
 -- current_setting() shows, and send nothing that was not submitted.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
 	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake(),
-	ocean_enrich.spending_changed() TO PUBLIC;
+	ocean_enrich.spending_changed(), ocean_enrich.reserved_credits(jsonb) TO PUBLIC;
 -- The triggers of a table are its owner's.  They do nothing for any other table.
 GRANT EXECUTE ON FUNCTION ocean_enrich.sync_changed(), ocean_enrich.database_identity() TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;
