@@ -98,10 +98,10 @@ is( $node->safe_psql('postgres',
 
 $sandbox->config(hold => JSON::PP::true);
 $node->safe_psql('postgres',
-	q{SET ocean_enrich.gathering_wait = 10; SELECT ocean_enrich.submit(ocean_person_request(email => 'ida.sb-gathering@example.com'))});
+	q{SET ocean_enrich.gathering_wait = 10; SELECT ocean_enrich.submit(ocean_person_request(email => 'ida.sb-gathering-3600000@example.com'))});
 $sandbox->wait(held => 1);
 is( $node->safe_psql('postgres',
-		q{SELECT ocean_enrich.forget(email => 'ida.sb-gathering@example.com')}),
+		q{SELECT ocean_enrich.forget(email => 'ida.sb-gathering-3600000@example.com')}),
 	1, 'somebody is forgotten whose data is gathered');
 $sandbox->config(hold => JSON::PP::false);
 wait_until($node,
@@ -109,8 +109,8 @@ wait_until($node,
 $node->safe_psql('postgres',
 	q{UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE state = 'queued'});
 is(remembered('ida'), 0, '... and it stays so');
-is( $sandbox->books(identity => 'ida.sb-gathering@example.com')->{people}
-	  {'ida.sb-gathering@example.com'}{requests},
+is( $sandbox->books(identity => 'ida.sb-gathering-3600000@example.com')->{people}
+	  {'ida.sb-gathering-3600000@example.com'}{requests},
 	1, '... and is not sent again');
 
 # By their age: the worker does that, by itself.
