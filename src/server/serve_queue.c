@@ -394,6 +394,18 @@ typedef struct Claim
 	bool		cut_short;		/* by a limit: there is more */
 } Claim;
 
+/*
+ * For what it reveals: no day of this limit has room for it, so the others shall
+ * not wait for it.  A limit that lets nothing go at all stops the queue instead.
+ */
+static bool
+is_beyond_credit_limit(const OeLimits *limits)
+{
+	return limits->credit_limit > 0 &&
+		limits->credits_per_call <= limits->credit_limit &&
+		oe_limits_reserve(limits) > limits->credit_limit;
+}
+
 /* False: the limits do not let it go now. */
 static bool
 send_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
@@ -405,6 +417,13 @@ send_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	OeJob	   *job;
 
 	fill_call(queued, &call);
+	if (is_beyond_credit_limit(&call.limits))
+	{
+		(void) oe_queue_put_back(queued->position.call_id, now + USECS_PER_HOUR, 0,
+								 queued->attempts, 0,
+								 "may cost more than credit_limit has for a day");
+		return true;
+	}
 	if (!budget_lets_go(claim->account, queued, &call.limits, now))
 		return true;
 	if (oe_account_admit(claim->account->account, &call.limits, now, &when,

@@ -146,6 +146,20 @@ setting("ocean_enrich.credit_limit = '0'");
 wait_for_state($_, 'answered') foreach $dear, $behind;
 books_agree($node, $sandbox, 'the limits');
 
+# One whose reveals the limit of a day has no room for holds up nobody.
+
+$node->append_conf('postgresql.conf', "ocean_enrich.credits_per_phone = '1000'\nocean_enrich.credit_limit = '999'");
+$node->restart;
+$dear = submit('too-dear', 'phone', 1);
+wait_for_state(submit('passes', 'nothing', 0), 'answered');
+is(sql("SELECT state, detail, postponed, next_attempt_at > now() + interval '50 minutes' FROM ocean_enrich.call WHERE call_id = $dear"),
+	'queued|may cost more than credit_limit has for a day|0|t', 'queue: what is too dear for any day is put off');
+$node->append_conf('postgresql.conf', "ocean_enrich.credits_per_phone = '10'\nocean_enrich.credit_limit = '0'");
+$node->restart;
+sql("UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE call_id = $dear; SELECT ocean_enrich.wake()");
+wait_for_state($dear, 'answered');
+books_agree($node, $sandbox, 'too dear');
+
 # What may have been paid keeps all of it reserved, in the next worker, too.
 
 sql(q{
