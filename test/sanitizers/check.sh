@@ -68,6 +68,8 @@ set_time_limits()
 {
 	export OCEAN_SUITE_MAX_SECONDS=7200
 	export PG_TEST_TIMEOUT_DEFAULT=600 PGCTLTIMEOUT=600
+	# What computes takes ten times as long there and more: see slow_ms().
+	[[ $CHECK != valgrind ]] || export PG_TEST_TIMEOUT_DEFAULT=1800
 }
 
 # The TAP tests but those that test/sanitizers/left-out gives a reason for.
