@@ -233,8 +233,14 @@ is($old->query_safe('SELECT pause IS NULL FROM ocean_enrich.queue_status'), 't',
 
 $node->append_conf('postgresql.conf', 'ocean_enrich.daily_limit = 1');
 $node->reload;
-$old->query_safe('SELECT ' . sprintf($submit, 'paused'));
-wait_until($node, 'SELECT paused_until IS NOT NULL FROM ocean_enrich.queue_status');
+# Until the worker has read the file what is queued still goes.
+my $is_paused = 'SELECT paused_until IS NOT NULL FROM ocean_enrich.queue_status';
+my $submitted = 0;
+do
+{
+	$old->query_safe('SELECT ' . sprintf($submit, 'paused' . ++$submitted));
+	wait_until($node, "SELECT waiting = 0 OR ($is_paused) FROM ocean_enrich.queue_status");
+} while ($old->query_safe($is_paused) ne 't');
 replace_file($with_function, library_name($stage));
 end_worker($node);
 is_at_work($node, $old, $replaced, 'replaced again, and its worker has left');
