@@ -115,7 +115,9 @@ sub setting
 {
 	my ($line) = @_;
 	$node->append_conf('postgresql.conf', $line);
-	$node->reload;
+	# Not a reload, which the worker might read after the next call.
+	$node->restart;
+	sql('SELECT ocean_enrich.wake()');
 	return;
 }
 
@@ -148,14 +150,12 @@ books_agree($node, $sandbox, 'the limits');
 
 # One whose reveals the limit of a day has no room for holds up nobody.
 
-$node->append_conf('postgresql.conf', "ocean_enrich.credits_per_phone = '1000'\nocean_enrich.credit_limit = '999'");
-$node->restart;
+setting("ocean_enrich.credits_per_phone = '1000'\nocean_enrich.credit_limit = '999'");
 $dear = submit('too-dear', 'phone', 1);
 wait_for_state(submit('passes', 'nothing', 0), 'answered');
 is(sql("SELECT state, detail, postponed, next_attempt_at > now() + interval '50 minutes' FROM ocean_enrich.call WHERE call_id = $dear"),
 	'queued|may cost more than credit_limit has for a day|0|t', 'queue: what is too dear for any day is put off');
-$node->append_conf('postgresql.conf', "ocean_enrich.credits_per_phone = '10'\nocean_enrich.credit_limit = '0'");
-$node->restart;
+setting("ocean_enrich.credits_per_phone = '10'\nocean_enrich.credit_limit = '0'");
 sql("UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE call_id = $dear; SELECT ocean_enrich.wake()");
 wait_for_state($dear, 'answered');
 books_agree($node, $sandbox, 'too dear');
