@@ -127,11 +127,13 @@ my $found = qq('{"id": "$id", "email": {"address": "alva\@x.example", "status": 
 my $nobody = qq('{"id": "nobody", "email": {"address": "nobody\@x.example", "status": "verified"}}');
 $node->safe_psql('postgres', 'VACUUM FULL ocean_enrich.webhook, ocean_enrich.early_reveal');
 my %before = map { $_ => $node->safe_psql('postgres', $_) } $rows, $size;
+# Where a thousand take a quarter of an hour, a hundred have to do.
+my $often = slow_ms(1000) > 1000 ? 100 : 1000;
 foreach my $payload ($found, $nobody)
 {
-	my ($stdout, $stderr) = OceanTest::Query->start($node, receive_often($payload, 1000))->finish;
+	my ($stdout, $stderr) = OceanTest::Query->start($node, receive_often($payload, $often))->finish;
 	is($stderr, '', 'the same payload a thousand times');
-	is_in('SELECT deliveries FROM ocean_enrich.webhook ORDER BY webhook_id DESC LIMIT 1', 1000, '... is counted');
+	is_in('SELECT deliveries FROM ocean_enrich.webhook ORDER BY webhook_id DESC LIMIT 1', $often, '... is counted');
 }
 my ($webhooks, $waiting) = split /\|/, $before{$rows};
 is_in($rows, $webhooks + 2 . '|' . ($waiting + 1), '... has one receipt, and waits once');
