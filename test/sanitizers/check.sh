@@ -66,7 +66,7 @@ make_valgrind_server()
 # or a wait that hangs is ended all the same.
 set_time_limits()
 {
-	export OCEAN_SUITE_MAX_SECONDS=7200
+	export OCEAN_SUITE_MAX_SECONDS=10800
 	export PG_TEST_TIMEOUT_DEFAULT=600 PGCTLTIMEOUT=600
 	# What computes takes ten times as long there and more: see slow_ms().
 	[[ $CHECK != valgrind ]] || export PG_TEST_TIMEOUT_DEFAULT=1800
