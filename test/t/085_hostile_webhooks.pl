@@ -237,7 +237,7 @@ is_in('SELECT count(*) FROM ocean_enrich.early_reveal', 0, 'many that crossed th
 
 # However many have to be kept, for a call that is on the wire: others have their turn.
 $sandbox->config(hold => JSON::PP::true);
-$other = OceanTest::Query->start($node, 'SELECT ' . $asked =~ s/alva/clara/r);
+$other = OceanTest::Query->start($node, "SET ocean_enrich.request_timeout = '1h'; SELECT " . $asked =~ s/alva/clara/r);
 $sandbox->wait(held => 1);
 crossed('kept', 2000, 'clock_timestamp()');
 crossed('later', 20, "now() - interval '1 hour'");
