@@ -48,11 +48,6 @@ extern bool oe_ledger_is_as_made(Relation relation);
  */
 extern const char *oe_ledger_database(void);
 
-/* Does a call ask for "Emails" or "Phones" that its answer will have? */
-#define OE_REVEALED_IN_ANSWER(what) \
-	"request #>> '{reveal" what ",include" what "}' = 'true'" \
-	" AND coalesce(request #>> '{reveal" what ",webhookUrl}', '') = ''"
-
 #define OE_OF_THIS_DATABASE \
 	"database = (SELECT ocean_enrich.database_identity())"
 
@@ -66,6 +61,11 @@ extern const char *oe_ledger_database(void);
 	" JOIN pg_catalog.pg_database AS d ON d.oid = s.subdbid" \
 	" WHERE r.srrelid = 'ocean_enrich.call'::pg_catalog.regclass" \
 	" AND d.datname = pg_catalog.current_database())"
+
+/* Does a call ask for "Emails" or "Phones" that its answer will have? */
+#define OE_REVEALED_IN_ANSWER(what) \
+	"request #>> '{reveal" what ",include" what "}' = 'true'" \
+	" AND coalesce(request #>> '{reveal" what ",webhookUrl}', '') = ''"
 
 /* Whose it is.  Raises an error when there is none of ours. */
 extern Oid	oe_ledger_owner(void);
