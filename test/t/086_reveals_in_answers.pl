@@ -9,9 +9,8 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
-use IO::Socket::INET;
+use AnswerTest qw(answer_with);
 use OceanTest qw(node fails wait_until worker_pid books_agree);
-use POSIX ();
 use Test::More;
 
 # The day of the limits, which is UTC's, must not end in the middle of the test.
@@ -208,9 +207,6 @@ foreach my $contact (@contacts)
 	}
 }
 
-my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 50) or die "could not listen: $!";
-my $port = $listener->sockport;
-
 # Answers with the person of this number.
 sub answer
 {
@@ -226,28 +222,7 @@ sub answer
 	return;
 }
 
-my $server = fork() // die "could not fork: $!";
-if ($server == 0)
-{
-	local $SIG{PIPE} = 'IGNORE';
-	local $SIG{TERM} = sub { POSIX::_exit(0) };
-	open(STDOUT, '>', '/dev/null');
-	while (1)
-	{
-		POSIX::_exit(0) if getppid() == 1;
-		my $client = $listener->accept or next;
-		answer($client);
-		close $client;
-	}
-}
-close $listener;
-END
-{
-	my $exit_code = $?;
-	if ($server) { kill 'TERM', $server; waitpid($server, 0); }
-	$? = $exit_code;
-}
-
+my $port = answer_with(\&answer);
 my $count = @people;
 sql(qq{
 	SET ocean_enrich.api_url = 'http://127.0.0.1:$port';

@@ -10,10 +10,9 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
+use AnswerTest qw(answer_with);
 use Compress::Zlib;
-use IO::Socket::INET;
 use OceanTest qw(node enrich worker_pid wait_for_ledger);
-use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -143,8 +142,6 @@ $answers{echo_reason} = [ refused('OE400: the API answered with HTTP status 418'
 
 # Writes down the paths that were asked for.
 my $asked = PostgreSQL::Test::Utils::tempdir() . '/asked';
-my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 50) or die "could not listen: $!";
-my $port = $listener->sockport;
 
 sub answer
 {
@@ -175,35 +172,7 @@ sub answer
 	return;
 }
 
-my $server = fork() // die "could not fork: $!";
-if ($server == 0)
-{
-	local $SIG{PIPE} = 'IGNORE';
-	local $SIG{CHLD} = 'IGNORE';
-	local $SIG{TERM} = sub { POSIX::_exit(0) };
-	open(STDOUT, '>', '/dev/null');
-	while (1)
-	{
-		POSIX::_exit(0) if getppid() == 1;
-		my $client = $listener->accept or next;
-		my $child = fork();
-		if (defined $child && $child == 0)
-		{
-			close $listener;
-			answer($client);
-			POSIX::_exit(0);
-		}
-		close $client;
-	}
-}
-close $listener;
-END
-{
-	my $exit_code = $?;
-	if ($server) { kill 'TERM', $server; waitpid($server, 0); }
-	$? = $exit_code;
-}
-
+my $port = answer_with(\&answer);
 my $sandbox = OceanTest::Sandbox->new(token => $token);
 my $node = node($sandbox, extra_conf => <<'END');
 ocean_enrich.request_timeout = '3s'
