@@ -226,28 +226,27 @@ sub reveal
 	my ($world, $chance) = @_;
 	my $database = database(@_);
 	my $url = $database->{forwarder} ? $database->{forwarder}->url('open-sesame') : '';
-	my $who = 'reveal' . $chance->number(200);
-	$who .= '.' . ChaosKinds::reveal_fault($chance) if $chance->percent(20);
-	my $person = ChaosWorld::person($database, $who);
-	my $function = $chance->one_of('ocean_try_enrich_person', 'ocean_enrich.submit');
-	return $world->client($database, qq{
-		SELECT $function(ocean_person_request(email => '$person',
+	return ask_to_reveal($world, $chance, $database, 'reveal', qq{
 			reveal_emails => true, reveal_emails_webhook_url => '$url',
-			reveal_phones => true, reveal_phones_webhook_url => '$url')) IS NULL});
+			reveal_phones => true, reveal_phones_webhook_url => '$url'});
 }
 
 # Other people: who is asked for in both ways is paid twice.
 sub reveal_in_answer
 {
 	my ($world, $chance) = @_;
-	my $database = database(@_);
-	my $who = 'told' . $chance->number(200);
+	return ask_to_reveal($world, $chance, database(@_), 'told', 'reveal_emails => true, reveal_phones => true');
+}
+
+# One of two hundred people of this name.
+sub ask_to_reveal
+{
+	my ($world, $chance, $database, $name, $what) = @_;
+	my $who = $name . $chance->number(200);
 	$who .= '.' . ChaosKinds::reveal_fault($chance) if $chance->percent(20);
 	my $person = ChaosWorld::person($database, $who);
 	my $function = $chance->one_of('ocean_try_enrich_person', 'ocean_enrich.submit');
-	return $world->client($database, qq{
-		SELECT $function(ocean_person_request(email => '$person',
-			reveal_emails => true, reveal_phones => true)) IS NULL});
+	return $world->client($database, "SELECT $function(ocean_person_request(email => '$person', $what)) IS NULL");
 }
 
 # Whoever wants to deliver one tries again, until webhooks are taken again.
