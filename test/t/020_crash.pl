@@ -10,7 +10,7 @@ use FindBin;
 use lib $FindBin::Bin;
 
 use OceanTest
-  qw(node enrich fails wait_until wait_for_ledger worker_pid books_agree);
+  qw(node enrich fails wait_until wait_for_ledger worker_pid books_agree crash);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -25,18 +25,6 @@ sub start_calls
 	  map { OceanTest::Query->start($node, 'SELECT ' . enrich($_)) } @_;
 	$sandbox->wait(held => scalar @queries);
 	return @queries;
-}
-
-# Kills a process of the server, which thereby crashes and recovers by itself.
-sub kill_process
-{
-	my ($pid) = @_;
-	my $log_size = -s $node->logfile;
-	kill 'KILL', $pid;
-	$node->wait_for_log(qr/all server processes terminated; reinitializing/,
-		$log_size);
-	wait_until($node, 'SELECT true');
-	return;
 }
 
 # Dies when the condition does not come true in time.
@@ -118,13 +106,13 @@ sub check_unknown
 
 check_unknown(
 	'kill -9 of the worker',
-	sub { kill_process(worker_pid($node)) },
+	sub { crash($node, worker_pid($node)) },
 	map { "worker$_\@example.com" } 1 .. 5);
 
 check_unknown(
 	'kill -9 of a session',
 	sub {
-		kill_process(
+		crash($node,
 			$node->safe_psql('postgres',
 				'SELECT pid FROM ocean_enrich.in_flight() LIMIT 1'));
 	},
@@ -186,7 +174,7 @@ my @queries = start_calls(@people);
 my $wal_writer = stop_wal_writer();
 $sandbox->config(hold => JSON::PP::false);
 like(($_->finish)[0], qr/^\{/, 'a person is given') foreach @queries;
-kill_process($wal_writer);
+crash($node, $wal_writer);
 is(ledger_has($_), 'answered', "$_: the ledger has it after a crash")
   foreach @people;
 
@@ -215,7 +203,7 @@ foreach my $by ('the same worker', 'the next worker')
 	}
 	like($node->safe_psql('postgres', 'SELECT ' . enrich($email)),
 		qr/^\{/, "$by gives a person from the ledger");
-	kill_process($wal_writer);
+	crash($node, $wal_writer);
 	$companion->finish;
 	is(ledger_has($email), 'answered', "$by: the ledger has it after a crash");
 }
@@ -227,7 +215,7 @@ $node->append_conf('postgresql.conf', 'ocean_enrich.record_before_send = off');
 $node->restart;
 $sandbox->config(hold => JSON::PP::true);
 ($query) = start_calls('untraced@example.com');
-kill_process(worker_pid($node));
+crash($node, worker_pid($node));
 $query->finish;
 $sandbox->config(hold => JSON::PP::false);
 like($node->safe_psql('postgres', 'SELECT ' . enrich('untraced@example.com')),

@@ -8,7 +8,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib $FindBin::Bin;
 
-use OceanTest qw(node enrich fails wait_until books_agree worker_pid);
+use OceanTest qw(node enrich fails wait_until books_agree worker_pid crash);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -99,10 +99,7 @@ $sandbox->config(latency_ms => 0);
 hold(1);
 submit(100, 'killed');
 $sandbox->wait(held => 64);
-my $log_size = -s $node->logfile;
-kill 'KILL', worker_pid($node);
-$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log_size);
-wait_until($node, 'SELECT true');
+crash($node, worker_pid($node));
 hold(0);
 wait_for_answers('killed', 36);
 is( $node->safe_psql('postgres', 'SELECT to_be_resolved, waiting FROM ocean_enrich.queue_status'),

@@ -23,7 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT_OK = qw(node enrich fails worker_pid wait_until wait_for_ledger
-  patience slow_ms contents books_agree readable create_certificate);
+  patience slow_ms contents books_agree readable create_certificate crash);
 
 # "make installcheck" gives these to pg_regress; here they would win over each
 # server's own configuration.
@@ -117,6 +117,19 @@ sub wait_until
 	my ($node, $query, $database) = @_;
 	$node->poll_query_until($database // 'postgres', $query)
 	  or die "waited in vain for: $query";
+	return;
+}
+
+# Kills a process of the server, which thereby crashes and recovers by itself.  Not
+# by a query until that is answered: a client that is turned away may be gone before
+# it has read one.
+sub crash
+{
+	my ($node, $pid) = @_;
+	my $log_size = -s $node->logfile;
+	kill 'KILL', $pid;
+	$node->wait_for_log(
+		qr/all server processes terminated; reinitializing.*database system is ready to accept connections/s, $log_size);
 	return;
 }
 
