@@ -28,45 +28,45 @@ OBJS = \
 	src/core/json.o \
 	src/core/policy.o \
 	src/core/request.o \
-	src/server/admission.o \
-	src/server/applier.o \
-	src/server/apply.o \
-	src/server/apply_changed.o \
-	src/server/apply_rows.o \
-	src/server/apply_settled.o \
-	src/server/budget.o \
-	src/server/call.o \
-	src/server/channel.o \
-	src/server/errors.o \
-	src/server/estimate.o \
-	src/server/forget.o \
-	src/server/functions.o \
-	src/server/job.o \
-	src/server/launcher.o \
-	src/server/ledger.o \
-	src/server/library.o \
-	src/server/message.o \
-	src/server/process.o \
-	src/server/progress.o \
-	src/server/queue.o \
-	src/server/read_ahead.o \
-	src/server/read_ahead_plan.o \
-	src/server/record.o \
-	src/server/rights.o \
-	src/server/secrets.o \
-	src/server/serve_queue.o \
-	src/server/settings.o \
-	src/server/statement.o \
-	src/server/submit.o \
-	src/server/sync.o \
-	src/server/sync_definition.o \
-	src/server/sync_functions.o \
-	src/server/transaction.o \
-	src/server/upkeep.o \
-	src/server/verdict.o \
-	src/server/webhook.o \
-	src/server/wire.o \
-	src/server/worker.o
+	src/base/errors.o \
+	src/base/log_secrets.o \
+	src/base/process.o \
+	src/base/rights.o \
+	src/base/statement.o \
+	src/shared/channel.o \
+	src/shared/enqueue.o \
+	src/shared/ledger.o \
+	src/shared/library_version.o \
+	src/shared/message.o \
+	src/shared/settings.o \
+	src/session/call.o \
+	src/session/estimate.o \
+	src/session/forget.o \
+	src/session/functions.o \
+	src/session/progress.o \
+	src/session/read_ahead.o \
+	src/session/read_ahead_plan.o \
+	src/session/receive_webhook.o \
+	src/worker/admission.o \
+	src/worker/budget.o \
+	src/worker/job.o \
+	src/worker/launcher.o \
+	src/worker/ledger_transaction.o \
+	src/worker/queue_cursor.o \
+	src/worker/record.o \
+	src/worker/serve_queue.o \
+	src/worker/upkeep.o \
+	src/worker/verdict.o \
+	src/worker/wire.o \
+	src/worker/worker.o \
+	src/sync/applier.o \
+	src/sync/apply.o \
+	src/sync/apply_changed.o \
+	src/sync/apply_rows.o \
+	src/sync/apply_settled.o \
+	src/sync/definition.o \
+	src/sync/functions.o \
+	src/sync/triggers.o
 
 PG_CONFIG ?= pg_config
 

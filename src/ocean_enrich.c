@@ -6,11 +6,11 @@
 
 #include "fmgr.h"
 
-#include "server/estimate.h"
-#include "server/launcher.h"
-#include "server/read_ahead.h"
-#include "server/secrets.h"
-#include "server/settings.h"
+#include "session/estimate.h"
+#include "worker/launcher.h"
+#include "session/read_ahead.h"
+#include "base/log_secrets.h"
+#include "shared/settings.h"
 
 PG_MODULE_MAGIC;
 

@@ -77,12 +77,12 @@ list_types()
 		cat "$FOLDER/types" - > "$FOLDER/server-types"
 }
 
-# indented FILE: how it should look.  Only in src/server are names of PostgreSQL's
-# types no names for anything else.
+# indented FILE: how it should look.  In src/core and in tests names of
+# PostgreSQL's types may be names for something else.
 indented()
 {
 	local types=types
-	[[ $1 != src/server/* && $1 != src/ocean_enrich.c ]] || types='server-types'
+	[[ $1 != src/* || $1 == src/core/* ]] || types='server-types'
 	perl test/analysis/indent.pl "$TOOLS/pg_bsd_indent" "${OPTIONS[@]}" \
 		-U"$FOLDER/$types" < "$1"
 }

@@ -8,24 +8,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The direction of knowledge in src/server, from upper to lower layers: a file
-# includes only its own header and those of layers below.
-LAYERS='
-	ocean_enrich forget webhook /
-	applier estimate functions launcher read_ahead sync_functions worker /
-	apply_changed apply_settled /
-	apply_rows /
-	apply /
-	read_ahead_plan serve_queue submit /
-	call record /
-	wire /
-	admission transaction /
-	job /
-	budget progress verdict queue sync upkeep /
-	rights sync_definition /
-	settings channel ledger /
-	message errors process secrets statement library /
-	compat xact'
+# From below upwards.  The last three are the processes, which never include each
+# other: what they have to say to each other is in src/shared.
+FOLDERS=(core base shared session worker sync)
 
 PASSED=0
 FAILED=0
@@ -59,47 +44,32 @@ includes_outside()
 	includes "$1" src | grep -vE "^src/($2):"
 }
 
+# What src/core includes but its own: nothing of PostgreSQL's, nothing of ours.
 strangers_in_core()
 {
 	includes '"' src/core | grep -v '"core/'
 }
 
-core_where_unknown()
+# strangers_in FOLDER BELOW...: what FOLDER includes of ours but its own and what lies
+# in the folders below it.
+strangers_in()
 {
-	includes '"core/' src | grep -E '^src/(ocean_enrich|server/(channel|compat|read_ahead|read_ahead_plan))\.'
+	local allowed
+	allowed=$(IFS='|' && echo "$*")
+	includes "\"($(IFS='|' && echo "${FOLDERS[*]}"))/" "src/$1" |
+		grep -vE "\"($allowed)/"
 }
 
-against_the_layers()
+# A folder that no rule knows would be free to include anything.
+unknown_folders()
 {
-	includes '"server/' src | awk -F'[:"]' -v layers="$LAYERS" '
-		BEGIN {
-			count = split(layers, modules, " ")
-			for (i = 1; i <= count; i++)
-				if (modules[i] == "/")
-					depth++
-				else
-					layer[modules[i]] = depth + 0
-		}
-		function module(path)
-		{
-			sub(/^.*\//, "", path)
-			sub(/\.[ch]$/, "", path)
-			return path
-		}
-		{
-			from = module($1)
-			to = module($4)
-			if (!(from in layer) || !(to in layer))
-				print $0 ": of no layer that lint.sh knows"
-			else if (from != to && layer[to] <= layer[from])
-				print
-		}'
+	find src -mindepth 1 -type d | grep -vxE "src/($(IFS='|' && echo "${FOLDERS[*]}"))"
 }
 
 server_files_not_starting_with_postgres_h()
 {
 	local file
-	for file in src/ocean_enrich.c src/server/*.c; do
+	for file in src/ocean_enrich.c src/{base,shared,session,worker,sync}/*.c; do
 		[[ $(grep -m 1 '#include' "$file") == '#include "postgres.h"' ]] ||
 			echo "$file"
 	done
@@ -162,16 +132,23 @@ left_open()
 		--exclude-dir={.git,build,quickstart,results,tmp_check} .
 }
 
-rule 'src/core includes nothing but itself and system headers' strangers_in_core
+rule 'every folder of src/ has its rule' unknown_folders
+rule 'src/core includes nothing but itself' strangers_in_core
+rule 'src/base includes only what lies below it' strangers_in base core
+rule 'src/shared includes only what lies below it' strangers_in shared base core
+rule 'src/session includes nothing of the worker or of syncs' \
+	strangers_in session shared base core
+rule 'src/worker includes nothing of sessions or of syncs' \
+	strangers_in worker shared base core
+rule 'src/sync includes nothing of sessions or of the worker' \
+	strangers_in sync shared base core
 rule 'src/core does not know PostgreSQL' includes '<(postgres|pg_|libpq)' src/core
 rule 'no header includes postgres.h' \
 	grep -rn --include='*.h' 'include.*postgres\.h' src
-rule 'src/server begins with postgres.h' server_files_not_starting_with_postgres_h
+rule 'what is not the core begins with postgres.h' server_files_not_starting_with_postgres_h
 rule 'only http.c knows libcurl' includes_outside '[<"]curl/' 'core/http\.c'
 rule 'only request.c and answer.c know json-c, which they share json.h for' \
 	includes_outside '([<"]json|"core/json)' 'core/(json\.[ch]|request\.c|answer\.c)'
-rule 'channel, read_ahead and compat do not know the core' core_where_unknown
-rule 'src/server includes from upper to lower layers only' against_the_layers
 rule 'only compat.h knows versions of PostgreSQL' \
 	grep -rn --exclude=compat.h PG_VERSION_NUM src
 rule 'no call that cannot be made safely' unsafe_calls

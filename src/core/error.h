@@ -3,7 +3,7 @@
  *		What went wrong, in a form that every layer can carry.
  *
  * The core returns an OeCode and fills an OeError; the PostgreSQL side turns
- * it into an ereport in one place (server/errors.c).  The texts are malloc'd
+ * it into an ereport in one place (base/errors.c).  The texts are malloc'd
  * because the API's "detail" has to come through word for word, however long.
  */
 #ifndef OE_ERROR_H
@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-/* One line of meaning for each; server/errors.h gives them their SQLSTATEs. */
+/* One line of meaning for each; base/errors.h gives them their SQLSTATEs. */
 typedef enum OeCode
 {
 	OE_OK = 0,

@@ -244,8 +244,8 @@ sub check_versions
 	compare('Makefile', find('Makefile', qr/^DATA = .*?(\Q$script\E)$/m), $script);
 	compare('debian/changelog',
 		find('debian/changelog', qr/\A\S+ \((\S+)\) /), $release);
-	compare('src/server/library.c',
-		find('src/server/library.c', qr/^#define LIBRARY_VERSION\s+"(.*)"$/m), $release);
+	compare('src/shared/library_version.c',
+		find('src/shared/library_version.c', qr/^#define LIBRARY_VERSION\s+"(.*)"$/m), $release);
 
 	# The topmost heading: of a release, or of one that is to be.
 	my $changes = find('CHANGELOG.md', qr/\A.*?^(## \[.*?)^###/ms);

@@ -295,7 +295,7 @@ sub check_sqlstates
 	my $headers = $node->config_data('--includedir-server');
 	my %sqlstates = (
 		defined_sqlstates("$headers/utils/errcodes.h"),
-		defined_sqlstates("$top/src/server/errors.h"));
+		defined_sqlstates("$top/src/base/errors.h"));
 	my %named;
 
 	foreach my $source (glob "$top/src/*.c $top/src/*/*.c")

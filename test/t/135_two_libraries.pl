@@ -33,20 +33,20 @@ ocean_enrich_added(PG_FUNCTION_ARGS)
 END
 my %libraries = (
 	'a larger Control' => build_library(
-		'src/server/library.c' => [@later],
-		'src/server/channel.c' => [ qr/(typedef struct Control\n\{.*?)(?=\n\} Control;)/s => "\n\tint added;" ],
+		'src/shared/library_version.c' => [@later],
+		'src/shared/channel.c' => [ qr/(typedef struct Control\n\{.*?)(?=\n\} Control;)/s => "\n\tint added;" ],
 		'src/ocean_enrich.c' => [ qr/(.)\z/s => $function ]),
 	'a larger hub' => build_library(
-		'src/server/library.c' => [@later],
-		'src/server/channel.c' => [ qr/(typedef struct Hub\n\{.*?)(?=\n\tSlot\s)/s => "\n\tint64 added;" ]),
+		'src/shared/library_version.c' => [@later],
+		'src/shared/channel.c' => [ qr/(typedef struct Hub\n\{.*?)(?=\n\tSlot\s)/s => "\n\tint64 added;" ]),
 	'another layout' => build_library(
-		'src/server/library.c' => [@later],
-		'src/server/channel.c' => [ qr/(SHARED_LAYOUT\s+)0x0CEA0001/ => '0x0CEA0002' ]));
+		'src/shared/library_version.c' => [@later],
+		'src/shared/channel.c' => [ qr/(SHARED_LAYOUT\s+)0x0CEA0001/ => '0x0CEA0002' ]));
 my $with_function = $libraries{'a larger Control'};
 # One that fails while it makes the shared memory.
 my $failing = build_library(
-	'src/server/library.c' => [@later],
-	'src/server/channel.c' => [
+	'src/shared/library_version.c' => [@later],
+	'src/shared/channel.c' => [
 		qr/(typedef struct Hub\n\{.*?)(?=\n\tSlot\s)/s => "\n\tint64 added;",
 		qr/shared->lock_tranche = [^;]*;/ => 'elog(ERROR, "there is no tranche");' ]);
 

@@ -88,7 +88,7 @@ sub change_file
 
 sub library_version
 {
-	return slurp_file("$FindBin::Bin/../../src/server/library.c") =~ /LIBRARY_VERSION\s+"(.*)"/
+	return slurp_file("$FindBin::Bin/../../src/shared/library_version.c") =~ /LIBRARY_VERSION\s+"(.*)"/
 	  ? $1 : die 'the library has no version';
 }
 

@@ -1,0 +1,479 @@
+/*
+ * call.c
+ *		The session's side of one call.
+ *
+ * Calls that are expected, most of them begun early, stand in a list, where
+ * oe_call() finds them by account and fingerprint.  They are ended by transaction
+ * callbacks, since an error skips whoever expects them; but whoever did that in a
+ * subtransaction may be a cursor that outlives it, so their memory stays until the
+ * transaction ends.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "lib/ilist.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/lwlock.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "core/request.h"
+#include "session/call.h"
+#include "shared/channel.h"
+#include "base/errors.h"
+#include "session/progress.h"
+#include "shared/settings.h"
+#include "base/xact.h"
+
+struct OeExpectedCall
+{
+	dlist_node	node;
+	bool		listed;			/* not asked for yet, and not ended */
+	char		account[OE_ACCOUNT_CHARS + 1];
+	uint8		fingerprint[OE_FINGERPRINT_BYTES];
+	OeTicket	ticket;			/* OE_NO_TICKET: not begun, or no longer
+								 * listed */
+	SubTransactionId subid;
+	OeCallStats *stats;
+	bool		judged;			/* its end was looked at */
+};
+
+OeCallStats *oe_call_stats;
+OeCallHandler oe_call_instead;
+
+/* In the order in which they were expected, which is that of asking, mostly. */
+static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
+
+/* ----------------------------------------------------------------
+ * The request
+ * ---------------------------------------------------------------- */
+
+/* It is sent all the same, but the user will have meant something else. */
+static void
+warn_not_asked(const OeReveals *reveals)
+{
+	if (reveals->emails == OE_REVEAL_NOT_ASKED)
+		ereport(WARNING,
+				errmsg("\"revealEmails\" has a \"webhookUrl\" but asks for nothing"),
+				errhint("Add \"includeEmails\": true."));
+	if (reveals->phones == OE_REVEAL_NOT_ASKED)
+		ereport(WARNING,
+				errmsg("\"revealPhones\" has a \"webhookUrl\" but asks for nothing"),
+				errhint("Add \"includePhones\": true."));
+}
+
+/* Errors of the core are UTF-8; a key that is quoted in one need not be ASCII. */
+static void
+convert_error(OeError *error)
+{
+	OeError		converted = {0};
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return;
+	oe_error_set(&converted, error->code, "%s",
+				 oe_utf8_to_message(error->message ? error->message
+									: "out of memory"));
+	if (error->detail)
+		oe_error_detail(&converted, "%s", oe_utf8_to_message(error->detail));
+	if (error->hint)
+		oe_error_hint(&converted, "%s", oe_utf8_to_message(error->hint));
+	oe_error_free(error);
+	*error = converted;
+}
+
+char *
+oe_call_body(Jsonb *jsonb, bool early, OeReveals *reveals)
+{
+	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	OeRequest	request = {0};
+	OeError		error = {0};
+	char	   *body;
+
+	if (oe_request_parse(utf8, strlen(utf8),
+						 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
+						 &request, &error) != OE_OK)
+	{
+		convert_error(&error);
+		oe_ereport(ERROR, &error);
+	}
+
+	/* What malloc gave is freed before anything can be raised. */
+	*reveals = request.reveals;
+	body = palloc_extended(request.body_len + 1, MCXT_ALLOC_NO_OOM);
+	if (body)
+		memcpy(body, request.body, request.body_len + 1);
+	oe_request_free(&request);
+	if (!body)
+		ereport(ERROR,
+				errcode(ERRCODE_OUT_OF_MEMORY),
+				errmsg("out of memory"));
+	if (!early)
+		warn_not_asked(reveals);
+	return body;
+}
+
+void
+oe_call_set_reveals(OeLimits *limits, const OeReveals *reveals)
+{
+	limits->email_in_answer = reveals->emails == OE_REVEAL_IN_ANSWER;
+	limits->phone_in_answer = reveals->phones == OE_REVEAL_IN_ANSWER;
+}
+
+/* Of "call", everything but its body lives as long as the settings. */
+static char *
+pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
+{
+	OeReveals	reveals;
+	char	   *packed;
+
+	memset(call, 0, sizeof(*call));
+	call->body = oe_call_body(jsonb, early, &reveals);
+	oe_sha256(call->body, strlen(call->body), call->fingerprint);
+	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
+			sizeof(call->role));
+	oe_settings_fill(call);
+	oe_call_set_reveals(&call->limits, &reveals);
+	packed = oe_call_pack(call, len);
+	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
+	return packed;
+}
+
+/* ----------------------------------------------------------------
+ * Calls that are expected
+ * ---------------------------------------------------------------- */
+
+static OeExpectedCall *
+find_expected(const OeCall *call)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &expected_calls)
+	{
+		OeExpectedCall *expected = dlist_container(OeExpectedCall, node, iter.cur);
+
+		if (memcmp(expected->fingerprint, call->fingerprint,
+				   OE_FINGERPRINT_BYTES) == 0 &&
+			strcmp(expected->account, call->account) == 0)
+			return expected;
+	}
+	return NULL;
+}
+
+/* Nobody finds it any more.  Its ticket, if any, is the caller's. */
+static OeTicket
+take_off_list(OeExpectedCall *expected)
+{
+	OeTicket	ticket = expected->ticket;
+
+	dlist_delete(&expected->node);
+	expected->listed = false;
+	expected->ticket = OE_NO_TICKET;
+	return ticket;
+}
+
+static void
+end_expected(OeExpectedCall *expected)
+{
+	OeTicket	ticket = take_off_list(expected);
+
+	if (ticket != OE_NO_TICKET)
+		oe_channel_cancel(ticket);
+}
+
+void
+oe_call_forget(OeExpectedCall *expected)
+{
+	if (expected->listed)
+		end_expected(expected);
+	pfree(expected);
+}
+
+bool
+oe_call_is_done(const OeExpectedCall *expected)
+{
+	return expected->ticket == OE_NO_TICKET || expected->judged ||
+		oe_channel_is_done(expected->ticket);
+}
+
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	dlist_foreach_modify(iter, &expected_calls)
+	{
+		OeExpectedCall *expected = dlist_container(OeExpectedCall, node, iter.cur);
+
+		if (expected->subid != mine)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			expected->subid = parent;
+		else
+			end_expected(expected);
+	}
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	if (!oe_xact_is_over(event))
+		return;
+	while (!dlist_is_empty(&expected_calls))
+		end_expected(dlist_head_element(OeExpectedCall, node, &expected_calls));
+}
+
+static OeExpectedCall *
+expect(Jsonb *request, bool early, OeCallStats *stats)
+{
+	static bool registered = false;
+	OeCall		call;
+	Size		len;
+	char	   *packed = pack_call(request, true, &call, &len);
+	OeExpectedCall *expected;
+
+	if (!registered)
+	{
+		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterSubXactCallback(end_of_subtransaction, NULL);
+		registered = true;
+	}
+
+	expected = MemoryContextAllocZero(TopTransactionContext,
+									  sizeof(OeExpectedCall));
+	expected->ticket = early ? oe_channel_submit(packed, len, true) : OE_NO_TICKET;
+	explicit_bzero(packed, len);
+	strlcpy(expected->account, call.account, sizeof(expected->account));
+	memcpy(expected->fingerprint, call.fingerprint, OE_FINGERPRINT_BYTES);
+	expected->subid = GetCurrentSubTransactionId();
+	expected->stats = stats;
+	expected->listed = true;
+	dlist_push_tail(&expected_calls, &expected->node);
+	return expected;
+}
+
+/*
+ * Whatever is wrong with the request or the settings is raised when the call
+ * itself is made.  Nothing that is caught here holds a lock or anything else
+ * that the end of the transaction would not release.  A cancel must not be
+ * caught, so it has to wait.
+ */
+OeExpectedCall *
+oe_call_expect(Jsonb *request, bool early, OeCallStats *stats)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch;
+	OeExpectedCall *volatile expected = NULL;
+
+	if (oe_call_instead)
+		return NULL;
+	scratch = AllocSetContextCreate(caller, "expected call",
+									ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(scratch);
+	HOLD_INTERRUPTS();
+	PG_TRY();
+	{
+		expected = expect(request, early, stats);
+		RESUME_INTERRUPTS();
+	}
+	PG_CATCH();
+	{
+		/* The error itself has resumed interrupts. */
+		FlushErrorState();
+		LWLockReleaseAll();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+
+	/* The plan below may take its time, or wait for a lock. */
+	if (expected && expected->ticket != OE_NO_TICKET)
+		oe_channel_summon_worker();
+	return expected;
+}
+
+/* ----------------------------------------------------------------
+ * The call
+ * ---------------------------------------------------------------- */
+
+/* One call that is being made. */
+typedef struct Making
+{
+	OeTicket	ticket;
+	bool		was_early;
+	OeCallStats *stats;
+} Making;
+
+static void
+take_or_submit(Jsonb *request, Making *making)
+{
+	OeCall		call;
+	Size		len;
+	char	   *packed = pack_call(request, false, &call, &len);
+	OeExpectedCall *expected = find_expected(&call);
+
+	making->ticket = expected ? take_off_list(expected) : OE_NO_TICKET;
+	making->was_early = making->ticket != OE_NO_TICKET;
+	making->stats = expected ? expected->stats : oe_call_stats;
+	if (!making->was_early)
+		making->ticket = oe_channel_submit(packed, len, false);
+	explicit_bzero(packed, len);
+}
+
+static char *
+wait_for_result(OeTicket ticket)
+{
+	char	   *volatile bytes = NULL;
+	bool		waits = !oe_channel_is_done(ticket);
+
+	if (waits)
+		oe_progress_wait(true);
+	PG_TRY();
+	{
+		bytes = oe_channel_wait(ticket);
+	}
+	PG_CATCH();
+	{
+		oe_progress_wait(false);
+		oe_channel_cancel(ticket);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (waits)
+		oe_progress_wait(false);
+	return bytes;
+}
+
+/*
+ * Does it make sense to send more after this?  Not when each further request
+ * would meet the same end: no credits, no access, a limit, no connection.
+ */
+static bool
+is_general(OeCode code)
+{
+	switch (code)
+	{
+		case OE_OK:
+		case OE_GATHERING:
+		case OE_API_BAD_REQUEST:
+		case OE_API_NOT_FOUND:
+		case OE_API_INVALID:
+		case OE_BAD_REQUEST:
+		case OE_BAD_ANSWER:
+			return false;
+		case OE_OUT_OF_MEMORY:
+		case OE_BAD_SETTING:
+		case OE_API_CREDITS:
+		case OE_API_FORBIDDEN:
+		case OE_API_RATE_LIMIT:
+		case OE_API_FAILED:
+		case OE_OUTCOME_UNKNOWN:
+		case OE_NOT_CONNECTED:
+		case OE_LOCAL_RATE_LIMIT:
+		case OE_LOCAL_CREDIT_LIMIT:
+		case OE_NOT_RECORDED:
+			break;
+	}
+	return true;
+}
+
+bool
+oe_call_raises(OeCode code)
+{
+	return code != OE_OK &&
+		!(code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL);
+}
+
+static void
+unpack_result(const char *bytes, OeResult *result)
+{
+	if (bytes)
+	{
+		oe_result_unpack(bytes, result);
+		return;
+	}
+	memset(result, 0, sizeof(*result));
+	result->code = OE_OUTCOME_UNKNOWN;
+	result->message = "the ocean_enrich worker ended before the answer came";
+	result->detail = "The request may have been paid.";
+	result->hint = "View ocean_enrich.unknown_calls lists it; "
+		"ocean_enrich.resolve() allows sending it again.";
+}
+
+bool
+oe_call_has_failed(OeExpectedCall *expected, bool raises)
+{
+	OeResult	result;
+
+	if (expected->judged || expected->ticket == OE_NO_TICKET ||
+		!oe_channel_is_done(expected->ticket))
+		return false;
+	unpack_result(oe_channel_peek(expected->ticket), &result);
+	expected->judged = true;
+	return raises ? oe_call_raises(result.code) : is_general(result.code);
+}
+
+static void
+count_call(const Making *making, const OeResult *result, OeCredits credits,
+		   instr_time waited)
+{
+	OeCallStats *stats = making->stats;
+
+	stats->calls++;
+	stats->reused += result->reused;
+	stats->credits += credits;
+	stats->waited_us += INSTR_TIME_GET_MICROSEC(waited);
+	if (is_general(result->code))
+		stats->stop = true;
+	else if (!making->was_early && result->code == OE_OK && !result->reused)
+		stats->stop = false;
+}
+
+void
+oe_call(Jsonb *request, OeResult *result)
+{
+	Making		making;
+	OeCredits	credits = 0;
+	instr_time	start;
+	instr_time	waited;
+
+	if (oe_call_instead)
+	{
+		oe_call_instead(request, result);
+		return;
+	}
+	oe_progress_call();
+	take_or_submit(request, &making);
+	INSTR_TIME_SET_CURRENT(start);
+	unpack_result(wait_for_result(making.ticket), result);
+	INSTR_TIME_SET_CURRENT(waited);
+	INSTR_TIME_SUBTRACT(waited, start);
+	if (result->credits && !oe_credits_parse(result->credits, &credits))
+		credits = 0;
+	oe_progress_count(result->code != OE_OK, result->reused, credits);
+	if (making.stats)
+		count_call(&making, result, credits, waited);
+}
+
+void
+oe_call_balance(OeResult *result)
+{
+	OeCall		call = {0};
+	OeTicket	ticket;
+	Size		len;
+	char	   *packed;
+
+	oe_settings_fill(&call);
+	call.url = oe_settings_balance_url();
+	call.is_balance = true;
+	packed = oe_call_pack(&call, &len);
+	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
+	ticket = oe_channel_submit(packed, len, false);
+	explicit_bzero(packed, len);
+	unpack_result(wait_for_result(ticket), result);
+}

@@ -1,0 +1,88 @@
+/*
+ * forget.c
+ *		ocean_enrich.forget(): who is to be erased, and a line in the log without
+ *		the person.  What is erased is SQL: see ocean_enrich.erase_person() in the
+ *		install script.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "base/errors.h"
+#include "session/functions.h"
+#include "shared/ledger.h"
+#include "base/statement.h"
+#include "sync/triggers.h"
+
+#define WAYS_TO_NAME	3		/* id, e-mail address, LinkedIn */
+
+PG_FUNCTION_INFO_V1(ocean_enrich_forget);
+
+static OeStatement erase_statement = {
+	"SELECT erased, call_ids FROM ocean_enrich.erase_person($1, $2, $3)",
+	WAYS_TO_NAME,
+	{TEXTOID, TEXTOID, TEXTOID},
+	NULL
+};
+
+/* Without white space round it; NULL if nothing else is in it. */
+static char *
+trimmed(text *value)
+{
+	char	   *start = text_to_cstring(value);
+	char	   *end = start + strlen(start);
+
+	while (end > start && strchr(" \t\r\n", end[-1]))
+		*--end = '\0';
+	start += strspn(start, " \t\r\n");
+	return *start ? start : NULL;
+}
+
+/* Read the arguments into parameters; false if they name nobody. */
+static bool
+who(FunctionCallInfo fcinfo, Datum *values, char *nulls)
+{
+	bool		named = false;
+
+	for (int i = 0; i < WAYS_TO_NAME; i++)
+	{
+		char	   *name = PG_ARGISNULL(i) ? NULL : trimmed(PG_GETARG_TEXT_PP(i));
+
+		nulls[i] = name ? ' ' : 'n';
+		if (name)
+			values[i] = CStringGetTextDatum(name);
+		named |= name != NULL;
+	}
+	return named;
+}
+
+Datum
+ocean_enrich_forget(PG_FUNCTION_ARGS)
+{
+	Datum		values[WAYS_TO_NAME] = {0};
+	char		nulls[WAYS_TO_NAME + 1] = {0};
+	OeOwnerScope scope;
+	int64		erased;
+
+	if (!who(fcinfo, values, nulls))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("nothing says who is to be forgotten"),
+				errhint("Give an id, an e-mail address or a LinkedIn URL."));
+	oe_prevent_if_read_only("ocean_enrich.forget()");
+	oe_owner_begin(&scope, oe_ledger_owner());
+	oe_sync_hold_off();
+	(void) oe_statement_run(&erase_statement, values, nulls);
+	erased = DatumGetInt64(oe_statement_value(0, 1));
+	oe_sync_forgotten(oe_statement_value(0, 2));
+	oe_owner_end(&scope);
+
+	/* The statement and the context name the person. */
+	ereport(LOG,
+			errmsg("ocean_enrich has forgotten a person, in " INT64_FORMAT " calls",
+				   erased),
+			errhidestmt(true), errhidecontext(true));
+	PG_RETURN_INT64(erased);
+}

@@ -1,0 +1,499 @@
+/*
+ * functions.c
+ *		The SQL-callable functions: one call, as an error or as a value; the
+ *		request builder; what is in flight.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "session/call.h"
+#include "shared/channel.h"
+#include "base/compat.h"
+#include "base/errors.h"
+#include "session/functions.h"
+#include "shared/message.h"
+#include "session/progress.h"
+#include "shared/settings.h"
+#include "shared/enqueue.h"
+
+PG_FUNCTION_INFO_V1(ocean_enrich_person);
+PG_FUNCTION_INFO_V1(ocean_try_enrich_person);
+PG_FUNCTION_INFO_V1(ocean_person_request);
+PG_FUNCTION_INFO_V1(ocean_enrich_support);
+PG_FUNCTION_INFO_V1(ocean_enrich_in_flight);
+PG_FUNCTION_INFO_V1(ocean_enrich_statements);
+PG_FUNCTION_INFO_V1(ocean_enrich_account);
+PG_FUNCTION_INFO_V1(ocean_enrich_setting);
+PG_FUNCTION_INFO_V1(ocean_enrich_submit);
+PG_FUNCTION_INFO_V1(ocean_enrich_cancel);
+PG_FUNCTION_INFO_V1(ocean_enrich_retry);
+PG_FUNCTION_INFO_V1(ocean_enrich_wait);
+PG_FUNCTION_INFO_V1(ocean_enrich_wake);
+PG_FUNCTION_INFO_V1(ocean_enrich_balance);
+PG_FUNCTION_INFO_V1(ocean_enrich_queue_state);
+
+/* ----------------------------------------------------------------
+ * One call
+ * ---------------------------------------------------------------- */
+
+/* In memory of its own: a result is not part of something else. */
+static Datum
+person_datum(const OeResult *result)
+{
+	return datumCopy(JsonbPGetDatum(result->person), false, -1);
+}
+
+pg_noreturn static void raise_result(const OeResult *result);
+
+static void
+raise_result(const OeResult *result)
+{
+	ereport(ERROR,
+			errcode(oe_sqlstate(result->code)),
+			errmsg_internal("%s", result->message),
+			result->detail ? errdetail_internal("%s", result->detail) : 0,
+			result->hint ? errhint("%s", result->hint) : 0);
+}
+
+static Datum
+numeric_datum(const char *text)
+{
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+Datum
+ocean_enrich_person(PG_FUNCTION_ARGS)
+{
+	OeResult	result;
+
+	oe_call(PG_GETARG_JSONB_P(0), &result);
+	if (result.person)
+		PG_RETURN_DATUM(person_datum(&result));
+	if (!oe_call_raises(result.code))	/* of an estimate, too */
+		PG_RETURN_NULL();
+	raise_result(&result);
+}
+
+/* Columns of ocean_enrich_result. */
+enum
+{
+	R_PERSON,
+	R_STATUS,
+	R_ERROR_CODE,
+	R_ERROR_MESSAGE,
+	R_CREDITS,
+	R_REUSED,
+	R_CALL_ID,
+	R_COUNT
+};
+
+Datum
+ocean_try_enrich_person(PG_FUNCTION_ARGS)
+{
+	OeResult	result;
+	TupleDesc	tupdesc;
+	Datum		values[R_COUNT] = {0};
+	bool		nulls[R_COUNT] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+
+	oe_call(PG_GETARG_JSONB_P(0), &result);
+	nulls[R_PERSON] = result.person == NULL;
+	if (result.person)
+		values[R_PERSON] = person_datum(&result);
+	nulls[R_STATUS] = result.status == 0;
+	values[R_STATUS] = Int32GetDatum(result.status);
+	nulls[R_ERROR_CODE] = nulls[R_ERROR_MESSAGE] = result.code == OE_OK;
+	if (result.code != OE_OK)
+	{
+		values[R_ERROR_CODE] =
+			CStringGetTextDatum(unpack_sql_state(oe_sqlstate(result.code)));
+		values[R_ERROR_MESSAGE] = CStringGetTextDatum(result.message);
+	}
+	nulls[R_CREDITS] = result.credits == NULL;
+	if (result.credits)
+		values[R_CREDITS] = numeric_datum(result.credits);
+	values[R_REUSED] = BoolGetDatum(result.reused);
+	nulls[R_CALL_ID] = result.call_id == 0;
+	values[R_CALL_ID] = Int64GetDatum(result.call_id);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+}
+
+/*
+ * Marks the enriching functions, whatever they are called: read_ahead knows
+ * them by it.  It has nothing to say to the planner.
+ */
+Datum
+ocean_enrich_support(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_POINTER(NULL);
+}
+
+/* ----------------------------------------------------------------
+ * The request builder
+ * ---------------------------------------------------------------- */
+
+/* The arguments of ocean_person_request(), in its order. */
+typedef struct RequestArgument
+{
+	const char *object;
+	const char *key;
+	bool		identifies;		/* alone enough to look somebody up */
+	bool		is_flag;		/* boolean */
+} RequestArgument;
+
+static const RequestArgument request_arguments[] = {
+	{"person", "id", true, false},
+	{"person", "name", true, false},
+	{"person", "firstName", true, false},
+	{"person", "lastName", true, false},
+	{"person", "jobTitle", false, false},
+	{"person", "email", true, false},
+	{"person", "phone", true, false},
+	{"person", "facebook", true, false},
+	{"person", "twitter", true, false},
+	{"person", "linkedin", true, false},
+	{"person", "country", false, false},
+	{"company", "name", false, false},
+	{"company", "registrationNumber", false, false},
+	{"company", "email", false, false},
+	{"company", "phone", false, false},
+	{"company", "countryCode", false, false},
+	{"company", "state", false, false},
+	{"company", "city", false, false},
+	{"company", "streetAddress", false, false},
+	{"company", "postalCode", false, false},
+	{"company", "address", false, false},
+	{"company", "facebook", false, false},
+	{"company", "twitter", false, false},
+	{"company", "linkedin", false, false},
+	{"company", "instagram", false, false},
+	{"company", "xing", false, false},
+	{"company", "domain", false, false},
+	{"company", "youtube", false, false},
+	{"revealEmails", "includeEmails", false, true},
+	{"revealEmails", "webhookUrl", false, false},
+	{"revealPhones", "includePhones", false, true},
+	{"revealPhones", "webhookUrl", false, false},
+};
+
+/* Blank columns count as missing: that is how a CSV file says NULL. */
+static bool
+is_blank(text *value)
+{
+	const char *bytes = VARDATA_ANY(value);
+	int			len = VARSIZE_ANY_EXHDR(value);
+
+	for (int i = 0; i < len; i++)
+	{
+		if (!strchr(" \t\r\n", bytes[i]) || bytes[i] == '\0')
+			return false;
+	}
+	return true;
+}
+
+static void
+push_string(JsonbInState *state, JsonbIteratorToken token,
+			const char *bytes, int len)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, bytes);
+	value.val.string.len = len;
+	pushJsonbValue(state, token, &value);
+}
+
+static void
+push_argument(JsonbInState *state, const RequestArgument *argument,
+			  Datum datum)
+{
+	push_string(state, WJB_KEY, argument->key, strlen(argument->key));
+	if (argument->is_flag)
+	{
+		JsonbValue	flag;
+
+		flag.type = jbvBool;
+		flag.val.boolean = DatumGetBool(datum);
+		pushJsonbValue(state, WJB_VALUE, &flag);
+	}
+	else
+	{
+		text	   *value = DatumGetTextPP(datum);
+
+		push_string(state, WJB_VALUE, VARDATA_ANY(value),
+					VARSIZE_ANY_EXHDR(value));
+	}
+}
+
+static bool
+has_argument(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		return false;
+	return request_arguments[arg].is_flag || !is_blank(PG_GETARG_TEXT_PP(arg));
+}
+
+static bool
+identifies_somebody(FunctionCallInfo fcinfo)
+{
+	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
+	{
+		if (request_arguments[arg].identifies && has_argument(fcinfo, arg))
+			return true;
+	}
+	return false;
+}
+
+Datum
+ocean_person_request(PG_FUNCTION_ARGS)
+{
+	JsonbInState state = {0};
+	const char *object = NULL;
+
+	if (PG_NARGS() != lengthof(request_arguments))
+		elog(ERROR, "ocean_person_request has %d arguments, not %d",
+			 PG_NARGS(), (int) lengthof(request_arguments));
+	if (!identifies_somebody(fcinfo))
+		PG_RETURN_NULL();
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
+	{
+		const RequestArgument *argument = &request_arguments[arg];
+
+		if (!has_argument(fcinfo, arg))
+			continue;
+		if (!object || strcmp(object, argument->object) != 0)
+		{
+			if (object)
+				pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+			object = argument->object;
+			push_string(&state, WJB_KEY, object, strlen(object));
+			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		}
+		push_argument(&state, argument, PG_GETARG_DATUM(arg));
+	}
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	PG_RETURN_JSONB_P(JsonbValueToJsonb(state.result));
+}
+
+/* ----------------------------------------------------------------
+ * The queue
+ * ---------------------------------------------------------------- */
+
+/* Not strict: without a priority it is the usual one, without a time now. */
+Datum
+ocean_enrich_submit(PG_FUNCTION_ARGS)
+{
+	OeResult	estimated;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	if (oe_call_instead)
+	{
+		oe_call_instead(PG_GETARG_JSONB_P(0), &estimated);
+		PG_RETURN_NULL();
+	}
+	PG_RETURN_INT64(oe_submit(PG_GETARG_JSONB_P(0),
+							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
+							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
+							  0));
+}
+
+Datum
+ocean_enrich_cancel(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(oe_cancel(PG_GETARG_INT64(0)));
+}
+
+Datum
+ocean_enrich_retry(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(oe_retry(PG_GETARG_INT64(0)));
+}
+
+Datum
+ocean_enrich_wait(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(oe_wait(PG_GETARG_ARRAYTYPE_P(0),
+						   PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1)));
+}
+
+Datum
+ocean_enrich_wake(PG_FUNCTION_ARGS)
+{
+	oe_wake();
+	PG_RETURN_VOID();
+}
+
+Datum
+ocean_enrich_balance(PG_FUNCTION_ARGS)
+{
+	OeResult	result;
+
+	oe_call_balance(&result);
+	if (result.code != OE_OK)
+		raise_result(&result);
+	PG_RETURN_DATUM(person_datum(&result));
+}
+
+/* Columns of ocean_enrich.queue_state(). */
+enum
+{
+	Q_WORKER_PID,
+	Q_IN_FLIGHT,
+	Q_PAUSE,
+	Q_PAUSED_UNTIL,
+	Q_NEXT_DUE,
+	Q_LAST_MINUTE,
+	Q_COUNT
+};
+
+Datum
+ocean_enrich_queue_state(PG_FUNCTION_ARGS)
+{
+	OeQueueStatus status;
+	int			pid = oe_channel_status(&status);
+	TupleDesc	tupdesc;
+	Datum		values[Q_COUNT] = {0};
+	bool		nulls[Q_COUNT] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+	nulls[Q_WORKER_PID] = pid == 0;
+	values[Q_WORKER_PID] = Int32GetDatum(pid);
+	values[Q_IN_FLIGHT] = Int32GetDatum(pid == 0 ? 0 : status.in_flight);
+	nulls[Q_PAUSE] = status.pause[0] == '\0';
+	values[Q_PAUSE] = CStringGetTextDatum(status.pause);
+	nulls[Q_PAUSED_UNTIL] = nulls[Q_PAUSE] || status.paused_until == 0;
+	values[Q_PAUSED_UNTIL] = TimestampTzGetDatum(status.paused_until);
+	nulls[Q_NEXT_DUE] = pid == 0 || TIMESTAMP_NOT_FINITE(status.next_due);
+	values[Q_NEXT_DUE] = TimestampTzGetDatum(status.next_due);
+	values[Q_LAST_MINUTE] =
+		Int64GetDatum(oe_status_last_minute(&status, GetCurrentTimestamp()));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+}
+
+/* ----------------------------------------------------------------
+ * For administrators
+ * ---------------------------------------------------------------- */
+
+static const char *
+state_name(OeSlotState state)
+{
+	switch (state)
+	{
+		case OE_SLOT_SUBMITTED:
+			return "waiting";
+		case OE_SLOT_RUNNING:
+			return "on the wire";
+		case OE_SLOT_ABANDONED:
+			return "abandoned";
+		case OE_SLOT_CANCELLED:
+			return "cancelled";
+		case OE_SLOT_DONE:
+			return "done";
+		case OE_SLOT_FREE:
+		case OE_SLOT_FILLING:
+			break;
+	}
+	return "unknown";
+}
+
+Datum
+ocean_enrich_in_flight(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	OeSlotInfo *infos = palloc(sizeof(OeSlotInfo) * OE_CHANNEL_SLOTS);
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	count = oe_channel_inspect(infos, OE_CHANNEL_SLOTS);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[5];
+		bool		nulls[5] = {0};
+
+		values[0] = Int32GetDatum(infos[i].pid);
+		values[1] = ObjectIdGetDatum(infos[i].role);
+		values[2] = CStringGetTextDatum(state_name(infos[i].state));
+		values[3] = Int64GetDatum(infos[i].call_id);
+		nulls[3] = infos[i].call_id == 0;
+		values[4] = TimestampTzGetDatum(infos[i].submitted_at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static Datum
+credits_datum(OeCredits credits)
+{
+	return numeric_datum(psprintf("%lld.%06lld",
+								  (long long) (credits / OE_CREDITS_ONE),
+								  (long long) (credits % OE_CREDITS_ONE)));
+}
+
+Datum
+ocean_enrich_statements(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	OeProgress *infos = palloc(sizeof(OeProgress) * oe_progress_max());
+	int			count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	count = oe_progress_inspect(infos);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[9];
+		bool		nulls[9] = {0};
+
+		values[0] = Int32GetDatum(infos[i].pid);
+		values[1] = ObjectIdGetDatum(infos[i].role);
+		values[2] = TimestampTzGetDatum(infos[i].query_start);
+		values[3] = TimestampTzGetDatum(infos[i].first_call_at);
+		values[4] = TimestampTzGetDatum(infos[i].waiting_since);
+		nulls[4] = infos[i].waiting_since == 0;
+		values[5] = Int64GetDatum(infos[i].calls);
+		values[6] = Int64GetDatum(infos[i].failed);
+		values[7] = Int64GetDatum(infos[i].reused);
+		values[8] = credits_datum(infos[i].credits);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+Datum
+ocean_enrich_account(PG_FUNCTION_ARGS)
+{
+	OeCall		call = {0};
+
+	oe_settings_fill(&call);
+	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
+	PG_RETURN_TEXT_P(cstring_to_text(call.account));
+}
+
+/* current_setting() in a session that has not loaded us before. */
+Datum
+ocean_enrich_setting(PG_FUNCTION_ARGS)
+{
+	char	   *name = psprintf("ocean_enrich.%s",
+								text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	PG_RETURN_TEXT_P(cstring_to_text(GetConfigOptionByName(name, NULL, false)));
+}

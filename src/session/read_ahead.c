@@ -1,0 +1,784 @@
+/*
+ * read_ahead.c
+ *		The Read Ahead node at run time, and the hooks that put it to use.
+ *
+ * The node keeps a window of rows of the plan below it, each with the calls
+ * that were begun early for it, and computes the original target list when a
+ * row is asked for.  The window is no larger than the number of rows that are
+ * certain to be asked for: see rows_wanted().
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/planner.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+#include "session/call.h"
+#include "base/compat.h"
+#include "session/read_ahead.h"
+#include "session/read_ahead_plan.h"
+#include "shared/settings.h"
+
+#define ALL_ROWS	INT64_MAX
+
+typedef struct Row
+{
+	TupleTableSlot *slot;
+	Size		size;
+	OeExpectedCall **calls;		/* one for each argument column, or NULL */
+} Row;
+
+/* Who asks whom, in one executor state. */
+typedef struct Links
+{
+	HTAB	   *parents;		/* PlanState -> Link */
+	List	   *cte_scans;
+} Links;
+
+typedef struct Link
+{
+	PlanState  *child;
+	PlanState  *parent;			/* NULL: the root */
+	SubPlanState *via;			/* as a sub-select of the parent's, or NULL */
+} Link;
+
+typedef struct ReadAheadState
+{
+	CustomScanState css;
+	OeReadAheadPlan plan;
+	int			arg_count;
+	Links	   *links;			/* NULL: never ahead */
+	Row		   *rows;			/* a ring */
+	int			capacity;
+	int			head;
+	int			count;
+	Size		bytes;			/* in the ring */
+	bool		returned;		/* the first one was given to our parent */
+	bool		exhausted;		/* no more rows below */
+	OeCallStats stats;
+	int			most_in_flight;
+} ReadAheadState;
+
+/* The run of an executor that is going on, innermost first. */
+typedef struct Run
+{
+	EState	   *estate;
+	uint64		count;			/* 0: all rows */
+	bool		forward;
+	struct Run *outer;
+} Run;
+
+static Run *current_run;
+
+/* Nodes of the executor that is being started. */
+static List *begun_nodes;
+
+static planner_hook_type previous_planner;
+static ExecutorStart_hook_type previous_executor_start;
+static ExecutorRun_hook_type previous_executor_run;
+
+/* ----------------------------------------------------------------
+ * Demand
+ * ---------------------------------------------------------------- */
+
+static int64 rows_wanted(Links *links, PlanState *node);
+
+static int64
+rows_wanted_of_root(EState *estate)
+{
+	for (Run *run = current_run; run; run = run->outer)
+	{
+		if (run->estate != estate)
+			continue;
+		if (!run->forward)
+			return 1;
+		if (run->count == 0)
+			return ALL_ROWS;
+		return Max((int64) run->count - (int64) estate->es_processed, 1);
+	}
+	return 1;
+}
+
+/* Rows that a Limit will still ask for; position counts those it has had. */
+static int64
+rows_wanted_by_limit(LimitState *limit, int64 wanted_of_limit)
+{
+	int64		to_skip = Max(limit->offset - limit->position, 0);
+	int64		wanted = wanted_of_limit;
+
+	if (!limit->noCount)
+		wanted = Min(wanted, limit->count -
+					 Max(limit->position - limit->offset, 0));
+	if (wanted == ALL_ROWS)
+		return ALL_ROWS;
+
+	/* WITH TIES asks for more than that, one by one. */
+	return Max(Max(wanted, 0) + to_skip, 1);
+}
+
+/* What is still wanted when our parent has "held" rows that it gave nobody yet. */
+static int64
+rows_wanted_beyond(int64 wanted, int held)
+{
+	return wanted == ALL_ROWS ? ALL_ROWS : Max(wanted - held, 1);
+}
+
+/* All, if the parent wants all; else just the one that is asked for. */
+static int64
+all_or_one(int64 wanted)
+{
+	return wanted == ALL_ROWS ? ALL_ROWS : 1;
+}
+
+/* Will a node be run, even if nobody has asked it for a row yet? */
+static bool
+is_certain_to_run(Links *links, PlanState *node)
+{
+	Link	   *link = hash_search(links->parents, &node, HASH_FIND, NULL);
+
+	if (IsA(node, ModifyTableState) &&
+		!((ModifyTable *) node->plan)->canSetTag)
+		return true;
+	if (!link || link->via)
+		return false;
+	if (!link->parent)
+		return true;
+
+	check_stack_depth();
+	switch (nodeTag(link->parent))
+	{
+		case T_ModifyTableState:
+		case T_SortState:
+		case T_AggState:
+		case T_SubqueryScanState:
+			return is_certain_to_run(links, link->parent);
+		case T_NestLoopState:
+		case T_MergeJoinState:
+			return node == outerPlanState(link->parent) &&
+				is_certain_to_run(links, link->parent);
+		default:
+			return false;
+	}
+}
+
+/*
+ * Of several scans of a CTE we cannot know which one is asking.  If it is not
+ * known that one of them reads it all, the one that wants least speaks for all.
+ */
+static int64
+rows_wanted_of_cte(Links *links, PlanState *cte)
+{
+	int64		least = ALL_ROWS;
+	ListCell   *lc;
+
+	foreach(lc, links->cte_scans)
+	{
+		CteScanState *scan = lfirst(lc);
+		int64		wanted;
+
+		if (scan->cteplanstate != cte)
+			continue;
+		wanted = rows_wanted(links, &scan->ss.ps);
+		if (wanted == ALL_ROWS && is_certain_to_run(links, &scan->ss.ps))
+			return ALL_ROWS;
+		least = Min(least, wanted);
+	}
+	return least;
+}
+
+static int64
+rows_wanted_by_subplan(Links *links, SubPlanState *via)
+{
+	SubPlan    *subplan = via->subplan;
+
+	switch (subplan->subLinkType)
+	{
+		case CTE_SUBLINK:
+			return rows_wanted_of_cte(links, via->planstate);
+		case ARRAY_SUBLINK:
+			return ALL_ROWS;
+		default:
+			return subplan->useHashTable ? ALL_ROWS : 1;
+	}
+}
+
+static int64
+rows_wanted_by_join(PlanState *join, bool is_outer, int64 wanted)
+{
+	if (!is_outer)
+		return 1;
+	if (IsA(join, NestLoopState))
+		return all_or_one(wanted);
+
+	/*
+	 * Before the hash table is built, a first row may be asked for and no
+	 * more.
+	 */
+	if (IsA(join, HashJoinState) &&
+		((HashJoinState *) join)->hj_HashTable != NULL)
+		return all_or_one(wanted);
+	return 1;
+}
+
+/*
+ * How many rows are certain to be asked of this node from now on, the one that
+ * is being asked for included.  Never too many: each may cost credits.
+ */
+static int64
+rows_wanted(Links *links, PlanState *node)
+{
+	Link	   *link = hash_search(links->parents, &node, HASH_FIND, NULL);
+	PlanState  *parent;
+	int64		wanted;
+
+	if (!link)
+		return 1;
+	if (link->via)
+		return rows_wanted_by_subplan(links, link->via);
+	parent = link->parent;
+	if (!parent)
+		return rows_wanted_of_root(node->state);
+
+	check_stack_depth();
+	switch (nodeTag(parent))
+	{
+		case T_ModifyTableState:
+
+			/*
+			 * With RETURNING, a row that comes out is one that went in; but a
+			 * data-modifying WITH is run to its end in any case.
+			 */
+			if (((ModifyTable *) parent->plan)->returningLists == NIL ||
+				!((ModifyTable *) parent->plan)->canSetTag)
+				return ALL_ROWS;
+			return rows_wanted(links, parent);
+		case T_SortState:
+		case T_HashState:
+			return ALL_ROWS;
+		case T_AggState:
+			if (((Agg *) parent->plan)->aggstrategy == AGG_SORTED ||
+				((Agg *) parent->plan)->aggstrategy == AGG_MIXED)
+				return all_or_one(rows_wanted(links, parent));
+			return ALL_ROWS;
+		case T_SetOpState:
+			/* 18 has an inner side, and may end before that does. */
+			if (node != outerPlanState(parent))
+				return 1;
+			return all_or_one(rows_wanted(links, parent));
+		case T_IncrementalSortState:
+		case T_MergeAppendState:
+		case T_ProjectSetState:
+		case T_GroupState:
+			return all_or_one(rows_wanted(links, parent));
+		case T_WindowAggState:
+			/* A condition as "row_number() < 10" may end it early. */
+			if (((WindowAggState *) parent)->runcondition)
+				return 1;
+			return all_or_one(rows_wanted(links, parent));
+		case T_ResultState:
+		case T_SubqueryScanState:
+		case T_LockRowsState:
+		case T_AppendState:
+		case T_MaterialState:
+		case T_UniqueState:
+			return rows_wanted(links, parent);
+		case T_CustomScanState:
+			if (((CustomScan *) parent->plan)->methods == &oe_read_ahead_methods)
+				return rows_wanted_beyond(rows_wanted(links, parent),
+										  ((ReadAheadState *) parent)->count);
+			return 1;
+		case T_LimitState:
+			wanted = rows_wanted(links, parent);
+			return rows_wanted_by_limit((LimitState *) parent, wanted);
+		case T_NestLoopState:
+		case T_HashJoinState:
+		case T_MergeJoinState:
+			return rows_wanted_by_join(parent, node == outerPlanState(parent),
+									   rows_wanted(links, parent));
+		default:
+			return 1;
+	}
+}
+
+/* ----------------------------------------------------------------
+ * The window
+ * ---------------------------------------------------------------- */
+
+static int
+window_size(ReadAheadState *state)
+{
+	if (!state->links || state->stats.stop || oe_concurrency <= 1 ||
+		state->css.ss.ps.state->es_epq_active)
+		return 1;
+	return (int) Min(oe_concurrency,
+					 rows_wanted(state->links, &state->css.ss.ps));
+}
+
+static Row *
+row_at(ReadAheadState *state, int position)
+{
+	return &state->rows[(state->head + position) % state->capacity];
+}
+
+/* Room for "size" rows; those in the ring keep their order. */
+static void
+enlarge(ReadAheadState *state, int size)
+{
+	EState	   *estate = state->css.ss.ps.state;
+	TupleDesc	desc = ExecGetResultType(outerPlanState(state));
+	MemoryContext old;
+	Row		   *rows;
+
+	if (size <= state->capacity)
+		return;
+	old = MemoryContextSwitchTo(estate->es_query_cxt);
+	rows = palloc0(sizeof(Row) * size);
+	for (int i = 0; i < state->capacity; i++)
+		rows[i] = *row_at(state, i);
+	for (int i = state->capacity; i < size; i++)
+	{
+		rows[i].slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsMinimalTuple);
+		rows[i].calls = palloc0(sizeof(OeExpectedCall *) * state->arg_count);
+	}
+	if (state->rows)
+		pfree(state->rows);
+	state->rows = rows;
+	state->head = 0;
+	state->capacity = size;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+expect_calls(ReadAheadState *state, Row *row, bool early)
+{
+	MemoryContext old;
+	ListCell   *column;
+
+	/* Such a call is only free because its answer would be reused. */
+	if (state->plan.cached && oe_reuse_for_s == 0)
+		early = false;
+
+	/* What we call for ourselves need not be expected to be counted. */
+	if (!early && !state->plan.elsewhere)
+		return;
+	old = MemoryContextSwitchTo(state->css.ss.ps.ps_ExprContext->ecxt_per_tuple_memory);
+	foreach(column, state->plan.arg_columns)
+	{
+		bool		isnull;
+		Datum		arg = slot_getattr(row->slot, lfirst_int(column), &isnull);
+
+#ifdef OE_READ_AHEAD_EVERYTHING
+		continue;
+#endif
+		if (!isnull)
+			row->calls[foreach_current_index(column)] =
+				oe_call_expect(DatumGetJsonbP(arg), early, &state->stats);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Those under way: how many are they, and has one failed? */
+static void
+look_after_calls(ReadAheadState *state)
+{
+	int			in_flight = 0;
+
+	for (int position = 0; position < state->count; position++)
+	{
+		Row		   *row = row_at(state, position);
+
+		for (int i = 0; i < state->arg_count; i++)
+		{
+			OeExpectedCall *call = row->calls[i];
+
+			if (!call)
+				continue;
+			if (!oe_call_is_done(call))
+				in_flight++;
+			else if (oe_call_has_failed(call,
+										list_nth_int(state->plan.raises, i)))
+				state->stats.stop = true;
+		}
+	}
+	state->most_in_flight = Max(state->most_in_flight, in_flight);
+}
+
+static bool
+is_ready(ReadAheadState *state, Row *row)
+{
+#ifdef OE_READ_AHEAD_EVERYTHING
+	/* As if each row had to wait, so that the window is always full. */
+	return false;
+#endif
+	for (int i = 0; i < state->arg_count; i++)
+	{
+		if (row->calls[i] && !oe_call_is_done(row->calls[i]))
+			return false;
+	}
+	return true;
+}
+
+static void
+drop_head(ReadAheadState *state)
+{
+	Row		   *row = row_at(state, 0);
+
+	for (int i = 0; i < state->arg_count; i++)
+	{
+		if (row->calls[i])
+			oe_call_forget(row->calls[i]);
+		row->calls[i] = NULL;
+	}
+	state->returned = false;
+	state->bytes -= row->size;
+	state->head = (state->head + 1) % state->capacity;
+	state->count--;
+}
+
+/* One more row from below; false: there is none. */
+static bool
+pull_row(ReadAheadState *state, bool early)
+{
+	TupleTableSlot *slot = ExecProcNode(outerPlanState(state));
+	MinimalTuple tuple;
+	Row		   *row;
+
+	if (TupIsNull(slot))
+	{
+		state->exhausted = true;
+		return false;
+	}
+	row = row_at(state, state->count);
+	ExecCopySlot(row->slot, slot);
+	tuple = ExecFetchSlotMinimalTuple(row->slot, NULL);
+	row->size = tuple->t_len;
+	state->bytes += row->size;
+	state->count++;
+	expect_calls(state, row, early);
+	return true;
+}
+
+/*
+ * Each row that leaves makes room for one; further ones come only while the
+ * first has to wait anyway, so that a slow plan below delays nobody.
+ */
+static void
+fill(ReadAheadState *state)
+{
+	int			window;
+
+	look_after_calls(state);
+	window = window_size(state);
+	enlarge(state, window);
+	while (!state->exhausted && state->count < window &&
+		   (state->count == 0 || state->bytes < (Size) work_mem * 1024))
+	{
+		if (!pull_row(state, window > 1))
+			break;
+		look_after_calls(state);
+		if (state->stats.stop || is_ready(state, row_at(state, 0)))
+			break;
+	}
+}
+
+/* ----------------------------------------------------------------
+ * The node
+ * ---------------------------------------------------------------- */
+
+/* With an empty target list, as for count(*), there is nothing to project. */
+static TupleTableSlot *
+project(CustomScanState *node)
+{
+	if (node->ss.ps.ps_ProjInfo)
+		return ExecProject(node->ss.ps.ps_ProjInfo);
+	return ExecStoreVirtualTuple(ExecClearTuple(node->ss.ss_ScanTupleSlot));
+}
+
+static TupleTableSlot *
+project_head(ReadAheadState *state)
+{
+	PlanState  *ps = &state->css.ss.ps;
+	ExprContext *econtext = ps->ps_ExprContext;
+	OeCallStats *outer_stats = oe_call_stats;
+	TupleTableSlot *volatile result = NULL;
+
+	econtext->ecxt_outertuple = row_at(state, 0)->slot;
+	oe_call_stats = &state->stats;
+	PG_TRY();
+	{
+		if (ExecQual(ps->qual, econtext))
+			result = project(&state->css);
+		else
+			InstrCountFiltered1(ps, 1);
+	}
+	PG_FINALLY();
+	{
+		oe_call_stats = outer_stats;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+static TupleTableSlot *
+exec_read_ahead(CustomScanState *node)
+{
+	ReadAheadState *state = (ReadAheadState *) node;
+	TupleTableSlot *result;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(node->ss.ps.ps_ExprContext);
+		if (state->returned)
+			drop_head(state);
+		fill(state);
+		if (state->count == 0)
+			return ExecClearTuple(node->ss.ps.ps_ResultTupleSlot);
+		result = project_head(state);
+
+		/*
+		 * The row stays till we are asked again: the result may point into
+		 * it, and a NestLoop makes the calls that we began only now.
+		 */
+		state->returned = true;
+		if (result)
+			return result;
+	}
+}
+
+static void
+begin_read_ahead(CustomScanState *node, EState *estate, int eflags)
+{
+	ReadAheadState *state = (ReadAheadState *) node;
+	CustomScan *scan = (CustomScan *) node->ss.ps.plan;
+
+	outerPlanState(node) = ExecInitNode(outerPlan(scan), estate, eflags);
+	oe_read_ahead_unpack(scan->custom_private, &state->plan);
+	state->arg_count = list_length(state->plan.arg_columns);
+	if (!estate->es_epq_active)
+		begun_nodes = lappend(begun_nodes, state);
+}
+
+static void
+empty_window(ReadAheadState *state)
+{
+	while (state->count > 0)
+		drop_head(state);
+	state->exhausted = false;
+}
+
+static void
+end_read_ahead(CustomScanState *node)
+{
+	empty_window((ReadAheadState *) node);
+	ExecEndNode(outerPlanState(node));
+}
+
+static void
+rescan_read_ahead(CustomScanState *node)
+{
+	empty_window((ReadAheadState *) node);
+	if (outerPlanState(node)->chgParam == NULL)
+		ExecReScan(outerPlanState(node));
+}
+
+static void
+explain_read_ahead(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	ReadAheadState *state = (ReadAheadState *) node;
+
+	ExplainPropertyInteger("Concurrency", NULL, oe_concurrency, es);
+	if (!es->analyze)
+		return;
+	ExplainPropertyInteger("Calls", NULL, state->stats.calls, es);
+	ExplainPropertyInteger("Reused", NULL, state->stats.reused, es);
+	ExplainPropertyFloat("Credits", NULL,
+						 (double) state->stats.credits / OE_CREDITS_ONE, 2, es);
+
+	/* A call that was not begun early is alone. */
+	ExplainPropertyInteger("Most in Flight", NULL,
+						   Max(state->most_in_flight, state->stats.calls > 0), es);
+	if (es->timing)
+		ExplainPropertyFloat("Time Waited", "ms",
+							 state->stats.waited_us / 1000.0, 3, es);
+}
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "Read Ahead",
+	.BeginCustomScan = begin_read_ahead,
+	.ExecCustomScan = exec_read_ahead,
+	.EndCustomScan = end_read_ahead,
+	.ReScanCustomScan = rescan_read_ahead,
+	.ExplainCustomScan = explain_read_ahead,
+};
+
+static Node *
+create_state(CustomScan *scan)
+{
+	ReadAheadState *state = (ReadAheadState *)
+		newNode(sizeof(ReadAheadState), T_CustomScanState);
+
+	state->css.methods = &exec_methods;
+
+	/*
+	 * The target list is compiled before the node below exists, and would
+	 * look there for the kind of slot that it reads.  Any kind, we say.
+	 */
+	state->css.ss.ps.outeropsset = true;
+	state->css.ss.ps.outeropsfixed = false;
+	return (Node *) state;
+}
+
+const CustomScanMethods oe_read_ahead_methods = {
+	.CustomName = "Read Ahead",
+	.CreateCustomScanState = create_state,
+};
+
+/* ----------------------------------------------------------------
+ * Hooks
+ * ---------------------------------------------------------------- */
+
+static PlannedStmt *
+read_ahead_planner(OE_PLANNER_PARAMETERS)
+{
+	bool		wanted = oe_read_ahead_wants(parse);
+	PlannedStmt *stmt;
+
+#ifdef OE_READ_AHEAD_EVERYTHING
+	/* The expected outputs know nothing of us. */
+	wanted = wanted && strcasestr(query_string, "explain") == NULL;
+#endif
+
+	if (previous_planner)
+		stmt = previous_planner(OE_PLANNER_ARGUMENTS);
+	else
+		stmt = standard_planner(OE_PLANNER_ARGUMENTS);
+	if (wanted)
+		oe_read_ahead_add(stmt, cursor_options);
+	return stmt;
+}
+
+typedef struct LinkContext
+{
+	Links	   *links;
+	PlanState  *parent;
+} LinkContext;
+
+static void
+add_link(Links *links, PlanState *child, PlanState *parent)
+{
+	bool		found;
+	Link	   *link = hash_search(links->parents, &child, HASH_ENTER, &found);
+	ListCell   *lc;
+
+	link->parent = parent;
+	link->via = NULL;
+	if (IsA(child, CteScanState))
+		links->cte_scans = lappend(links->cte_scans, child);
+	if (!parent)
+		return;
+	foreach(lc, list_concat(list_copy(parent->initPlan), parent->subPlan))
+	{
+		SubPlanState *subplan = lfirst(lc);
+
+		if (subplan->planstate == child)
+			link->via = subplan;
+	}
+}
+
+static bool
+link_walker(PlanState *node, void *context)
+{
+	LinkContext *outer = context;
+	LinkContext inner = {outer->links, node};
+
+	add_link(outer->links, node, outer->parent);
+	return planstate_tree_walker(node, link_walker, &inner);
+}
+
+static Links *
+make_links(QueryDesc *desc)
+{
+	MemoryContext old = MemoryContextSwitchTo(desc->estate->es_query_cxt);
+	Links	   *links = palloc0(sizeof(Links));
+	LinkContext context = {links, NULL};
+	HASHCTL		ctl = {0};
+	ListCell   *lc;
+
+	ctl.keysize = sizeof(PlanState *);
+	ctl.entrysize = sizeof(Link);
+	ctl.hcxt = CurrentMemoryContext;
+	links->parents = hash_create("ocean_enrich plan", 64, &ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	(void) link_walker(desc->planstate, &context);
+	foreach(lc, desc->estate->es_auxmodifytables)
+	{
+		/* A data-modifying WITH that nobody reads is run to its end. */
+		if (!hash_search(links->parents, &lfirst(lc), HASH_FIND, NULL))
+			(void) link_walker(lfirst(lc), &context);
+	}
+	MemoryContextSwitchTo(old);
+	return links;
+}
+
+static void
+read_ahead_executor_start(QueryDesc *desc, int eflags)
+{
+	/* What an error left behind here is gone with its memory. */
+	begun_nodes = NIL;
+	if (previous_executor_start)
+		previous_executor_start(desc, eflags);
+	else
+		standard_ExecutorStart(desc, eflags);
+	if (begun_nodes != NIL && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	{
+		Links	   *links = make_links(desc);
+		ListCell   *lc;
+
+		foreach(lc, begun_nodes)
+			((ReadAheadState *) lfirst(lc))->links = links;
+	}
+	begun_nodes = NIL;
+}
+
+static void
+read_ahead_executor_run(OE_EXECUTOR_RUN_PARAMETERS)
+{
+	Run			run;
+
+	run.estate = desc->estate;
+	run.count = count;
+	run.forward = ScanDirectionIsForward(direction);
+	run.outer = current_run;
+	current_run = &run;
+	PG_TRY();
+	{
+		if (previous_executor_run)
+			previous_executor_run(OE_EXECUTOR_RUN_ARGUMENTS);
+		else
+			standard_ExecutorRun(OE_EXECUTOR_RUN_ARGUMENTS);
+	}
+	PG_FINALLY();
+	{
+		current_run = run.outer;
+	}
+	PG_END_TRY();
+}
+
+void
+oe_read_ahead_init(void)
+{
+	RegisterCustomScanMethods(&oe_read_ahead_methods);
+	previous_planner = planner_hook;
+	planner_hook = read_ahead_planner;
+	previous_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = read_ahead_executor_start;
+	previous_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = read_ahead_executor_run;
+}

@@ -1,0 +1,795 @@
+/*
+ * enqueue.c
+ *		The session's side of the queue.
+ *
+ * A row is put into ocean_enrich.call by the rights of the table's owner; who
+ * may call submit() may queue.  It is inserted without SPI, which is what makes
+ * a million of them bearable, unless the owner has added something to the table
+ * that would have to run: then by SPI, as the owner.
+ *
+ * What a transaction has added is counted for each of its subtransactions.  At
+ * the end it goes into ocean_enrich.queue_tally, in the same transaction, and to
+ * the worker, once the transaction is committed.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "session/call.h"
+#include "shared/channel.h"
+#include "base/compat.h"
+#include "base/errors.h"
+#include "shared/ledger.h"
+#include "shared/message.h"
+#include "shared/settings.h"
+#include "base/statement.h"
+#include "shared/enqueue.h"
+#include "sync/triggers.h"
+
+/* The columns that a queued row has; all others are NULL. */
+enum
+{
+	C_CALL_ID,
+	C_STATE,
+	C_ROLE,
+	C_FINGERPRINT,
+	C_REQUEST,
+	C_RAW_TRUNCATED,
+	C_ATTEMPTS,
+	C_REQUESTED_AT,
+	C_NEXT_ATTEMPT_AT,
+	C_PRIORITY,
+	C_BACKGROUND,
+	C_POSTPONED,
+	C_GATHERED,
+	C_SYNC_ID,					/* NULL unless a kept column asks */
+	C_DATABASE,
+	C_COUNT
+};
+
+static const char *const call_columns[C_COUNT] = {
+	[C_CALL_ID] = "call_id",
+	[C_STATE] = "state",
+	[C_ROLE] = "role",
+	[C_FINGERPRINT] = "fingerprint",
+	[C_REQUEST] = "request",
+	[C_RAW_TRUNCATED] = "raw_truncated",
+	[C_ATTEMPTS] = "attempts",
+	[C_REQUESTED_AT] = "requested_at",
+	[C_NEXT_ATTEMPT_AT] = "next_attempt_at",
+	[C_PRIORITY] = "priority",
+	[C_BACKGROUND] = "background",
+	[C_POSTPONED] = "postponed",
+	[C_GATHERED] = "gathered",
+	[C_SYNC_ID] = "sync_id",
+	[C_DATABASE] = "database",
+};
+
+/* All that ocean_enrich.call has as we made it. */
+#define CALL_COLUMNS	27
+
+/* What inserting needs to know of the table, until the table changes. */
+typedef struct Target
+{
+	Oid			relation;		/* InvalidOid: not known */
+	Oid			owner;
+	bool		plain;			/* nothing but us has to run */
+	Oid			sequence;
+	Oid			queued;			/* the state */
+	AttrNumber	columns[C_COUNT];
+} Target;
+
+/* What a (sub)transaction has done to the queue. */
+typedef struct Pending
+{
+	SubTransactionId subid;
+	int64		waiting;
+	int64		cancelled;
+	OeQueueNews news;
+	struct Pending *below;
+} Pending;
+
+static Target target;
+static Pending *pending;		/* the innermost one */
+
+static OeStatement insert_statement = {
+	"INSERT INTO ocean_enrich.call (state, role, fingerprint, request,"
+	" requested_at, next_attempt_at, priority, background, sync_id)"
+	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0)) RETURNING call_id",
+	7,
+	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+		INT8OID},
+	NULL
+};
+
+static OeStatement tally_statement = {
+	"INSERT INTO ocean_enrich.queue_tally (day, waiting, cancelled)"
+	" VALUES ((now() AT TIME ZONE 'UTC')::date, $1, $2)",
+	2,
+	{INT8OID, INT8OID},
+	NULL
+};
+
+static OeStatement role_statement = {
+	"SELECT role FROM ocean_enrich.call WHERE call_id = $1",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement cancel_statement = {
+	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
+	" WHERE call_id = $1 AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement cancel_calls_statement = {
+	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
+	" WHERE call_id = ANY ($1) AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
+	1,
+	{INT8ARRAYOID},
+	NULL
+};
+
+/* Counted is what was cancelled: its row may have turned to another call. */
+static OeStatement cancel_sync_statement = {
+	"WITH cancelled AS (UPDATE ocean_enrich.call AS c"
+	" SET state = 'cancelled', next_attempt_at = NULL"
+	" FROM ocean_enrich.sync_row AS r"
+	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed') AND c.call_id = r.call_id"
+	" AND c.state = 'queued' RETURNING c.call_id, " OE_OF_THIS_DATABASE " AS is_ours),"
+	" marked AS (UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
+	" FROM cancelled AS c WHERE r.call_id = c.call_id)"
+	" SELECT is_ours FROM cancelled",
+	1,
+	{INT8OID},
+	NULL
+};
+
+/*
+ * One that is queued in another database keeps its time.  While a subscription
+ * carries it, that database sends it, and the two of us would pay.
+ */
+static OeStatement retry_statement = {
+	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
+	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
+	" THEN next_attempt_at ELSE now() END,"
+	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
+	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
+	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
+	" AND NOT " OE_IS_SUBSCRIBER ")"
+	" RETURNING priority, next_attempt_at",
+	1,
+	{INT8OID},
+	NULL
+};
+
+/* What of $1 has not come to an end. */
+static OeStatement pending_statement = {
+	"SELECT call_id, role, xmin, " OE_OF_THIS_DATABASE " OR " OE_IS_SUBSCRIBER
+	" FROM ocean_enrich.call"
+	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
+	1,
+	{INT8ARRAYOID},
+	NULL
+};
+
+/* ----------------------------------------------------------------
+ * What the transaction has done
+ * ---------------------------------------------------------------- */
+
+/* In the transaction itself, so that it is true whatever becomes of that. */
+static void
+write_tally(int64 waiting, int64 cancelled)
+{
+	OeOwnerScope scope;
+	Datum		values[2];
+
+	/* The extension was dropped by the same transaction. */
+	if (!OidIsValid(oe_ledger_relation()))
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	oe_owner_begin(&scope, oe_owner_of("queue_tally"));
+	values[0] = Int64GetDatum(waiting);
+	values[1] = Int64GetDatum(cancelled);
+	(void) oe_statement_run(&tally_statement, values, NULL);
+	oe_owner_end(&scope);
+	PopActiveSnapshot();
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (pending && (pending->waiting != 0 || pending->cancelled != 0))
+				write_tally(pending->waiting, pending->cancelled);
+			return;
+		case XACT_EVENT_COMMIT:
+			if (pending)
+				oe_channel_announce(&pending->news);
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+	}
+	/* It goes with the transaction's memory. */
+	pending = NULL;
+}
+
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	Pending    *ended = pending;
+
+	if (!ended || ended->subid != mine)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		pending = ended->below;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		if (!ended->below || ended->below->subid != parent)
+		{
+			ended->subid = parent;
+			return;
+		}
+		pending = ended->below;
+		pending->waiting += ended->waiting;
+		pending->cancelled += ended->cancelled;
+		oe_news_merge(&pending->news, &ended->news);
+	}
+}
+
+static void
+forget_target(Datum arg, Oid relation)
+{
+	if (relation == target.relation || !OidIsValid(relation))
+		target.relation = InvalidOid;
+}
+
+static Pending *
+current_pending(void)
+{
+	static bool registered = false;
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Pending    *fresh;
+
+	if (pending && pending->subid == subid)
+		return pending;
+	if (!registered)
+	{
+		RegisterXactCallback(end_of_transaction, NULL);
+		RegisterSubXactCallback(end_of_subtransaction, NULL);
+		CacheRegisterRelcacheCallback(forget_target, (Datum) 0);
+		registered = true;
+	}
+	/* At the commit nothing may fail any more. */
+	oe_channel_attach();
+	fresh = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
+	fresh->subid = subid;
+	fresh->below = pending;
+	pending = fresh;
+	return fresh;
+}
+
+/* ----------------------------------------------------------------
+ * The table
+ * ---------------------------------------------------------------- */
+
+pg_noreturn static void no_ledger(void);
+
+static void
+no_ledger(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_UNDEFINED_TABLE),
+			errmsg("the table ocean_enrich.call does not exist"),
+			errhint("CREATE EXTENSION ocean_enrich makes it."));
+}
+
+/* An index that evaluates nothing of its owner's. */
+static bool
+index_is_plain(Oid index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	bool		plain;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", index);
+	plain = heap_attisnull(tuple, Anum_pg_index_indexprs, NULL) &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
+		!((Form_pg_index) GETSTRUCT(tuple))->indisexclusion &&
+		((Form_pg_index) GETSTRUCT(tuple))->indimmediate;
+	ReleaseSysCache(tuple);
+	return plain;
+}
+
+static bool
+has_insert_triggers(const TriggerDesc *triggers)
+{
+	return triggers &&
+		(triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
+		 triggers->trig_insert_before_statement ||
+		 triggers->trig_insert_after_statement ||
+		 triggers->trig_insert_new_table);
+}
+
+static bool
+table_is_plain(Relation relation)
+{
+	const TupleConstr *constraints = RelationGetDescr(relation)->constr;
+	List	   *indexes;
+	ListCell   *lc;
+
+	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		relation->rd_rel->relrowsecurity || relation->rd_rel->relhasrules ||
+		RelationGetDescr(relation)->natts != CALL_COLUMNS ||
+		!oe_ledger_is_as_made(relation) ||
+		has_insert_triggers(relation->trigdesc) ||
+		(constraints && (constraints->num_check > 0 ||
+						 constraints->has_generated_stored)))
+		return false;
+	indexes = RelationGetIndexList(relation);
+	foreach(lc, indexes)
+	{
+		if (!index_is_plain(lfirst_oid(lc)))
+			return false;
+	}
+	return true;
+}
+
+static Oid
+queued_state(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache2(ENUMTYPOIDNAME, ObjectIdGetDatum(type),
+										CStringGetDatum("queued"));
+	Oid			label;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "type of column \"state\" of ocean_enrich.call has no value \"queued\"");
+	label = ((Form_pg_enum) GETSTRUCT(tuple))->oid;
+	ReleaseSysCache(tuple);
+	return label;
+}
+
+static void
+find_target(Relation relation)
+{
+	Target		found = {0};
+
+	found.relation = RelationGetRelid(relation);
+	found.owner = relation->rd_rel->relowner;
+	for (int i = 0; i < C_COUNT; i++)
+	{
+		found.columns[i] = get_attnum(found.relation, call_columns[i]);
+		if (found.columns[i] == InvalidAttrNumber)
+			elog(ERROR, "ocean_enrich.call has no column \"%s\"", call_columns[i]);
+	}
+	found.queued = queued_state(get_atttype(found.relation,
+											found.columns[C_STATE]));
+	found.sequence = oe_identity_sequence(relation, found.columns[C_CALL_ID]);
+	found.plain = table_is_plain(relation);
+	target = found;
+}
+
+/*
+ * The table, locked.  What is known of it counts only then: whoever held the lock
+ * that we waited for may have changed or dropped it, and we heard of that with the
+ * lock.
+ */
+static Relation
+open_target(void)
+{
+	Oid			known = target.relation;
+	Relation	relation = NULL;
+
+	if (!OidIsValid(known))
+		known = oe_ledger_relation();
+	if (OidIsValid(known))
+		relation = try_table_open(known, RowExclusiveLock);
+	if (!relation)
+		no_ledger();
+	if (!OidIsValid(target.relation))
+		find_target(relation);
+	return relation;
+}
+
+/* ----------------------------------------------------------------
+ * submit()
+ * ---------------------------------------------------------------- */
+
+typedef struct NewCall
+{
+	NameData	role;
+	bytea	   *fingerprint;
+	Datum		request;
+	TimestampTz requested_at;
+	TimestampTz due;
+	int32		priority;
+	int64		sync_id;		/* 0: none */
+} NewCall;
+
+static int64
+insert_plainly(Relation relation, const NewCall *call)
+{
+	Datum		of_column[C_COUNT];
+	Datum		values[CALL_COLUMNS] = {0};
+	bool		nulls[CALL_COLUMNS];
+	int64		call_id;
+	HeapTuple	tuple;
+
+	/* Whoever may call submit() may use the numbers. */
+	call_id = nextval_internal(target.sequence, false);
+	of_column[C_CALL_ID] = Int64GetDatum(call_id);
+	of_column[C_STATE] = ObjectIdGetDatum(target.queued);
+	of_column[C_ROLE] = NameGetDatum(&call->role);
+	of_column[C_FINGERPRINT] = PointerGetDatum(call->fingerprint);
+	of_column[C_REQUEST] = call->request;
+	of_column[C_RAW_TRUNCATED] = BoolGetDatum(false);
+	of_column[C_ATTEMPTS] = Int32GetDatum(0);
+	of_column[C_REQUESTED_AT] = TimestampTzGetDatum(call->requested_at);
+	of_column[C_NEXT_ATTEMPT_AT] = TimestampTzGetDatum(call->due);
+	of_column[C_PRIORITY] = Int32GetDatum(call->priority);
+	of_column[C_BACKGROUND] = BoolGetDatum(true);
+	of_column[C_POSTPONED] = Int32GetDatum(0);
+	of_column[C_GATHERED] = Int32GetDatum(0);
+	of_column[C_SYNC_ID] = Int64GetDatum(call->sync_id);
+	of_column[C_DATABASE] = CStringGetTextDatum(oe_ledger_database());
+	memset(nulls, true, sizeof(nulls));
+	for (int i = 0; i < C_COUNT; i++)
+	{
+		values[target.columns[i] - 1] = of_column[i];
+		nulls[target.columns[i] - 1] = i == C_SYNC_ID && call->sync_id == 0;
+	}
+	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
+	CatalogTupleInsert(relation, tuple);
+	heap_freetuple(tuple);
+	return call_id;
+}
+
+static int64
+insert_as_owner(const NewCall *call)
+{
+	OeOwnerScope scope;
+	Datum		values[7];
+	int64		call_id;
+
+	oe_owner_begin(&scope, target.owner);
+	values[0] = NameGetDatum(&call->role);
+	values[1] = PointerGetDatum(call->fingerprint);
+	values[2] = call->request;
+	values[3] = TimestampTzGetDatum(call->requested_at);
+	values[4] = TimestampTzGetDatum(call->due);
+	values[5] = Int32GetDatum(call->priority);
+	values[6] = Int64GetDatum(call->sync_id);
+	if (oe_statement_run(&insert_statement, values, NULL) != 1)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("a trigger on ocean_enrich.call did not let the request in"),
+				errhint("It has to return NEW for what is queued, or be dropped."));
+	call_id = DatumGetInt64(oe_statement_value(0, 1));
+	oe_owner_end(&scope);
+	return call_id;
+}
+
+static void
+fill_new_call(NewCall *call, Jsonb *request, int32 priority,
+			  TimestampTz not_before)
+{
+	OeReveals	reveals;
+	char	   *body = oe_call_body(request, false, &reveals);
+	Size		len = strlen(body);
+
+	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
+	SET_VARSIZE(call->fingerprint, VARHDRSZ + OE_FINGERPRINT_BYTES);
+	oe_sha256(body, len, (uint8 *) VARDATA(call->fingerprint));
+	/* It came from a jsonb of this database, so it can be converted back. */
+	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(oe_utf8_to_server(body, len)));
+	namestrcpy(&call->role, GetUserNameFromId(GetUserId(), false));
+	call->requested_at = GetCurrentTransactionStartTimestamp();
+	call->due = Max(call->requested_at, not_before);
+	call->priority = priority;
+}
+
+int64
+oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
+{
+	NewCall		call;
+	OeQueuePosition position;
+	Pending    *mine;
+	Relation	relation;
+
+	oe_prevent_if_read_only("ocean_enrich.submit()");
+	PreventCommandIfParallelMode("ocean_enrich.submit()");
+	/* That is how a call waits for a decision. */
+	if (TIMESTAMP_IS_NOEND(not_before))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("\"not_before\" must be finite"));
+	fill_new_call(&call, request, priority, not_before);
+	call.sync_id = sync_id;
+	mine = current_pending();
+	relation = open_target();
+	position.call_id = target.plain ? insert_plainly(relation, &call)
+		: insert_as_owner(&call);
+	table_close(relation, NoLock);
+	position.priority = priority;
+	position.due = call.due;
+	mine->waiting++;
+	oe_news_add(&mine->news, &position);
+	return position.call_id;
+}
+
+/* ----------------------------------------------------------------
+ * What is queued already
+ * ---------------------------------------------------------------- */
+
+/* What the statement that has just been run has cancelled. */
+static void
+count_cancelled(Pending *mine, uint64 count)
+{
+	/* What is queued in another database is not in our tally. */
+	for (uint64 row = 0; row < count; row++)
+		mine->waiting -= DatumGetBool(oe_statement_value(row, 1));
+	mine->cancelled += (int64) count;
+}
+
+static void
+begin_as_owner(OeOwnerScope *scope, Oid *owner)
+{
+	if (!OidIsValid(oe_ledger_relation()))
+		no_ledger();
+	*owner = oe_owner_of("call");
+	oe_owner_begin(scope, *owner);
+}
+
+static void
+check_role(int64 call_id, const char *name, Oid user, Oid owner)
+{
+	Oid			role = get_role_oid(name, true);
+
+	if ((OidIsValid(role) && is_member_of_role(user, role)) ||
+		is_member_of_role(user, owner))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("permission denied for call " INT64_FORMAT, call_id),
+			errdetail("It belongs to a role that you are no member of."));
+}
+
+/* False: there is no such call.  Raises if it is none of the user's. */
+static bool
+find_call(int64 call_id, Oid user, Oid owner)
+{
+	Datum		value = Int64GetDatum(call_id);
+
+	if (oe_statement_run(&role_statement, &value, NULL) == 0)
+		return false;
+	check_role(call_id, oe_statement_text(0, 1), user, owner);
+	return true;
+}
+
+bool
+oe_cancel(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+	OeOwnerScope scope;
+	Pending    *mine;
+	Oid			owner;
+	bool		done;
+
+	oe_prevent_if_read_only("ocean_enrich.cancel()");
+	mine = current_pending();
+	begin_as_owner(&scope, &owner);
+	done = find_call(call_id, scope.user, owner) &&
+		oe_statement_run(&cancel_statement, &value, NULL) > 0;
+	if (done)
+	{
+		count_cancelled(mine, 1);
+		oe_sync_settled(&call_id, 1);
+	}
+	oe_owner_end(&scope);
+	return done;
+}
+
+/* Those that the worker is about to send are locked by it: they are sent. */
+void
+oe_cancel_sync(int64 sync_id)
+{
+	Datum		value = Int64GetDatum(sync_id);
+	OeOwnerScope scope;
+	Pending    *mine = current_pending();
+	Oid			owner;
+
+	begin_as_owner(&scope, &owner);
+	count_cancelled(mine, oe_statement_run(&cancel_sync_statement, &value, NULL));
+	oe_owner_end(&scope);
+}
+
+void
+oe_cancel_calls(Datum call_ids)
+{
+	OeOwnerScope scope;
+	Pending    *mine = current_pending();
+	Oid			owner;
+
+	begin_as_owner(&scope, &owner);
+	count_cancelled(mine, oe_statement_run(&cancel_calls_statement, &call_ids, NULL));
+	oe_owner_end(&scope);
+}
+
+bool
+oe_retry(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+	OeOwnerScope scope;
+	OeQueuePosition position;
+	Pending    *mine;
+	Oid			owner;
+	bool		done;
+
+	oe_prevent_if_read_only("ocean_enrich.retry()");
+	mine = current_pending();
+	begin_as_owner(&scope, &owner);
+	/* The worker would send it for the session, and the queue wait for it. */
+	done = find_call(call_id, scope.user, owner) &&
+		!oe_channel_has_call(call_id) &&
+		oe_statement_run(&retry_statement, &value, NULL) > 0;
+	if (done)
+	{
+		position.priority = DatumGetInt32(oe_statement_value(0, 1));
+		position.due = DatumGetTimestampTz(oe_statement_value(0, 2));
+		position.call_id = call_id;
+		oe_news_add(&mine->news, &position);
+		mine->waiting++;
+	}
+	oe_owner_end(&scope);
+	return done;
+}
+
+/* ----------------------------------------------------------------
+ * Waiting
+ * ---------------------------------------------------------------- */
+
+static void
+check_can_wait(int64 call_id, TransactionId xmin, bool is_ended)
+{
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
+				errdetail("It is not sent before the transaction commits."),
+				errhint("Commit first, then wait."));
+	if (!is_ended)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("call " INT64_FORMAT " belongs to the queue of another database", call_id),
+				errdetail("It came with a copy of that database and is not sent here."),
+				errhint("The view ocean_enrich.copied_calls lists such calls. ocean_enrich.retry() takes over what is queued; what was on the wire becomes unknown with the next call here."));
+}
+
+/* Which of "call_ids" have not come to an end; NULL: all have. */
+static ArrayType *
+still_pending(ArrayType *call_ids)
+{
+	Datum		value = PointerGetDatum(call_ids);
+	OeOwnerScope scope;
+	Oid			owner;
+	Datum	   *pending_ids;
+	uint64		count;
+
+	begin_as_owner(&scope, &owner);
+	count = oe_statement_run(&pending_statement, &value, NULL);
+	pending_ids = palloc(sizeof(Datum) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64		call_id = DatumGetInt64(oe_statement_value(i, 1));
+
+		check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
+		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)),
+					   DatumGetBool(oe_statement_value(i, 4)));
+		pending_ids[i] = Int64GetDatum(call_id);
+	}
+	oe_owner_end(&scope);
+	if (count == 0)
+		return NULL;
+	return construct_array(pending_ids, (int) count, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+static TimestampTz
+wait_deadline(Interval *timeout)
+{
+	if (!timeout)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(timeout)));
+}
+
+/*
+ * Each look costs something, and the worker settles many calls a second: so the
+ * next look is not before as much time has passed as ten of them take.
+ */
+bool
+oe_wait(ArrayType *call_ids, Interval *timeout)
+{
+	TimestampTz deadline = wait_deadline(timeout);
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch;
+
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("cannot wait for calls in a transaction of isolation level repeatable read or serializable"),
+				errdetail("It would not see their end."),
+				errhint("Wait in a transaction of isolation level read committed."));
+	oe_channel_attach();
+	scratch = AllocSetContextCreate(caller, "ocean_enrich wait",
+									ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		uint64		settled = oe_channel_settled();
+		TimestampTz now = GetCurrentTimestamp();
+		ArrayType  *left;
+		TimestampTz looked;
+
+		MemoryContextSwitchTo(scratch);
+		left = still_pending(call_ids);
+		MemoryContextSwitchTo(caller);
+		if (!left || now >= deadline)
+		{
+			MemoryContextDelete(scratch);
+			return left == NULL;
+		}
+		call_ids = DatumGetArrayTypePCopy(PointerGetDatum(left));
+		MemoryContextReset(scratch);
+		looked = GetCurrentTimestamp();
+		oe_channel_wait_settled(settled, Min(deadline, looked + 10 * (looked - now)),
+								deadline);
+	}
+}
+
+void
+oe_wake(void)
+{
+	OeQueueNews *news;
+
+	/* resolve() calls it first, and has nothing else that could say so. */
+	oe_prevent_on_standby("ocean_enrich.resolve() or wake()");
+	news = &current_pending()->news;
+	news->everything = true;
+	news->decided = true;
+}

@@ -1,0 +1,48 @@
+/*
+ * enqueue.h
+ *		The session's side of the queue: put calls in, take them out, and wait
+ *		for them.
+ *
+ * All of it is part of the caller's transaction; the worker hears of it when
+ * that commits, once.  What belongs to another role is out of reach, unless the
+ * current one is a member of it or of the ledger's owner: 42501.
+ */
+#ifndef OE_SUBMIT_H
+#define OE_SUBMIT_H
+
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+/*
+ * Queue "request"; returns its call_id.  Raises what is wrong with it.
+ * "not_before" may be past.  "sync_id" is the kept column that asks, or 0.
+ */
+extern int64 oe_submit(Jsonb *request, int32 priority, TimestampTz not_before,
+					   int64 sync_id);
+
+/* Take a call out of the queue; false: it is not there, or was sent. */
+extern bool oe_cancel(int64 call_id);
+
+/*
+ * Likewise, for kept columns and without looking whose they are: an array of
+ * numbers; all those of a kept column, whose rows are to be looked at again.
+ */
+extern void oe_cancel_calls(Datum call_ids);
+extern void oe_cancel_sync(int64 sync_id);
+
+/* Put a call that was refused, failed or cancelled back; false: it was not. */
+extern bool oe_retry(int64 call_id);
+
+/*
+ * Wait until all of these calls have come to an end, but no longer than
+ * "timeout", if there is one; false: they have not.  25001 for calls of this
+ * transaction, and in one that would not see the end.
+ */
+extern bool oe_wait(ArrayType *call_ids, Interval *timeout);
+
+/* The worker looks at the whole queue, and at decisions, after the commit. */
+extern void oe_wake(void);
+
+#endif							/* OE_SUBMIT_H */

@@ -1,0 +1,577 @@
+/*
+ * settings.c
+ *		The settings, their checks, and the token.
+ *
+ * A token comes from ocean_enrich.api_token or from the file that
+ * ocean_enrich.api_token_file names.  The file is read at each call, so a
+ * replaced token counts at once; it is checked as libpq checks an SSL key.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cryptohash.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "core/http.h"
+#include "base/compat.h"
+#include "base/errors.h"
+#include "shared/settings.h"
+
+#define ENRICH_PERSON_PATH	"/v2/enrich/person"
+#define BALANCE_PATH		"/v2/credits/balance"
+#define TOKEN_MAX_BYTES		4096
+
+/* A secret that is given by its digest begins so. */
+#define DIGEST_PREFIX		"sha256:"
+
+typedef enum TokenIn
+{
+	TOKEN_IN_HEADER,
+	TOKEN_IN_QUERY,
+} TokenIn;
+
+static const struct config_enum_entry not_found_options[] = {
+	{"error", OE_NOT_FOUND_ERROR, false},
+	{"null", OE_NOT_FOUND_NULL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry unknown_keys_options[] = {
+	{"error", OE_UNKNOWN_KEYS_ERROR, false},
+	{"pass", OE_UNKNOWN_KEYS_PASS, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry token_in_options[] = {
+	{"header", TOKEN_IN_HEADER, false},
+	{"query", TOKEN_IN_QUERY, false},
+	{NULL, 0, false}
+};
+
+int			oe_not_found = OE_NOT_FOUND_ERROR;
+int			oe_unknown_keys = OE_UNKNOWN_KEYS_ERROR;
+int			oe_concurrency = 16;
+int			oe_reuse_for_s = 24 * 60 * 60;
+bool		oe_record_before_send = true;
+int			oe_worker_idle_timeout_s = 60;
+bool		oe_queue_enabled = true;
+int			oe_balance_interval_s = 60;
+int			oe_retention_s = 0;
+
+static char *api_token;
+static char *api_token_file;
+static int	token_in = TOKEN_IN_HEADER;
+static char *api_url;
+static char *ca_file;
+static char *proxy;
+static int	connect_timeout_ms;
+static int	request_timeout_ms;
+static int	max_retries;
+static int	retry_wait_max_ms;
+static int	max_concurrency;
+static int	rate_limit;
+static int	daily_limit;
+static char *credit_limit;
+static char *credits_per_call;
+static int	gathering_wait_ms;
+static int	gathering_retries;
+static int	queue_retries;
+static char *credits_per_email;
+static char *credits_per_phone;
+static char *webhook_secret;
+
+static bool
+has_control_character(const char *text)
+{
+	for (; *text; text++)
+	{
+		if ((unsigned char) *text < 0x20 || *text == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The value is not quoted by our errors where it may be a secret: a token that
+ * is refused is most likely one that was mistyped, and a URL or proxy that is
+ * refused may have a password in it.
+ */
+static bool
+check_token(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) > TOKEN_MAX_BYTES)
+	{
+		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
+		GUC_check_errdetail("A token has at most %d bytes.", TOKEN_MAX_BYTES);
+		return false;
+	}
+	for (const char *c = *newval; *c; c++)
+	{
+		if (*c <= ' ' || *c > '~')
+		{
+			GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
+			GUC_check_errdetail("A token consists of printable ASCII characters without spaces.");
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The digits behind the prefix, or NULL when the secret is no digest. */
+static const char *
+hex_of_digest(const char *secret)
+{
+	Size		len = strlen(DIGEST_PREFIX);
+
+	return strncmp(secret, DIGEST_PREFIX, len) == 0 ? secret + len : NULL;
+}
+
+static bool
+check_secret(char **newval, void **extra, GucSource source)
+{
+	const char *hex = hex_of_digest(*newval);
+
+	if (!hex || (strlen(hex) == 2 * OE_FINGERPRINT_BYTES &&
+				 strspn(hex, "0123456789abcdefABCDEF") == strlen(hex)))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.webhook_secret\"");
+	GUC_check_errdetail("Behind \"%s\" stand %d hexadecimal digits.",
+						DIGEST_PREFIX, 2 * OE_FINGERPRINT_BYTES);
+	return false;
+}
+
+static bool
+check_url(char **newval, void **extra, GucSource source)
+{
+	OeError		error = {0};
+
+	if (oe_http_check_url(*newval, &error))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_url\": %s",
+					 error.message ? error.message : "out of memory");
+	if (error.hint)
+		GUC_check_errhint("%s", error.hint);
+	oe_error_free(&error);
+	return false;
+}
+
+static bool
+check_file(char **newval, void **extra, GucSource source)
+{
+	if (!has_control_character(*newval))
+		return true;
+	GUC_check_errdetail("The name of the file has a control character.");
+	return false;
+}
+
+static bool
+check_proxy(char **newval, void **extra, GucSource source)
+{
+	if (!has_control_character(*newval))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.proxy\"");
+	GUC_check_errdetail("The value has a control character.");
+	return false;
+}
+
+static bool
+check_credits(char **newval, void **extra, GucSource source)
+{
+	OeCredits	credits;
+
+	if (oe_credits_parse(*newval, &credits))
+		return true;
+	GUC_check_errdetail("Credits are a decimal number from 0 to %lld, such as 3 or 0.1.",
+						(long long) (OE_CREDITS_MAX / OE_CREDITS_ONE));
+	return false;
+}
+
+/* What the check hook took parses. */
+static OeCredits
+credits_setting(const char *text)
+{
+	OeCredits	credits = 0;
+
+	if (!oe_credits_parse(text, &credits))
+		elog(ERROR, "unexpected credits setting");
+	return credits;
+}
+
+static void
+define_account_settings(void)
+{
+	DefineCustomStringVariable("ocean_enrich.api_token",
+							   "The token of the Ocean.io API.",
+							   "Prefer ocean_enrich.api_token_file: a value in postgresql.conf "
+							   "can be read by everyone until the library is loaded.",
+							   &api_token, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
+							   check_token, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.api_token_file",
+							   "File that holds the token of the Ocean.io API.",
+							   "It has to belong to the server's user or to root and must not be "
+							   "readable by others. ocean_enrich.api_token goes before it.",
+							   &api_token_file, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY,
+							   check_file, NULL, NULL);
+	DefineCustomEnumVariable("ocean_enrich.token_in",
+							 "Where a request carries the token.",
+							 "\"header\" is x-api-token; \"query\" is apiToken in the URL, which "
+							 "proxies and servers write into their logs.",
+							 &token_in, TOKEN_IN_HEADER, token_in_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.api_url",
+							   "Base URL of the API.",
+							   "https, or http to this machine itself.",
+							   &api_url, "https://api.ocean.io", PGC_SUSET, 0,
+							   check_url, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.ca_file",
+							   "File with the certificates (PEM) that the API's is checked against.",
+							   "Empty: those of the system.",
+							   &ca_file, "", PGC_SUSET, 0,
+							   check_file, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.proxy",
+							   "Proxy for the requests to the API.",
+							   "Empty: none; environment variables do not count.",
+							   &proxy, "", PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   check_proxy, NULL, NULL);
+}
+
+static void
+define_limit_settings(void)
+{
+	DefineCustomIntVariable("ocean_enrich.max_concurrency",
+							"How many requests of an account may be on the wire at once.",
+							NULL, &max_concurrency, 64, 1, 1024,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.rate_limit",
+							"How many requests of an account may go in any 60 seconds.",
+							"0: no limit.", &rate_limit, 60, 0, OE_RATE_LIMIT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.daily_limit",
+							"How many requests of an account may go in a day (UTC).",
+							"0: no limit.", &daily_limit, 1000, 0, INT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.credit_limit",
+							   "How many credits an account may spend in a day (UTC).",
+							   "A decimal number. 0: no limit.",
+							   &credit_limit, "0", PGC_SUSET, 0,
+							   check_credits, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.credits_per_call",
+							   "What an enriched person costs when the API does not say.",
+							   "A decimal number of credits.",
+							   &credits_per_call, "3", PGC_SUSET, 0,
+							   check_credits, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.credits_per_email",
+							   "What an e-mail address costs that is revealed.",
+							   "A decimal number of credits; for answers and payloads that do not say.",
+							   &credits_per_email, "1", PGC_SUSET, 0,
+							   check_credits, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.credits_per_phone",
+							   "What a phone number costs that is revealed.",
+							   "A decimal number of credits; for answers and payloads that do not say.",
+							   &credits_per_phone, "10", PGC_SUSET, 0,
+							   check_credits, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.max_retries",
+							"How often a request is sent again that surely was not processed.",
+							"A request that may have been paid is never sent again.",
+							&max_retries, 3, 0, 20,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.retry_wait_max",
+							"The longest time to wait before a request is sent again.",
+							"When the API asks for more patience, the call fails at once.",
+							&retry_wait_max_ms, 60 * 1000, 0, 60 * 60 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+static void
+define_call_settings(void)
+{
+	DefineCustomIntVariable("ocean_enrich.connect_timeout",
+							"How long to wait for a connection to the API.",
+							NULL, &connect_timeout_ms, 10 * 1000, 1, 10 * 60 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.request_timeout",
+							"How long to wait for the whole answer of one request.",
+							"After that it is unknown whether the request was paid.",
+							&request_timeout_ms, 60 * 1000, 1, 60 * 60 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.concurrency",
+							"How many requests a statement keeps in flight.",
+							"1: one after the other. The limits of the account hold all the same.",
+							&oe_concurrency, 16, 1, 1024,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.reuse_for",
+							"How long an answer serves equal requests without being paid again.",
+							"0: never.", &oe_reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomEnumVariable("ocean_enrich.not_found",
+							 "What ocean_enrich_person gives for a person whom the API does not know.",
+							 NULL, &oe_not_found, OE_NOT_FOUND_ERROR, not_found_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("ocean_enrich.unknown_keys",
+							 "What happens to a key of a request that the API is not known to take.",
+							 NULL, &oe_unknown_keys, OE_UNKNOWN_KEYS_ERROR, unknown_keys_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
+define_person_settings(void)
+{
+	DefineCustomStringVariable("ocean_enrich.webhook_secret",
+							   "What the URL of a webhook has to carry.",
+							   "The secret itself, or \"sha256:\" and its SHA-256 in hexadecimal digits.",
+							   &webhook_secret, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
+							   check_secret, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.retention",
+							"How long the ledger keeps the people of its calls.",
+							"0: for ever. The receipts are kept in any case.",
+							&oe_retention_s, 0, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+static void
+define_worker_settings(void)
+{
+	DefineCustomBoolVariable("ocean_enrich.record_before_send",
+							 "Commits a request to the ledger before it is sent.",
+							 "Without it a crash leaves no trace of the requests that were on the wire.",
+							 &oe_record_before_send, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.worker_idle_timeout",
+							"How long the worker stays when there is nothing to do.",
+							NULL, &oe_worker_idle_timeout_s, 60, 1, 24 * 60 * 60,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+static void
+define_queue_settings(void)
+{
+	DefineCustomBoolVariable("ocean_enrich.queue_enabled",
+							 "Sends what is queued.",
+							 "off: requests are queued and wait; what is on the wire ends.",
+							 &oe_queue_enabled, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.gathering_wait",
+							"How long a queued request waits after the first answer 201.",
+							"Doubled after each further one.",
+							&gathering_wait_ms, 2 * 60 * 1000, 1, 24 * 60 * 60 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.gathering_retries",
+							"How often a queued request is sent again after an answer 201.",
+							"0: never; it is refused then.",
+							&gathering_retries, 8, 0, 100,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.queue_retries",
+							"How often a queued request is sent again after an answer 502 or 503.",
+							"It waits as long as the queue when the API cannot be reached.",
+							&queue_retries, 20, 0, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.balance_interval",
+							"How often the balance is asked for while the queue waits for credits or access.",
+							NULL, &oe_balance_interval_s, 60, 1, 24 * 60 * 60,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+void
+oe_settings_patience(OePatience *patience)
+{
+	patience->gathering_wait_ms = gathering_wait_ms;
+	patience->gathering_retries = gathering_retries;
+	patience->retries = queue_retries;
+	patience->retry_wait_max_ms = retry_wait_max_ms;
+}
+
+void
+oe_settings_define(void)
+{
+	define_account_settings();
+	define_limit_settings();
+	define_call_settings();
+	define_queue_settings();
+	define_person_settings();
+	define_worker_settings();
+	MarkGUCPrefixReserved("ocean_enrich");
+}
+
+void
+oe_sha256(const void *bytes, Size len, uint8 digest[OE_FINGERPRINT_BYTES])
+{
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+
+	if (!ctx ||
+		pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, bytes, len) < 0 ||
+		pg_cryptohash_final(ctx, digest, OE_FINGERPRINT_BYTES) < 0)
+	{
+		const char *reason = pg_cryptohash_error(ctx);
+
+		pg_cryptohash_free(ctx);
+		elog(ERROR, "could not compute SHA-256: %s", reason);
+	}
+	pg_cryptohash_free(ctx);
+}
+
+bool
+oe_webhook_has_secret(void)
+{
+	return webhook_secret[0] != '\0';
+}
+
+void
+oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES])
+{
+	const char *hex = hex_of_digest(webhook_secret);
+
+	if (hex)
+		(void) hex_decode(hex, 2 * OE_FINGERPRINT_BYTES, (char *) digest);
+	else
+		oe_sha256(webhook_secret, strlen(webhook_secret), digest);
+}
+
+pg_noreturn static void no_token(const char *detail, const char *hint);
+
+static void
+no_token(const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			errmsg("no usable API token"),
+			errdetail_internal("%s", detail),
+			errhint("%s", hint));
+}
+
+/* As libpq asks of a key file: ours, or root's and readable by our group. */
+static void
+check_token_file(int fd)
+{
+	struct stat st;
+	mode_t		forbidden;
+
+	if (fstat(fd, &st) != 0)
+		no_token("The status of the token file could not be read.",
+				 "Check \"ocean_enrich.api_token_file\".");
+	if (!S_ISREG(st.st_mode))
+		no_token("The token file is not a regular file.",
+				 "Check \"ocean_enrich.api_token_file\".");
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		no_token("The token file must be owned by the database user or root.",
+				 "Change the owner of the file that \"ocean_enrich.api_token_file\" names.");
+	forbidden = st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO) : (S_IRWXG | S_IRWXO);
+	if (st.st_mode & forbidden)
+		no_token("The token file has group or world access.",
+				 "Give it permissions u=rw (0600) or less if owned by the database user, "
+				 "or u=rw,g=r (0640) or less if owned by root.");
+}
+
+/* One line; white space round the token does not count. */
+static char *
+token_from_file(const char *path)
+{
+	char		buffer[TOKEN_MAX_BYTES + 2];
+	char	   *start = buffer;
+	char	   *end;
+	ssize_t		len;
+	int			fd;
+
+	/* A FIFO without a writer must not make us wait. */
+	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	if (fd < 0)
+		no_token("The token file could not be opened.",
+				 "Check \"ocean_enrich.api_token_file\" and the permissions of the file.");
+	check_token_file(fd);
+	len = read(fd, buffer, sizeof(buffer) - 1);
+	if (CloseTransientFile(fd) != 0 || len < 0)
+		no_token("The token file could not be read.",
+				 "Check the file that \"ocean_enrich.api_token_file\" names.");
+
+	end = buffer + len;
+	while (end > start && strchr(" \t\r\n", end[-1]))
+		end--;
+	*end = '\0';
+	start += strspn(start, " \t\r\n");
+	if (*start == '\0')
+		no_token("The token file is empty.",
+				 "Write the token into the file that \"ocean_enrich.api_token_file\" names.");
+	for (const char *c = start; c < end; c++)
+	{
+		if (*c <= ' ' || *c > '~')
+			no_token("The token file holds more than one line of printable ASCII characters.",
+					 "Write just the token into the file that \"ocean_enrich.api_token_file\" names.");
+	}
+	if (end - start > TOKEN_MAX_BYTES)
+		no_token("The token file is too long.",
+				 "Write just the token into the file that \"ocean_enrich.api_token_file\" names.");
+	return pnstrdup(start, end - start);
+}
+
+static char *
+current_token(void)
+{
+	if (api_token[0] != '\0')
+		return pstrdup(api_token);
+	if (api_token_file[0] != '\0')
+		return token_from_file(api_token_file);
+	no_token("Neither \"ocean_enrich.api_token_file\" nor \"ocean_enrich.api_token\" is set.",
+			 "Ask the administrator to set \"ocean_enrich.api_token_file\".");
+}
+
+/* Who is charged: a token at a URL.  The digest gives neither away. */
+static void
+digest_account(const char *url, const char *token,
+			   char account[OE_ACCOUNT_CHARS + 1])
+{
+	uint8		digest[OE_FINGERPRINT_BYTES];
+	char	   *both = psprintf("%s\n%s", url, token);
+
+	oe_sha256(both, strlen(both), digest);
+	explicit_bzero(both, strlen(both));
+	pfree(both);
+	hex_encode((const char *) digest, OE_ACCOUNT_CHARS / 2, account);
+	account[OE_ACCOUNT_CHARS] = '\0';
+}
+
+static char *
+endpoint(const char *path)
+{
+	Size		len = strlen(api_url);
+
+	while (len > 0 && api_url[len - 1] == '/')
+		len--;
+	return psprintf("%.*s%s", (int) len, api_url, path);
+}
+
+char *
+oe_settings_balance_url(void)
+{
+	return endpoint(BALANCE_PATH);
+}
+
+void
+oe_settings_fill(OeCall *call)
+{
+	call->url = endpoint(ENRICH_PERSON_PATH);
+	call->token = current_token();
+	digest_account(call->url, call->token, call->account);
+	call->token_in_query = token_in == TOKEN_IN_QUERY;
+	call->ca_file = ca_file[0] != '\0' ? ca_file : NULL;
+	call->proxy = proxy[0] != '\0' ? proxy : NULL;
+	call->connect_timeout_ms = connect_timeout_ms;
+	call->request_timeout_ms = request_timeout_ms;
+	call->reuse_for_us = (int64) oe_reuse_for_s * USECS_PER_SEC;
+	call->limits.max_concurrency = max_concurrency;
+	call->limits.rate_limit = rate_limit;
+	call->limits.daily_limit = daily_limit;
+	call->limits.credit_limit = credits_setting(credit_limit);
+	call->limits.credits_per_call = credits_setting(credits_per_call);
+	call->limits.credits_per_email = credits_setting(credits_per_email);
+	call->limits.credits_per_phone = credits_setting(credits_per_phone);
+	call->limits.max_retries = max_retries;
+	call->limits.retry_wait_max_ms = retry_wait_max_ms;
+}

@@ -1,0 +1,66 @@
+/*
+ * settings.h
+ *		The settings, all named ocean_enrich.*, and the token.
+ *
+ * Who may set what: an ordinary role chooses how its own calls are answered
+ * (USERSET); where requests go, with which token, and what may be spent is for
+ * superusers and for roles that were granted SET on the parameter (SUSET); what
+ * the worker does for everybody stands in the server's configuration (SIGHUP).
+ */
+#ifndef OE_SETTINGS_H
+#define OE_SETTINGS_H
+
+#include "shared/message.h"
+
+typedef enum OeNotFound
+{
+	OE_NOT_FOUND_ERROR,
+	OE_NOT_FOUND_NULL,
+} OeNotFound;
+
+typedef enum OeUnknownKeys
+{
+	OE_UNKNOWN_KEYS_ERROR,
+	OE_UNKNOWN_KEYS_PASS,
+} OeUnknownKeys;
+
+/* Read by functions. */
+extern int	oe_not_found;
+extern int	oe_unknown_keys;
+
+/* Read by read_ahead. */
+extern int	oe_concurrency;
+extern int	oe_reuse_for_s;
+
+/* Read by the worker. */
+extern bool oe_record_before_send;
+extern int	oe_worker_idle_timeout_s;
+extern bool oe_queue_enabled;
+extern int	oe_balance_interval_s;
+
+/* Where the account's balance is asked for, palloc'd. */
+extern char *oe_settings_balance_url(void);
+
+/* How patient the queue is, by the current settings. */
+extern void oe_settings_patience(OePatience *patience);
+extern int	oe_retention_s;		/* 0: for ever */
+
+/* Define them all; once, from _PG_init. */
+extern void oe_settings_define(void);
+
+/*
+ * Fill everything of "call" that comes from settings: URL, token, account,
+ * limits, times.  The strings live in the current memory context.  Raises
+ * 28000 (invalid_authorization_specification) when there is no usable token.
+ */
+extern void oe_settings_fill(OeCall *call);
+
+/* Is ocean_enrich.webhook_secret set?  And the SHA-256 of the secret. */
+extern bool oe_webhook_has_secret(void);
+extern void oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES]);
+
+/* SHA-256 of "len" bytes. */
+extern void oe_sha256(const void *bytes, Size len,
+					  uint8 digest[OE_FINGERPRINT_BYTES]);
+
+#endif							/* OE_SETTINGS_H */

@@ -1,0 +1,594 @@
+/*
+ * applier.c
+ *		The process behind kept columns: it looks at rows that changed, queues
+ *		their requests, and writes answers to the target column.
+ *
+ * The work is done in batches, each a transaction of its own; kept columns take
+ * turns.  A batch that fails is tried again in smaller portions, down to the one
+ * row that does the harm: that row is marked as failed, and the next one has its
+ * turn.  If it fails without any row, too, the definition is broken, and the
+ * kept column is stopped.  No statement of a user's runs or waits for long, so
+ * that one kept column does not hold up the others.
+ *
+ * Each transaction holds the row of ocean_enrich.sync FOR SHARE.  Whoever
+ * disables, alters or drops a kept column takes it FOR UPDATE: after that,
+ * nothing of what was planned before is done.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "sync/applier.h"
+#include "sync/apply.h"
+#include "sync/apply_changed.h"
+#include "sync/apply_settled.h"
+#include "shared/channel.h"
+#include "base/compat.h"
+#include "shared/ledger.h"
+#include "base/process.h"
+#include "shared/settings.h"
+#include "shared/enqueue.h"
+
+/* Changes that are taken out of the inbox at once. */
+#define INBOX_BATCH			5000
+
+/* How long to leave a kept column alone after an error of our own making. */
+#define TROUBLE_WAIT_MS		10000
+
+/* How often to look at definitions while their calls are in the queue. */
+#define WATCH_MS			1000
+
+/* How often to look for calls that ended and nobody told us of. */
+#define SWEEP_MS			10000
+
+/* Rows of ocean_enrich.sync_count that are worth adding up. */
+#define COUNTS_MAX			100
+
+/* Takes a batch; false: there was nothing to do. */
+typedef bool (*Work) (OeTask *task, OeSync *sync);
+
+static HTAB *tasks;
+static uint64 round_number;
+static TimestampTz next_refresh;
+
+static OeStatement active_statement = {
+	"SELECT sync_id FROM ocean_enrich.sync WHERE enabled"
+	" AND database = ocean_enrich.database_identity() ORDER BY sync_id",
+	0, {0}, NULL
+};
+
+/* Those whose definition nobody is changing. */
+static OeStatement drainable_statement = {
+	"SELECT sync_id FROM ocean_enrich.sync ORDER BY sync_id FOR SHARE SKIP LOCKED",
+	0, {0}, NULL
+};
+
+static OeStatement drain_statement = {
+	"WITH taken AS (DELETE FROM ocean_enrich.sync_inbox WHERE inbox_id IN"
+	" (SELECT inbox_id FROM ocean_enrich.sync_inbox WHERE sync_id = ANY ($1)"
+	" ORDER BY inbox_id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING sync_id, key),"
+	" noted AS (INSERT INTO ocean_enrich.sync_row AS r (sync_id, key, state)"
+	" SELECT DISTINCT sync_id, key, 'changed'::ocean_enrich.sync_row_state"
+	" FROM taken WHERE key IS NOT NULL"
+	" ON CONFLICT (sync_id, key) DO UPDATE SET state = 'changed', differences = 0)"
+	" SELECT sync_id, bool_or(key IS NULL) FROM taken GROUP BY sync_id",
+	2, {INT8ARRAYOID, INT4OID}, NULL
+};
+
+static OeStatement all_changed_statement = {
+	"UPDATE ocean_enrich.sync_row SET state = 'changed', differences = 0"
+	" WHERE sync_id = $1 AND state <> 'changed'",
+	1, {INT8OID}, NULL
+};
+
+static OeStatement next_refresh_statement = {
+	"SELECT min(r.refresh_at) FROM ocean_enrich.sync AS s, LATERAL"
+	" (SELECT refresh_at FROM ocean_enrich.sync_row WHERE sync_id = s.sync_id"
+	" AND refresh_at IS NOT NULL ORDER BY refresh_at LIMIT 1) AS r"
+	" WHERE s.enabled AND s.database = ocean_enrich.database_identity()",
+	0, {0}, NULL
+};
+
+static OeStatement fail_statement = {
+	"UPDATE ocean_enrich.sync_row SET state = 'failed', error_code = $3, message = $4,"
+	" settled_at = now(), refresh_at = NULL WHERE sync_id = $1 AND key = $2",
+	4, {INT8OID, TEXTARRAYOID, TEXTOID, TEXTOID}, NULL
+};
+
+static OeStatement count_statement = {
+	"SELECT count(*) FROM (SELECT FROM ocean_enrich.sync_count LIMIT $1) AS first",
+	1, {INT4OID}, NULL
+};
+
+static OeStatement fold_statement = {
+	"WITH gone AS (DELETE FROM ocean_enrich.sync_count RETURNING *)"
+	" INSERT INTO ocean_enrich.sync_count (sync_id, state, rows, credits, settled_at)"
+	" SELECT g.sync_id, g.state, sum(g.rows), sum(g.credits), g.at"
+	" FROM (SELECT gone.*, CASE WHEN settled_at > now() - interval '1 minute' THEN settled_at END AS at"
+	" FROM gone JOIN ocean_enrich.sync USING (sync_id)) AS g"
+	" GROUP BY g.sync_id, g.state, g.at HAVING sum(g.rows) <> 0 OR sum(g.credits) <> 0",
+	0, {0}, NULL
+};
+
+/* What came for a kept column while it was dropped. */
+static OeStatement tidy_statement = {
+	"WITH inbox AS (DELETE FROM ocean_enrich.sync_inbox AS i"
+	" WHERE NOT EXISTS (SELECT FROM ocean_enrich.sync AS s WHERE s.sync_id = i.sync_id))"
+	" DELETE FROM ocean_enrich.sync_settled AS t"
+	" WHERE NOT EXISTS (SELECT FROM ocean_enrich.sync AS s WHERE s.sync_id = t.sync_id)",
+	0, {0}, NULL
+};
+
+/* ----------------------------------------------------------------
+ * A batch, and its failure
+ * ---------------------------------------------------------------- */
+
+/* "work" in a transaction.  NULL: committed.  Else what it failed of. */
+static ErrorData *
+in_transaction(OeTask *task, Work work, bool *worked)
+{
+	ErrorData  *volatile edata = NULL;
+	OeSync		sync = {0};
+
+	*worked = false;
+	PG_TRY();
+	{
+		if (oe_apply_begin())
+		{
+			if (oe_apply_load(task, &sync))
+				*worked = work(task, &sync);
+			oe_apply_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		edata = oe_apply_undo();
+		oe_apply_forget_statements(task);
+	}
+	PG_END_TRY();
+	return edata;
+}
+
+static const ErrorData *pending_error;
+
+static bool
+stop_for_error(OeTask *task, OeSync *sync)
+{
+	oe_apply_stop(sync->id, sync->name, pending_error->sqlerrcode, pending_error->message);
+	return true;
+}
+
+static bool
+fail_row(OeTask *task, OeSync *sync)
+{
+	Datum		values[4];
+	OeRights	rights;
+
+	oe_apply_as_extension(&rights);
+	if (task->key)
+	{
+		values[0] = Int64GetDatum(sync->id);
+		values[1] = task->key;
+		values[2] = CStringGetTextDatum(unpack_sql_state(pending_error->sqlerrcode));
+		values[3] = CStringGetTextDatum(pending_error->message ? pending_error->message
+										: "unknown error");
+		(void) oe_statement_run(&fail_statement, values, NULL);
+	}
+	if (task->settled)
+	{
+		Datum		settled = Int64GetDatum(task->settled);
+
+		oe_apply_forget_settled(sync,
+								oe_statement_array(&settled, NULL, 1, INT8OID));
+	}
+	oe_rights_give_back(&rights);
+	return true;
+}
+
+static bool
+is_passing(int sqlstate)
+{
+	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/*
+ * Smaller portions, down to one row, and then that row, or the definition, is to
+ * blame.  What took long makes its kept column wait as long.
+ */
+static void
+recover(OeTask *task, const ErrorData *edata, TimestampTz started_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ErrorData  *broken;
+	bool		worked;
+
+	task->not_before = now + (now - started_at);
+	if (is_passing(edata->sqlerrcode))
+	{
+		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
+		task->batch = Max(task->batch / 4, 1);
+		return;
+	}
+	if (!task->alone && task->batch > 1)
+	{
+		task->batch = Max(task->batch / 8, 1);
+		return;
+	}
+	broken = in_transaction(task, oe_apply_try_definition, &worked);
+	pending_error = broken ? broken : edata;
+	if ((broken && is_passing(broken->sqlerrcode)) ||
+		(!broken && !task->alone) ||
+		in_transaction(task, broken ? stop_for_error : fail_row, &worked) != NULL)
+	{
+		oe_apply_put_off(task, TROUBLE_WAIT_MS);
+		ereport(LOG,
+				errcode(edata->sqlerrcode),
+				errmsg("could not look after a kept column, trying again later"),
+				errdetail("SQLSTATE %s.", unpack_sql_state(edata->sqlerrcode)));
+	}
+}
+
+static bool
+attempt(OeTask *task, Work work)
+{
+	TimestampTz started_at = GetCurrentTimestamp();
+	ErrorData  *edata;
+	bool		worked;
+
+	if (task->not_before > started_at)
+		return false;
+	task->alone = false;
+	edata = in_transaction(task, work, &worked);
+	if (edata)
+	{
+		recover(task, edata, started_at);
+		return true;
+	}
+	if (worked && task->batch < OE_APPLY_BATCH_MAX)
+		task->batch = Min(task->batch * 2, OE_APPLY_BATCH_MAX);
+	return worked;
+}
+
+/* ----------------------------------------------------------------
+ * Housekeeping
+ * ---------------------------------------------------------------- */
+
+/* The inbox; returns whether there was something in it. */
+static bool
+drain_inbox(void)
+{
+	Datum		values[2];
+	OeRights	rights;
+	uint64		count;
+	int64	   *truncated;
+	int			truncated_count = 0;
+
+	oe_apply_as_extension(&rights);
+	(void) oe_statement_run(&drainable_statement, NULL, NULL);
+	values[0] = oe_sync_result_array(1, INT8OID);
+	values[1] = Int32GetDatum(INBOX_BATCH);
+	count = oe_statement_run(&drain_statement, values, NULL);
+	truncated = palloc(sizeof(int64) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (DatumGetBool(oe_statement_value(i, 2)))
+			truncated[truncated_count++] = DatumGetInt64(oe_statement_value(i, 1));
+	}
+	oe_rights_give_back(&rights);
+	for (int i = 0; i < truncated_count; i++)
+	{
+		Datum		id = Int64GetDatum(truncated[i]);
+
+		oe_cancel_sync(truncated[i]);
+		oe_apply_as_extension(&rights);
+		(void) oe_statement_run(&all_changed_statement, &id, NULL);
+		oe_rights_give_back(&rights);
+	}
+	return count > 0;
+}
+
+/* Which kept columns there are now, and when one of their rows is due. */
+static List *
+find_active(void)
+{
+	MemoryContext spi = CurrentMemoryContext;
+	List	   *active = NIL;
+	OeRights	rights;
+	uint64		count;
+
+	oe_apply_as_extension(&rights);
+	count = oe_statement_run(&active_statement, NULL, NULL);
+	MemoryContextSwitchTo(oe_apply_turn_mcxt);
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64	   *id = palloc(sizeof(int64));
+
+		*id = DatumGetInt64(oe_statement_value(i, 1));
+		active = lappend(active, id);
+	}
+	MemoryContextSwitchTo(spi);
+	(void) oe_statement_run(&next_refresh_statement, NULL, NULL);
+	next_refresh = oe_statement_is_null(0, 1) ? DT_NOEND
+		: DatumGetTimestampTz(oe_statement_value(0, 1));
+	oe_rights_give_back(&rights);
+	return active;
+}
+
+/* The counters are exact with any number of rows, and quick with few. */
+static void
+fold_counts(void)
+{
+	Datum		max = Int32GetDatum(COUNTS_MAX);
+	OeRights	rights;
+
+	oe_apply_as_extension(&rights);
+	(void) oe_statement_run(&count_statement, &max, NULL);
+	if (DatumGetInt64(oe_statement_value(0, 1)) >= COUNTS_MAX)
+	{
+		(void) oe_statement_run(&fold_statement, NULL, NULL);
+		(void) oe_statement_run(&tidy_statement, NULL, NULL);
+	}
+	oe_rights_give_back(&rights);
+}
+
+/* Those that are active, or NIL; *drained: there was something in the inbox. */
+static List *
+keep_house(bool *drained)
+{
+	List	   *volatile active = NIL;
+
+	*drained = false;
+	PG_TRY();
+	{
+		if (oe_apply_begin())
+		{
+			*drained = drain_inbox();
+			fold_counts();
+			active = find_active();
+			oe_apply_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = oe_apply_undo();
+
+		active = NIL;
+		if (!is_passing(edata->sqlerrcode))
+			ereport(LOG,
+					errcode(edata->sqlerrcode),
+					errmsg("could not look for changes of kept columns: %s",
+						   edata->message));
+	}
+	PG_END_TRY();
+	return active;
+}
+
+static OeTask *
+find_task(int64 id)
+{
+	bool		found;
+	OeTask	   *task = hash_search(tasks, &id, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(task, 0, sizeof(*task));
+		task->id = id;
+		task->batch = OE_APPLY_BATCH_MAX;
+	}
+	task->seen = round_number;
+	return task;
+}
+
+static void
+forget_tasks(void)
+{
+	HASH_SEQ_STATUS status;
+	OeTask	   *task;
+
+	hash_seq_init(&status, tasks);
+	while ((task = hash_seq_search(&status)) != NULL)
+	{
+		if (task->seen == round_number)
+			continue;
+		oe_apply_forget_statements(task);
+		if (task->key)
+			pfree(DatumGetPointer(task->key));
+		if (task->after_key)
+			pfree(DatumGetPointer(task->after_key));
+		(void) hash_search(tasks, &task->id, HASH_REMOVE, NULL);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * The life of the applier
+ * ---------------------------------------------------------------- */
+
+/* Each kept column has its turn; false: nobody had anything to do. */
+static bool
+go_round(void)
+{
+	bool		worked;
+	List	   *active;
+	ListCell   *lc;
+
+	round_number++;
+	oe_apply_is_watching = false;
+	active = keep_house(&worked);
+	foreach(lc, active)
+	{
+		OeTask	   *task = find_task(*(int64 *) lfirst(lc));
+
+		if (GetCurrentTimestamp() - task->swept_at >= SWEEP_MS * INT64CONST(1000))
+			worked |= attempt(task, oe_apply_sweep);
+		worked |= attempt(task, oe_apply_settled);
+		worked |= attempt(task, oe_apply_changed);
+		if (next_refresh <= GetCurrentTimestamp())
+			worked |= attempt(task, oe_apply_refresh);
+		CHECK_FOR_INTERRUPTS();
+	}
+	forget_tasks();
+	return worked;
+}
+
+static long
+time_to_wait(TimestampTz now)
+{
+	TimestampTz until = now + OE_DATABASE_CHECK_MS * INT64CONST(1000);
+	HASH_SEQ_STATUS status;
+	OeTask	   *task;
+
+	hash_seq_init(&status, tasks);
+	while ((task = hash_seq_search(&status)) != NULL)
+	{
+		if (task->not_before > now)
+			until = Min(until, task->not_before);
+	}
+	return Max(TimestampDifferenceMilliseconds(now, until), 1);
+}
+
+static bool
+some_task_waits(TimestampTz now)
+{
+	HASH_SEQ_STATUS status;
+	OeTask	   *task;
+	bool		waits = false;
+
+	hash_seq_init(&status, tasks);
+	while ((task = hash_seq_search(&status)) != NULL)
+		waits |= task->not_before > now - OE_DATABASE_CHECK_MS * INT64CONST(1000);
+	return waits;
+}
+
+/* Is it time to look again although nobody has woken us? */
+static bool
+is_time(TimestampTz went_round_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return next_refresh <= now || some_task_waits(now) ||
+		(oe_apply_is_watching && now - went_round_at >= WATCH_MS * INT64CONST(1000));
+}
+
+static bool
+is_in_the_way(void)
+{
+	StartTransactionCommand();
+	oe_apply_extension_is_gone = !OidIsValid(oe_ledger_relation());
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(oe_apply_turn_mcxt);
+	return oe_apply_extension_is_gone || oe_process_database_is_wanted();
+}
+
+/* Asleep until something is to be done.  False: leave. */
+static bool
+wait_for_work(TimestampTz *idle_since, uint32 wait_event)
+{
+	TimestampTz went_round_at = GetCurrentTimestamp();
+
+	if (*idle_since == 0)
+		*idle_since = went_round_at;
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		int			events;
+
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						   time_to_wait(now), wait_event);
+		if (events & WL_LATCH_SET)
+			return true;
+		if (is_time(went_round_at))
+			return true;
+		if (is_in_the_way())
+			return false;
+		if (next_refresh == DT_NOEND &&
+			now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
+			return false;
+	}
+}
+
+static void
+run(void)
+{
+	uint32		wait_event = WaitEventExtensionNew("OceanEnrichApplier");
+	TimestampTz idle_since = 0;
+
+	while (!ShutdownRequestPending && !oe_apply_extension_is_gone)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		MemoryContextReset(oe_apply_turn_mcxt);
+		if (go_round())
+		{
+			idle_since = 0;
+			continue;
+		}
+		if (ShutdownRequestPending || wait_for_work(&idle_since, wait_event))
+			continue;
+
+		/* Who comes from now on starts another one; who came before, we see. */
+		oe_channel_leave_applier();
+		if (is_in_the_way() || !go_round() ||
+			!oe_channel_serve_applier())
+			return;
+		idle_since = 0;
+	}
+}
+
+static void
+force_settings(void)
+{
+	static const OeForcedSetting settings[] = {
+		{"lock_timeout", OE_APPLY_LOCK_MAX},
+		/* What an expression gives is checked, and fails its row alone. */
+		{"ocean_enrich.unknown_keys", "error"},
+		{"application_name", "ocean_enrich applier"},
+	};
+
+	oe_process_force(settings, lengthof(settings));
+}
+
+void
+oe_applier_main(Datum database)
+{
+	HASHCTL		ctl = {0};
+
+	pqsignal(SIGTERM, oe_apply_handle_shutdown);
+	pqsignal(SIGINT, StatementCancelHandler);
+	oe_process_connect(DatumGetObjectId(database));
+	force_settings();
+
+	oe_apply_mcxt = AllocSetContextCreate(TopMemoryContext, "ocean_enrich applier",
+										  ALLOCSET_DEFAULT_SIZES);
+	oe_apply_turn_mcxt = AllocSetContextCreate(oe_apply_mcxt, "ocean_enrich turn",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(oe_apply_turn_mcxt);
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(OeTask);
+	ctl.hcxt = oe_apply_mcxt;
+	tasks = hash_create("ocean_enrich kept columns", 16, &ctl,
+						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	if (!oe_channel_serve_applier())
+		proc_exit(0);
+	run();
+	proc_exit(0);
+}

@@ -1,0 +1,428 @@
+/*
+ * apply.c
+ *		What the parts of the applier have in common.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "sync/apply.h"
+#include "session/call.h"
+#include "shared/ledger.h"
+#include "shared/settings.h"
+#include "shared/enqueue.h"
+#include "sync/triggers.h"
+
+/* A user's code ends then, unless it catches that. */
+#define STATEMENT_MAX_MS	10000
+
+MemoryContext oe_apply_mcxt;
+MemoryContext oe_apply_turn_mcxt;
+bool		oe_apply_extension_is_gone;
+bool		oe_apply_is_watching;
+
+/* What is a user's runs now. */
+static volatile sig_atomic_t runs_as_owner;
+
+static OeStatement load_statement = {
+	"SELECT " OE_SYNC_COLUMNS " FROM ocean_enrich.sync WHERE sync_id = $1 AND enabled"
+	" AND database = ocean_enrich.database_identity() FOR SHARE SKIP LOCKED",
+	1, {INT8OID}, NULL
+};
+
+static OeStatement may_submit_statement = {
+	"SELECT WHERE has_function_privilege($1,"
+	" 'ocean_enrich.submit(jsonb, integer, timestamptz)', 'EXECUTE')",
+	1, {OIDOID}, NULL
+};
+
+static OeStatement stop_statement = {
+	"UPDATE ocean_enrich.sync SET enabled = false, problem_code = $2, problem = $3,"
+	" problem_at = now() WHERE sync_id = $1 AND enabled",
+	3, {INT8OID, TEXTOID, TEXTOID}, NULL
+};
+
+/* ----------------------------------------------------------------
+ * Transactions
+ * ---------------------------------------------------------------- */
+
+bool
+oe_apply_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, "looking after kept columns");
+	StartTransactionCommand();
+	if (!OidIsValid(oe_ledger_relation()))
+	{
+		oe_apply_extension_is_gone = true;
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(oe_apply_turn_mcxt);
+		return false;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	return true;
+}
+
+void
+oe_apply_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	/* Advisory locks of a user's function would outlive it otherwise. */
+	LockReleaseSession(USER_LOCKMETHOD);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(oe_apply_turn_mcxt);
+}
+
+ErrorData *
+oe_apply_undo(void)
+{
+	ErrorData  *edata;
+
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	runs_as_owner = false;
+	QueryCancelPending = false;
+	oe_sync_writing = 0;
+	MemoryContextSwitchTo(oe_apply_turn_mcxt);
+	edata = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	LockReleaseSession(USER_LOCKMETHOD);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(oe_apply_turn_mcxt);
+	return edata;
+}
+
+/* ----------------------------------------------------------------
+ * Whose rights
+ * ---------------------------------------------------------------- */
+
+static void
+pin(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Plans for tables that were small when they were made. */
+void
+oe_apply_as_extension(OeRights *before)
+{
+	oe_rights_of_extension(before);
+	pin("enable_seqscan", "off");
+	pin("enable_bitmapscan", "off");
+	pin("enable_hashjoin", "off");
+	pin("enable_mergejoin", "off");
+}
+
+/*
+ * A user's code is not waited for: it may catch the end of its time, and go on.
+ * It ends with this process and its transaction, and is run again by the next.
+ */
+static void
+end_what_runs_as_owner(void)
+{
+	InterruptPending = true;
+	ProcDiePending = true;
+}
+
+void
+oe_apply_handle_shutdown(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (runs_as_owner)
+		end_what_runs_as_owner();
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+void
+oe_apply_as_owner(const OeSync *sync, OeRights *before)
+{
+	oe_rights_of_role(sync->owner, true, before);
+	pin("lock_timeout", OE_APPLY_LOCK_MAX);
+	enable_timeout_after(STATEMENT_TIMEOUT, STATEMENT_MAX_MS);
+	runs_as_owner = true;
+	if (ShutdownRequestPending)
+		end_what_runs_as_owner();
+}
+
+void
+oe_apply_no_longer_as_owner(const OeRights *before)
+{
+	runs_as_owner = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	oe_rights_give_back(before);
+}
+
+/* ----------------------------------------------------------------
+ * The definition
+ * ---------------------------------------------------------------- */
+
+void
+oe_apply_stop(int64 id, const char *name, int sqlstate, const char *problem)
+{
+	Datum		values[3];
+	OeRights	rights;
+
+	values[0] = Int64GetDatum(id);
+	values[1] = CStringGetTextDatum(unpack_sql_state(sqlstate));
+	values[2] = CStringGetTextDatum(problem);
+	oe_apply_as_extension(&rights);
+	(void) oe_statement_run(&stop_statement, values, NULL);
+	oe_rights_give_back(&rights);
+	oe_cancel_sync(id);
+	ereport(LOG,
+			errmsg("kept column \"%s\" was stopped", name),
+			errdetail("View ocean_enrich.sync_errors has the reason."));
+}
+
+static bool
+may_submit(const OeSync *sync)
+{
+	Datum		owner = ObjectIdGetDatum(sync->owner);
+	OeRights	rights;
+	bool		may;
+
+	oe_apply_as_extension(&rights);
+	may = oe_statement_run(&may_submit_statement, &owner, NULL) > 0;
+	oe_rights_give_back(&rights);
+	return may;
+}
+
+/* So that a dump has the names that it restores. */
+static void
+follow_names(OeSync *sync)
+{
+	Relation	relation;
+	OeRights	rights;
+
+	if (!oe_sync_was_renamed(sync))
+		return;
+	relation = table_open(sync->relation, NoLock);
+	oe_apply_as_owner(sync, &rights);
+	oe_sync_parse(sync, relation, NULL, NULL);
+	oe_apply_no_longer_as_owner(&rights);
+	table_close(relation, NoLock);
+	oe_apply_as_extension(&rights);
+	oe_sync_store(sync);
+	oe_rights_give_back(&rights);
+}
+
+void
+oe_apply_put_off(OeTask *task, int wait_ms)
+{
+	task->not_before = GetCurrentTimestamp() + wait_ms * INT64CONST(1000);
+}
+
+bool
+oe_apply_load(OeTask *task, OeSync *sync)
+{
+	Datum		id = Int64GetDatum(task->id);
+	OeRights	rights;
+	bool		found;
+	char	   *problem;
+	int			sqlstate;
+
+	oe_apply_as_extension(&rights);
+	found = oe_statement_run(&load_statement, &id, NULL) > 0;
+	if (found)
+		oe_sync_fill(sync, 0);
+	oe_rights_give_back(&rights);
+	if (!found || !ConditionalLockRelationOid(sync->relation, RowExclusiveLock))
+	{
+		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
+		return false;
+	}
+	problem = oe_sync_problem(sync, &sqlstate);
+	if (!problem && !may_submit(sync))
+	{
+		sqlstate = ERRCODE_INSUFFICIENT_PRIVILEGE;
+		problem = pstrdup("the owner of the table must not submit requests any more");
+	}
+	if (problem)
+	{
+		oe_apply_stop(sync->id, sync->name, sqlstate, problem);
+		return false;
+	}
+	follow_names(sync);
+	return true;
+}
+
+void
+oe_apply_remember(OeTask *task, int count, Datum key, int64 settled)
+{
+	MemoryContext old = MemoryContextSwitchTo(oe_apply_mcxt);
+
+	if (task->key)
+		pfree(DatumGetPointer(task->key));
+	task->key = (Datum) 0;
+	task->alone = count == 1;
+	if (task->alone && key)
+		task->key = datumCopy(key, false, -1);
+	task->settled = settled;
+	MemoryContextSwitchTo(old);
+}
+
+/* ----------------------------------------------------------------
+ * Statements for the rows of a batch
+ * ---------------------------------------------------------------- */
+
+/* Parameters for the statements of sync_definition.h. */
+static void
+fill_keys(const OeSync *sync, const OeBatch *batch, Datum *values)
+{
+	Datum	   *parts[OE_SYNC_KEY_MAX];
+
+	for (int part = 0; part < sync->key_count; part++)
+		parts[part] = palloc(sizeof(Datum) * Max(batch->count, 1));
+	for (int i = 0; i < batch->count; i++)
+	{
+		Datum	   *elements;
+		int			count;
+
+		deconstruct_array(DatumGetArrayTypeP(batch->keys[i]), TEXTOID, -1,
+						  false, TYPALIGN_INT, &elements, NULL, &count);
+		if (count != sync->key_count)
+			ereport(ERROR,
+					errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("a key of kept column \"%s\" has %d values for %d columns",
+						   sync->name, count, sync->key_count));
+		for (int part = 0; part < count; part++)
+			parts[part][i] = elements[part];
+	}
+	for (int part = 0; part < sync->key_count; part++)
+		values[part] = oe_statement_array(parts[part], NULL, batch->count, TEXTOID);
+}
+
+uint64
+oe_apply_run(OeStatement *statement, const char *sql, const OeSync *sync,
+			 const OeBatch *batch, Datum answers)
+{
+	Datum		values[OE_SYNC_KEY_MAX + 1];
+
+	oe_statement_set(statement, sql);
+	statement->nargs = sync->key_count;
+	for (int i = 0; i < sync->key_count; i++)
+		statement->types[i] = TEXTARRAYOID;
+	fill_keys(sync, batch, values);
+	if (answers)
+	{
+		statement->types[statement->nargs] = get_array_type(JSONBOID);
+		values[statement->nargs++] = answers;
+	}
+	return oe_statement_run(statement, values, NULL);
+}
+
+bool *
+oe_apply_numbers_found(const OeBatch *batch, uint64 count)
+{
+	bool	   *found = palloc0(Max(batch->count, 1));
+
+	for (uint64 i = 0; i < count; i++)
+		found[DatumGetInt64(oe_statement_value(i, 1)) - 1] = true;
+	return found;
+}
+
+OeFound *
+oe_apply_evaluate(OeTask *task, const OeSync *sync, const OeBatch *batch, bool lock)
+{
+	OeFound    *found = palloc0(sizeof(OeFound) * Max(batch->count, 1));
+	uint64		count;
+
+	count = oe_apply_run(lock ? &task->lock : &task->evaluate,
+						 oe_sync_evaluate_sql(sync, lock), sync, batch, (Datum) 0);
+
+	/* It was jsonb; a column or a function may have got another type since. */
+	oe_sync_check_request_type(oe_statement_type(2));
+	for (uint64 i = 0; i < count; i++)
+	{
+		OeFound    *row = &found[DatumGetInt64(oe_statement_value(i, 1)) - 1];
+
+		row->there = true;
+		if (!oe_statement_is_null(i, 2))
+			row->request = DatumGetJsonbPCopy(oe_statement_value(i, 2));
+	}
+	return found;
+}
+
+void
+oe_apply_forget_statements(OeTask *task)
+{
+	oe_statement_forget(&task->evaluate);
+	oe_statement_forget(&task->lock);
+	oe_statement_forget(&task->exist);
+	oe_statement_forget(&task->write);
+}
+
+/* ----------------------------------------------------------------
+ * Requests
+ * ---------------------------------------------------------------- */
+
+/* Nothing that is caught here holds anything. */
+char *
+oe_apply_body(Jsonb *request, ErrorData **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *volatile body = NULL;
+	OeReveals	reveals;
+
+	PG_TRY();
+	{
+		body = oe_call_body(request, true, &reveals);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		*error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return body;
+}
+
+bool
+oe_apply_is_fingerprint_of(Datum fingerprint, const char *body)
+{
+	const bytea *bytes;
+	uint8		digest[OE_FINGERPRINT_BYTES];
+
+	if (!fingerprint)
+		return false;
+	bytes = DatumGetByteaPP(fingerprint);
+	oe_sha256(body, strlen(body), digest);
+	return VARSIZE_ANY_EXHDR(bytes) == OE_FINGERPRINT_BYTES &&
+		memcmp(VARDATA_ANY(bytes), digest, OE_FINGERPRINT_BYTES) == 0;
+}
+
+bool
+oe_apply_is(const char *state, const char *name)
+{
+	return state && strcmp(state, name) == 0;
+}

@@ -1,0 +1,446 @@
+/*
+ * apply_settled.c
+ *		Calls that are settled.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "sync/apply_rows.h"
+#include "sync/apply_settled.h"
+#include "sync/triggers.h"
+
+/* How often a request may be another one when its answer comes. */
+#define DIFFERENCES_MAX		3
+
+static OeStatement settled_statement = {
+	"SELECT s.settled_id, r.ctid, r.key, r.state::text, c.fingerprint, r.differences,"
+	" s.call_id, c.state::text, c.status, c.detail, c.person"
+	" FROM ocean_enrich.sync_settled AS s"
+	" LEFT JOIN ocean_enrich.sync_row AS r ON r.call_id = s.call_id"
+	" LEFT JOIN ocean_enrich.call AS c ON c.call_id = s.call_id"
+	" WHERE s.sync_id = $1 AND s.settled_id > $2 ORDER BY s.settled_id LIMIT $3",
+	3, {INT8OID, INT8OID, INT4OID}, NULL
+};
+
+static OeStatement forget_statement = {
+	"DELETE FROM ocean_enrich.sync_settled WHERE sync_id = $1 AND settled_id = ANY ($2)",
+	2, {INT8OID, INT8ARRAYOID}, NULL
+};
+
+static OeStatement sweep_statement = {
+	"INSERT INTO ocean_enrich.sync_settled (sync_id, call_id)"
+	" SELECT r.sync_id, r.call_id FROM ocean_enrich.sync_row AS r"
+	" LEFT JOIN ocean_enrich.call AS c ON c.call_id = r.call_id"
+	" WHERE r.sync_id = $1 AND r.state = 'queued'"
+	" AND (c.state IS NULL OR c.state NOT IN ('queued', 'sent'))"
+	" AND r.call_id <> ALL (ARRAY(SELECT s.call_id FROM ocean_enrich.sync_settled AS s"
+	" WHERE s.sync_id = $1))",
+	1, {INT8OID}, NULL
+};
+
+typedef enum Fate
+{
+	FATE_NONE,					/* it is nobody's answer any more */
+	FATE_CHANGED,				/* the row is looked at before */
+	FATE_FAILED,				/* there is nothing to write */
+	FATE_WRITE,
+	FATE_LATER,					/* somebody has the row locked */
+	FATE_GONE,
+	FATE_DIFFERENT,
+	FATE_SUPPRESSED,
+} Fate;
+
+/* A row of settled_statement. */
+typedef struct SettledCall
+{
+	Datum		settled_id;
+	Datum		tid;
+	Datum		key;
+	bool		again;			/* the row had its answer, which is another
+								 * one now */
+	int			differences;
+	int64		call_id;
+	const char *state;			/* NULL: there is no such call */
+	Datum		fingerprint;	/* 0: likewise; empty: the call was erased */
+	int			status;
+	const char *detail;
+	Datum		person;			/* 0: none */
+	Fate		fate;
+} SettledCall;
+
+/* ----------------------------------------------------------------
+ * The rows
+ * ---------------------------------------------------------------- */
+
+/*
+ * A webhook has changed the answer of a row that was settled before.  What has
+ * become of the call since then does not make such a row fail.
+ */
+static Fate
+first_fate(const SettledCall *call, const char *row_state)
+{
+	if (!call->tid || oe_apply_is(row_state, "forgotten") ||
+		oe_apply_is(call->state, "queued") || oe_apply_is(call->state, "sent"))
+		return FATE_NONE;
+	if (oe_apply_is(row_state, "changed"))
+		return FATE_CHANGED;
+	if ((oe_apply_is(call->state, "answered") && call->person) ||
+		(oe_apply_is(call->state, "refused") && call->status == 404))
+		return FATE_WRITE;
+	return call->again ? FATE_NONE : FATE_FAILED;
+}
+
+static bool
+is_repeated(const SettledCall *calls, int i)
+{
+	for (int j = 0; j < i; j++)
+	{
+		if (calls[j].call_id == calls[i].call_id)
+			return true;
+	}
+	return false;
+}
+
+static SettledCall *
+fetch_settled(OeTask *task, int *count)
+{
+	Datum		values[3];
+	SettledCall *calls;
+
+	values[0] = Int64GetDatum(task->id);
+	values[1] = Int64GetDatum(task->after_settled);
+	values[2] = Int32GetDatum(task->batch);
+	*count = (int) oe_statement_run(&settled_statement, values, NULL);
+	calls = palloc0(sizeof(SettledCall) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+	{
+		SettledCall *call = &calls[i];
+
+		call->settled_id = oe_statement_value(i, 1);
+		call->tid = oe_statement_value(i, 2);
+		call->key = oe_statement_value(i, 3);
+		call->fingerprint = oe_statement_value(i, 5);
+		call->differences = DatumGetInt32(oe_statement_value(i, 6));
+		call->again = call->tid && !oe_apply_is(oe_statement_text(i, 4), "queued");
+		call->call_id = DatumGetInt64(oe_statement_value(i, 7));
+		call->state = oe_statement_text(i, 8);
+		call->status = DatumGetInt32(oe_statement_value(i, 9));
+		call->detail = oe_statement_text(i, 10);
+		call->person = oe_statement_value(i, 11);
+		call->fate = is_repeated(calls, i) ? FATE_NONE
+			: first_fate(call, oe_statement_text(i, 4));
+	}
+	return calls;
+}
+
+/* Those with one fate, and their keys. */
+static SettledCall **
+select_fate(SettledCall *calls, int count, Fate fate, OeBatch *batch)
+{
+	SettledCall **selected = palloc(sizeof(SettledCall *) * Max(count, 1));
+
+	batch->count = 0;
+	batch->keys = palloc(sizeof(Datum) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		if (calls[i].fate != fate)
+			continue;
+		selected[batch->count] = &calls[i];
+		batch->keys[batch->count++] = calls[i].key;
+	}
+	return selected;
+}
+
+/* Does the row still ask for what the call has answered?  It is locked then. */
+static Fate
+fate_of_row(const SettledCall *call, const OeFound *found)
+{
+	ErrorData  *error = NULL;
+	char	   *body;
+
+	if (!found->there)
+		return FATE_GONE;
+	body = found->request ? oe_apply_body(found->request, &error) : NULL;
+	if (body && oe_apply_is_fingerprint_of(call->fingerprint, body))
+		return FATE_WRITE;
+	/* What has its answer is asked for again when it changes, and not before. */
+	return call->again ? FATE_NONE : FATE_DIFFERENT;
+}
+
+/* Of those that could not be locked: who is not there at all? */
+static void
+tell_locked_from_gone(OeTask *task, const OeSync *sync, SettledCall *calls,
+					  int count)
+{
+	OeBatch		batch;
+	SettledCall **missing = select_fate(calls, count, FATE_GONE, &batch);
+	uint64		found;
+	bool	   *there;
+
+	if (batch.count == 0)
+		return;
+	found = oe_apply_run(&task->exist, oe_sync_exist_sql(sync), sync, &batch,
+						 (Datum) 0);
+	there = oe_apply_numbers_found(&batch, found);
+	for (int i = 0; i < batch.count; i++)
+	{
+		if (there[i])
+			missing[i]->fate = FATE_LATER;
+	}
+}
+
+static void
+write_answers(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
+{
+	OeBatch		batch;
+	SettledCall **written = select_fate(calls, count, FATE_WRITE, &batch);
+	Datum	   *persons = palloc(sizeof(Datum) * Max(batch.count, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(batch.count, 1));
+	Datum		answers;
+	uint64		found;
+	bool	   *done;
+
+	if (batch.count == 0)
+		return;
+	for (int i = 0; i < batch.count; i++)
+	{
+		persons[i] = written[i]->person;
+		nulls[i] = oe_apply_is(written[i]->state, "refused");
+	}
+
+	/* The row that we write asks for nothing new; what its triggers do, may. */
+	oe_sync_writing = sync->id;
+	answers = oe_statement_array(persons, nulls, batch.count, JSONBOID);
+	found = oe_apply_run(&task->write, oe_sync_write_sql(sync), sync, &batch,
+						 answers);
+	done = oe_apply_numbers_found(&batch, found);
+	oe_sync_writing = 0;
+	for (int i = 0; i < batch.count; i++)
+	{
+		if (!done[i] && !nulls[i])
+			written[i]->fate = FATE_SUPPRESSED;
+	}
+}
+
+static void
+apply_to_rows(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
+{
+	OeBatch		batch;
+	SettledCall **wanted = select_fate(calls, count, FATE_WRITE, &batch);
+	OeRights	rights;
+	OeFound    *found;
+
+	if (batch.count == 0)
+		return;
+	oe_apply_as_owner(sync, &rights);
+	/* Deferred triggers would run when nobody's rights are left. */
+	oe_sync_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
+	found = oe_apply_evaluate(task, sync, &batch, true);
+	for (int i = 0; i < batch.count; i++)
+		wanted[i]->fate = fate_of_row(wanted[i], &found[i]);
+	tell_locked_from_gone(task, sync, calls, count);
+	write_answers(task, sync, calls, count);
+	oe_apply_no_longer_as_owner(&rights);
+}
+
+/* ----------------------------------------------------------------
+ * What becomes of the rows
+ * ---------------------------------------------------------------- */
+
+/* SQLSTATE and words for a call that has no answer. */
+static const char *
+describe_failure(const SettledCall *call, const char **message)
+{
+	*message = call->detail;
+	if (oe_apply_is(call->state, "unknown"))
+	{
+		if (!*message)
+			*message = "the outcome of the request is not known";
+		return "OE504";
+	}
+	if (oe_apply_is(call->state, "cancelled"))
+	{
+		*message = "the call was cancelled";
+		return "57014";
+	}
+	if (call->fingerprint && VARSIZE_ANY_EXHDR(DatumGetPointer(call->fingerprint)) == 0)
+	{
+		*message = "the answer was erased before it was written";
+		return "55000";
+	}
+	if (oe_apply_is(call->state, "answered"))
+	{
+		if (!*message)
+			*message = "the API answered 200 without a usable person";
+		return "OE502";
+	}
+	if (!*message)
+		*message = "the request was not answered";
+	if (call->status >= 500)
+		return "OE500";
+	return call->status > 0 ? psprintf("OE%d", call->status) : "08001";
+}
+
+static void
+set_failed(OeUpdates *updates, const SettledCall *call)
+{
+	const char *message;
+	const char *code = describe_failure(call, &message);
+	const char *state = oe_apply_is(call->state, "unknown") ? "unknown" : "failed";
+
+	oe_apply_set_row(updates, call->tid, state, call->call_id, 0, code, message,
+					 OE_SETTLED_NOW);
+}
+
+/* It asks for something else, although no trigger has told us. */
+static void
+set_different(OeUpdates *updates, const SettledCall *call)
+{
+	if (call->differences + 1 < DIFFERENCES_MAX)
+		oe_apply_set_row(updates, call->tid, "changed", call->call_id,
+						 call->differences + 1, NULL, NULL, OE_NOT_SETTLED);
+	else
+		oe_apply_set_row(updates, call->tid, "failed", call->call_id, 0,
+						 unpack_sql_state(ERRCODE_INVALID_PARAMETER_VALUE),
+						 "the request is another one each time it is evaluated", OE_SETTLED_NOW);
+}
+
+static void
+set_fate(OeUpdates *updates, const SettledCall *call)
+{
+	switch (call->fate)
+	{
+		case FATE_NONE:
+		case FATE_LATER:
+			break;
+		case FATE_CHANGED:
+
+			/*
+			 * Should the call turn out to be the right one, it is written
+			 * then.
+			 */
+			oe_apply_set_row(updates, call->tid, "changed", call->call_id,
+							 call->differences, NULL, NULL, OE_NOT_SETTLED);
+			break;
+		case FATE_FAILED:
+			set_failed(updates, call);
+			break;
+		case FATE_WRITE:
+			oe_apply_set_row(updates, call->tid,
+							 oe_apply_is(call->state, "answered") ? "done" : "not found",
+							 call->call_id, 0, NULL, NULL, OE_SETTLED_NOW);
+			break;
+		case FATE_GONE:
+			oe_apply_remove_row(updates, call->tid);
+			break;
+		case FATE_DIFFERENT:
+			set_different(updates, call);
+			break;
+		case FATE_SUPPRESSED:
+			oe_apply_set_row(updates, call->tid, "failed", call->call_id, 0,
+							 unpack_sql_state(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+							 "a trigger or a policy of the table suppressed the update",
+							 OE_SETTLED_NOW);
+			break;
+	}
+}
+
+void
+oe_apply_forget_settled(const OeSync *sync, Datum settled_ids)
+{
+	Datum		values[2];
+
+	values[0] = Int64GetDatum(sync->id);
+	values[1] = settled_ids;
+	(void) oe_statement_run(&forget_statement, values, NULL);
+}
+
+/* Returns how many were dealt with. */
+static int
+record_fates(const OeSync *sync, SettledCall *calls, int count)
+{
+	OeUpdates	updates;
+	Datum	   *ids = palloc(sizeof(Datum) * count);
+	Datum	   *later = palloc(sizeof(Datum) * count);
+	int			later_count = 0;
+
+	oe_apply_begin_updates(&updates, count);
+	for (int i = 0; i < count; i++)
+	{
+		set_fate(&updates, &calls[i]);
+		ids[i] = calls[i].settled_id;
+		if (calls[i].fate == FATE_LATER)
+			later[later_count++] = Int64GetDatum(calls[i].call_id);
+	}
+	oe_apply_write_updates(&updates);
+	oe_apply_forget_settled(sync, oe_statement_array(ids, NULL, count, INT8OID));
+	/* To the end of the line. */
+	oe_apply_note_settled(sync, later, later_count);
+	return count - later_count;
+}
+
+/* ----------------------------------------------------------------
+ * From the rounds
+ * ---------------------------------------------------------------- */
+
+bool
+oe_apply_settled(OeTask *task, OeSync *sync)
+{
+	SettledCall *calls;
+	OeRights	rights;
+	int			count;
+	int			dealt_with;
+
+	oe_apply_as_extension(&rights);
+	calls = fetch_settled(task, &count);
+	oe_rights_give_back(&rights);
+	oe_apply_remember(task, count, count > 0 ? calls[0].key : (Datum) 0,
+					  count > 0 ? DatumGetInt64(calls[0].settled_id) : 0);
+	if (count == 0)
+	{
+		bool		begins_anew = task->after_settled > 0;
+
+		task->after_settled = 0;
+		return begins_anew;
+	}
+	apply_to_rows(task, sync, calls, count);
+	oe_apply_as_extension(&rights);
+	dealt_with = record_fates(sync, calls, count);
+	oe_rights_give_back(&rights);
+	task->after_settled = DatumGetInt64(calls[count - 1].settled_id);
+	if (dealt_with == 0)
+		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
+	return true;
+}
+
+bool
+oe_apply_sweep(OeTask *task, OeSync *sync)
+{
+	Datum		id = Int64GetDatum(sync->id);
+	OeRights	rights;
+	bool		any;
+
+	task->swept_at = GetCurrentTimestamp();
+	oe_apply_as_extension(&rights);
+	any = oe_statement_run(&sweep_statement, &id, NULL) > 0;
+	oe_rights_give_back(&rights);
+	return any;
+}
+
+bool
+oe_apply_try_definition(OeTask *task, OeSync *sync)
+{
+	OeBatch		none = {0};
+	OeRights	rights;
+
+	oe_apply_as_owner(sync, &rights);
+	(void) oe_apply_evaluate(task, sync, &none, true);
+	(void) oe_apply_run(&task->write, oe_sync_write_sql(sync), sync, &none,
+						oe_statement_array(NULL, NULL, 0, JSONBOID));
+	oe_apply_no_longer_as_owner(&rights);
+	return true;
+}

@@ -1,0 +1,330 @@
+/*
+ * admission.c
+ *		May a job go now?  The accounts in the worker's memory, restored from the
+ *		ledger when they are first met.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/admission.h"
+#include "worker/budget.h"
+#include "shared/channel.h"
+#include "base/errors.h"
+#include "shared/ledger.h"
+#include "shared/settings.h"
+#include "worker/verdict.h"
+
+static HTAB *accounts;
+static uint64 turn_number;
+static TimestampTz wake_at;
+static bool room_was_made;
+
+void
+oe_admission_init(void)
+{
+	accounts = oe_job_table("ocean_enrich accounts", OE_ACCOUNT_CHARS,
+							sizeof(OeAccountEntry));
+}
+
+void
+oe_admission_begin_turn(void)
+{
+	turn_number++;
+	wake_at = 0;
+	room_was_made = false;
+}
+
+void
+oe_admission_ask_anew(void)
+{
+	turn_number++;
+}
+
+TimestampTz
+oe_admission_wake_at(void)
+{
+	return wake_at;
+}
+
+bool
+oe_admission_room_was_made(void)
+{
+	return room_was_made;
+}
+
+/* ----------------------------------------------------------------
+ * Accounts
+ * ---------------------------------------------------------------- */
+
+OeAccountEntry *
+oe_admission_known_account(const char *name)
+{
+	return hash_search(accounts, name, HASH_FIND, NULL);
+}
+
+/* What the ledger knows of an account that this worker meets anew. */
+static void
+restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
+{
+	OeLedgerUsage usage;
+	OeTime		day_start;
+	OeTime		day_end;
+
+	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
+	oe_ledger_usage(call->account, day_start, now - USECS_PER_MINUTE, &usage);
+	oe_account_restore_day(account, now, usage.requests_today,
+						   Min(usage.credits_today, OE_CREDITS_MAX) +
+						   oe_limits_reserve_doubtful(&call->limits, &usage.unknown_today));
+	for (int i = 0; i < usage.sent_count; i++)
+	{
+		if (!oe_account_restore_sent(account, usage.sent[i]))
+			oe_ereport_out_of_memory();
+	}
+	if (usage.paused_until > now)
+		oe_account_pause(account, usage.paused_until);
+}
+
+OeAccountEntry *
+oe_admission_account(const OeCall *call, TimestampTz now)
+{
+	OeAccountEntry *entry;
+	OeAccount  *account;
+
+	entry = oe_admission_known_account(call->account);
+	if (entry)
+		return entry;
+
+	account = oe_account_new();
+	if (!account)
+		oe_ereport_out_of_memory();
+	PG_TRY();
+	{
+		restore_account(account, call, now);
+		entry = hash_search(accounts, call->account, HASH_ENTER, NULL);
+	}
+	PG_CATCH();
+	{
+		oe_account_free(account);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	memset((char *) entry + OE_ACCOUNT_CHARS, 0,
+		   sizeof(OeAccountEntry) - OE_ACCOUNT_CHARS);
+	entry->account = account;
+	return entry;
+}
+
+/* ----------------------------------------------------------------
+ * Admission
+ * ---------------------------------------------------------------- */
+
+/*
+ * What comes from here on raises the number, and is read once more.  False:
+ * somebody has it locked.
+ */
+static bool
+read_reveals(OeAccountEntry *entry, TimestampTz now)
+{
+	uint64		reveals = oe_channel_reveals();
+	OeTime		day_start;
+	OeTime		day_end;
+
+	if (entry->reveals_read == reveals)
+		return true;
+	if (!oe_ledger_lock_revealed())
+		return false;
+	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
+	oe_account_set_revealed(entry->account, now,
+							oe_ledger_revealed(pnstrdup(entry->name, OE_ACCOUNT_CHARS),
+											   day_start));
+	entry->reveals_read = reveals;
+	return true;
+}
+
+/* What is on the wire now is counted as such, whatever its row says. */
+static void
+restore_budgets(const char *role, const OeLimits *limits, TimestampTz now)
+{
+	int64		call_ids[OE_CHANNEL_SLOTS];
+	OeCredits	reserved[OE_CHANNEL_SLOTS];
+	int			count = oe_job_list_in_flight(role, call_ids, reserved);
+
+	oe_budget_restore(role, call_ids, count, limits, now);
+	for (int i = 0; i < count; i++)
+		oe_budget_sent(role, reserved[i], now);
+}
+
+bool
+oe_admission_prepare(OeAccountEntry *account, const char *role,
+					 const OeLimits *limits, TimestampTz now)
+{
+	if (!read_reveals(account, now))
+		return false;
+	oe_budget_refresh();
+	if (oe_budget_is_to_be_restored(role))
+		restore_budgets(role, limits, now);
+	return oe_budget_read_reveals(role, now);
+}
+
+/*
+ * Once a job has to wait, those behind it in the same account and under the same
+ * limits are not asked again in this turn.
+ */
+static OeAdmission
+ask_account(OeJob *job, TimestampTz now, OeTime *when, OeError *error)
+{
+	OeAccountEntry *entry = job->account;
+	const OeLimits *limits = &job->call.limits;
+	OeAdmission admission;
+
+	if (entry->full_in_turn == turn_number &&
+		memcmp(&entry->full_limits, limits, sizeof(OeLimits)) == 0)
+		return OE_ADMIT_WHEN_ONE_ENDS;
+	admission = oe_account_admit(entry->account, limits, now, when, error);
+	if (admission == OE_ADMIT_LATER || admission == OE_ADMIT_WHEN_ONE_ENDS)
+	{
+		entry->full_in_turn = turn_number;
+		entry->full_limits = *limits;
+	}
+	return admission;
+}
+
+OeAdmission
+oe_admission_ask(OeJob *job, TimestampTz now, OeError *error)
+{
+	OeTime		when = job->not_before;
+	OeAdmission admission = OE_ADMIT_LATER;
+
+	if (job->not_before <= now)
+		admission = oe_budget_admit(job->call.role,
+									oe_limits_reserve(&job->call.limits), now,
+									&when, error);
+	if (admission == OE_ADMIT_NOW)
+		admission = ask_account(job, now, &when, error);
+	if (admission == OE_ADMIT_LATER && (wake_at == 0 || when < wake_at))
+		wake_at = when;
+	return admission;
+}
+
+bool
+oe_admission_any_is_due(TimestampTz now)
+{
+	dlist_iter	iter;
+	OeError		error = {0};
+
+	dlist_foreach(iter, &oe_jobs_waiting)
+	{
+		OeJob	   *job = dlist_container(OeJob, node, iter.cur);
+
+		switch (oe_admission_ask(job, now, &error))
+		{
+			case OE_ADMIT_LATER:
+			case OE_ADMIT_WHEN_ONE_ENDS:
+				continue;
+			case OE_ADMIT_NOW:
+			case OE_ADMIT_NEVER:
+				oe_error_free(&error);
+				return true;
+		}
+	}
+	return false;
+}
+
+/* ----------------------------------------------------------------
+ * Counting
+ * ---------------------------------------------------------------- */
+
+void
+oe_admission_sent(OeJob *job, TimestampTz now)
+{
+	const OeLimits *limits = &job->call.limits;
+
+	if (!oe_account_sent(job->account->account, limits, now))
+		oe_ereport_out_of_memory();
+	oe_budget_sent(job->call.role, oe_limits_reserve(limits), now);
+	job->in_flight = true;
+	job->sent_at = now;
+	job->tries++;
+}
+
+void
+oe_admission_unsent(OeJob *job, TimestampTz now)
+{
+	oe_account_unsent(job->account->account, &job->call.limits, job->sent_at,
+					  now);
+	oe_budget_ended(job->call.role, job->sent_at, now, OE_FAILED,
+					oe_limits_reserve(&job->call.limits), 0);
+	job->in_flight = false;
+	job->tries--;
+}
+
+/* The queue pauses when the next call would meet the same end. */
+static void
+learn_from_ending(OeJob *job, TimestampTz now)
+{
+	OeAccountEntry *entry = job->account;
+	int			http_status = job->reply ? job->reply->status : 0;
+	bool		reached = job->reply && job->reply->result == OE_HTTP_COMPLETE;
+	OePatience	patience;
+	int			wait_ms;
+
+	if (http_status == 401 || http_status == 402 || http_status == 403)
+	{
+		entry->blocked_by = http_status;
+		entry->balance_due = now + oe_balance_interval_s * USECS_PER_SEC;
+	}
+	if (reached && http_status != 429 && http_status != 502 && http_status != 503)
+	{
+		entry->streak = 0;
+		return;
+	}
+
+	/* One that fails now and then is no reason, 429 is. */
+	entry->streak++;
+	if (entry->streak < OE_TROUBLE_STREAK && http_status != 429)
+		return;
+	oe_settings_patience(&patience);
+	wait_ms = oe_policy_backoff_ms(http_status == 429 ? entry->streak
+								   : entry->streak - OE_TROUBLE_STREAK + 1,
+								   patience.retry_wait_max_ms,
+								   pg_prng_double(&pg_global_prng_state));
+	entry->paused_until = Max(entry->paused_until,
+							  now + wait_ms * INT64CONST(1000));
+}
+
+void
+oe_admission_ended(OeJob *job, TimestampTz now)
+{
+	OeAccount  *account = job->account->account;
+	OeCredits	reserved = oe_limits_reserve(&job->call.limits);
+
+	oe_account_ended(account, job->sent_at, now, job->outcome, reserved,
+					 job->cost);
+	oe_budget_ended(job->call.role, job->sent_at, now, job->outcome, reserved,
+					job->cost);
+	job->in_flight = false;
+	if (job->reply && job->reply->retry_after_ms > 0)
+		oe_account_pause(account,
+						 now + job->reply->retry_after_ms * INT64CONST(1000));
+	if (job->background)
+		learn_from_ending(job, now);
+	oe_http_reply_free(job->reply);
+	job->reply = NULL;
+	room_was_made = true;
+}
+
+void
+oe_admission_learn_balance(const OeCall *call, const OeResult *balance)
+{
+	OeAccountEntry *entry = oe_admission_known_account(call->account);
+
+	if (!entry)
+		return;
+	entry->balance_asked = false;
+	if (balance->person && (entry->blocked_by != 402 ||
+							oe_balance_is_positive(balance->person)))
+		entry->blocked_by = 0;
+}

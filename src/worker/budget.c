@@ -1,0 +1,549 @@
+/*
+ * budget.c
+ *		Budgets of roles: the table ocean_enrich.budget, and what the ledger
+ *		says was spent, in the worker's memory.
+ *
+ * A budget goes by the name of a role, as the ledger does.  Whoever changes
+ * budgets says so when that is committed: a trigger of the table sees to it, and
+ * resolve() does it for the ledger.  Then the worker reads the few rows again,
+ * and sums up the ledger for a role when that one asks next.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/budget.h"
+#include "shared/channel.h"
+#include "shared/ledger.h"
+#include "base/statement.h"
+
+PG_FUNCTION_INFO_V1(ocean_enrich_budget_changed);
+PG_FUNCTION_INFO_V1(ocean_enrich_spending_changed);
+PG_FUNCTION_INFO_V1(ocean_enrich_reveals_counted);
+
+typedef struct RoleEntry
+{
+	char		name[NAMEDATALEN];
+	bool		restored;
+	uint64		reveals_read;	/* oe_channel_reveals() then; 0: not read */
+	OeBudgets	budgets;
+} RoleEntry;
+
+static const char *const period_names[] = {
+	[OE_PERIOD_DAY] = "day",
+	[OE_PERIOD_WEEK] = "week",
+	[OE_PERIOD_MONTH] = "month",
+};
+
+static OeStatement budgets_statement = {
+	"SELECT role, period::text, credit_limit::text FROM ocean_enrich.budget",
+	0,
+	{0},
+	NULL
+};
+
+#define DOUBTFUL_SINCE(parameter, more) \
+	" count(*) FILTER (WHERE sent_at >= " parameter \
+	" AND credits IS NULL AND state IN ('sent', 'unknown')" more ")"
+
+#define SPENT_SINCE(parameter) \
+	" coalesce(sum(credits) FILTER (WHERE sent_at >= " parameter "), 0)::text," \
+	DOUBTFUL_SINCE(parameter, "") "," \
+	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Emails")) "," \
+	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Phones"))
+
+#define SPENT_COLUMNS	4		/* for each period */
+
+/* In the order of the periods. */
+static OeStatement spent_statement = {
+	"SELECT" SPENT_SINCE("$4") "," SPENT_SINCE("$5") "," SPENT_SINCE("$6")
+	" FROM ocean_enrich.call"
+	" WHERE role = $1 AND sent_at >= $2 AND call_id <> ALL ($3)",
+	6,
+	{NAMEOID, TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	NULL
+};
+
+#define REVEALED_SINCE(parameter) \
+	" coalesce(sum(credits) FILTER (WHERE day >= (" parameter \
+	" AT TIME ZONE 'UTC')::date), 0)::text"
+
+/* Likewise. */
+static OeStatement revealed_statement = {
+	"SELECT" REVEALED_SINCE("$3") "," REVEALED_SINCE("$4") "," REVEALED_SINCE("$5")
+	" FROM ocean_enrich.reveal_cost"
+	" WHERE role = $1 AND day >= ($2 AT TIME ZONE 'UTC')::date",
+	5,
+	{NAMEOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	NULL
+};
+
+/* By the message that the core has for it. */
+static OeStatement release_statement = {
+	"UPDATE ocean_enrich.call SET next_attempt_at = $1"
+	" WHERE state = 'queued' AND next_attempt_at > $1"
+	" AND detail ^@ 'budget of role ' AND " OE_OF_THIS_DATABASE,
+	1,
+	{TIMESTAMPTZOID},
+	NULL
+};
+
+/* Roles that have a budget; NULL: not read yet. */
+static HTAB *roles;
+static uint64 changes_read;		/* oe_channel_changes() when they were read */
+static Oid	relation_read;		/* from this table */
+static bool relation_is_in_doubt;
+
+/* ----------------------------------------------------------------
+ * The table
+ * ---------------------------------------------------------------- */
+
+bool
+oe_budget_is_stale(void)
+{
+	return !roles || oe_channel_changes() != changes_read;
+}
+
+static HTAB *
+create_roles(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = NAMEDATALEN;
+	ctl.entrysize = sizeof(RoleEntry);
+	ctl.hcxt = TopMemoryContext;
+	return hash_create("ocean_enrich budgets", 64, &ctl,
+					   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+static void
+forget_budgets(void)
+{
+	if (roles)
+		hash_destroy(roles);
+	roles = NULL;
+}
+
+static OePeriod
+period_from_name(const char *name)
+{
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		if (strcmp(period_names[i], name) == 0)
+			return (OePeriod) i;
+	}
+	elog(ERROR, "unexpected period of a budget: %s", name);
+}
+
+/* More than we can count is as good as the most that we can. */
+static OeCredits
+credits_from_text(const char *text)
+{
+	OeCredits	credits;
+
+	return oe_credits_parse(text, &credits) ? credits : OE_CREDITS_MAX;
+}
+
+static void
+take_row(HTAB *table, uint64 row)
+{
+	bool		found;
+	RoleEntry  *entry = hash_search(table, oe_statement_text(row, 1), HASH_ENTER,
+									&found);
+	OeBudget   *budget;
+
+	if (!found)
+	{
+		entry->restored = false;
+		entry->reveals_read = 0;
+		entry->budgets = (OeBudgets) {0};
+	}
+	budget = &entry->budgets.of[period_from_name(oe_statement_text(row, 2))];
+	budget->limited = true;
+	budget->limit = credits_from_text(oe_statement_text(row, 3));
+}
+
+/* If it is not there, reading it says so. */
+static Oid
+budget_relation(void)
+{
+	return get_relname_relid("budget", get_namespace_oid("ocean_enrich", false));
+}
+
+static void
+doubt_relation(Datum arg, Oid relation)
+{
+	if (!OidIsValid(relation) || relation == relation_read)
+		relation_is_in_doubt = true;
+}
+
+/* The extension may have been dropped, and made again, with budgets of its own. */
+static bool
+is_another_table(void)
+{
+	if (!relation_is_in_doubt)
+		return false;
+	relation_is_in_doubt = false;
+	return budget_relation() != relation_read;
+}
+
+void
+oe_budget_refresh(void)
+{
+	static bool registered = false;
+	uint64		changes = oe_channel_changes();
+	Oid			relation;
+	Oid			user;
+	uint64		count;
+	HTAB	   *table;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(doubt_relation, (Datum) 0);
+	registered = true;
+	if (is_another_table())
+		forget_budgets();
+	if (!oe_budget_is_stale())
+		return;
+
+	/* As with the ledger: everybody's answers would wait with us. */
+	relation = budget_relation();
+	if (OidIsValid(relation) &&
+		!ConditionalLockRelationOid(relation, AccessShareLock))
+	{
+		if (!roles)
+			ereport(ERROR,
+					errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("could not lock ocean_enrich.budget"));
+		return;
+	}
+
+	/* What is changed from here on raises the number, and is read once more. */
+	oe_ledger_use_spi();
+	user = oe_owner_become("budget");
+	count = oe_statement_run(&budgets_statement, NULL, NULL);
+	oe_owner_return(user);
+	table = create_roles();
+	for (uint64 row = 0; row < count; row++)
+		take_row(table, row);
+	forget_budgets();
+	roles = table;
+	changes_read = changes;
+	relation_read = relation;
+}
+
+/* ----------------------------------------------------------------
+ * What is spent
+ * ---------------------------------------------------------------- */
+
+static RoleEntry *
+find_role(const char *role)
+{
+	if (!roles || hash_get_num_entries(roles) == 0)
+		return NULL;
+	return hash_search(roles, role, HASH_FIND, NULL);
+}
+
+bool
+oe_budget_is_to_be_restored(const char *role)
+{
+	RoleEntry  *entry = find_role(role);
+
+	return entry && !entry->restored;
+}
+
+/* No earlier than any period that has a budget: a month may be a long look. */
+static TimestampTz
+earliest_start(const OeBudgets *budgets, const TimestampTz *starts,
+			   TimestampTz now)
+{
+	TimestampTz earliest = now;
+
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		if (budgets->of[i].limited)
+			earliest = Min(earliest, starts[i]);
+	}
+	return earliest;
+}
+
+static ArrayType *
+int8_array(const int64 *numbers, int count)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+	int16		length;
+	bool		by_value;
+	char		alignment;
+
+	get_typlenbyvalalign(INT8OID, &length, &by_value, &alignment);
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(numbers[i]);
+	return construct_array(elements, count, INT8OID, length, by_value, alignment);
+}
+
+static void
+period_starts(TimestampTz now, TimestampTz *starts)
+{
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		OeTime		end;
+
+		oe_period_bounds((OePeriod) i, now, &starts[i], &end);
+	}
+}
+
+static void
+sum_up(const char *role, const int64 *in_flight, int count,
+	   const TimestampTz *starts, TimestampTz earliest)
+{
+	Datum		values[3 + OE_PERIODS];
+	NameData	name;
+
+	namestrcpy(&name, role);
+	values[0] = NameGetDatum(&name);
+	values[1] = TimestampTzGetDatum(earliest);
+	values[2] = PointerGetDatum(int8_array(in_flight, count));
+	for (int i = 0; i < OE_PERIODS; i++)
+		values[3 + i] = TimestampTzGetDatum(starts[i]);
+	oe_ledger_use_spi();
+	(void) oe_statement_run(&spent_statement, values, NULL);
+}
+
+void
+oe_budget_restore(const char *role, const int64 *in_flight, int count,
+				  const OeLimits *limits, TimestampTz now)
+{
+	RoleEntry  *entry = find_role(role);
+	TimestampTz starts[OE_PERIODS];
+	OeCredits	credits[OE_PERIODS];
+
+	/* Without a budget there is nothing to restore. */
+	if (!entry)
+		return;
+	period_starts(now, starts);
+	sum_up(role, in_flight, count, starts,
+		   earliest_start(&entry->budgets, starts, now));
+	for (int i = 0; i < OE_PERIODS; i++)
+	{
+		int			column = SPENT_COLUMNS * i + 1;
+		OeDoubtful	doubtful = {
+			oe_statement_int64(0, column + 1),
+			oe_statement_int64(0, column + 2),
+			oe_statement_int64(0, column + 3)
+		};
+
+		credits[i] = credits_from_text(oe_statement_text(0, column)) +
+			oe_limits_reserve_doubtful(limits, &doubtful);
+	}
+	oe_budgets_restore(&entry->budgets, now, credits);
+	entry->restored = true;
+	entry->reveals_read = 0;
+}
+
+/* What comes from here on raises the number, and is read once more. */
+bool
+oe_budget_read_reveals(const char *role, TimestampTz now)
+{
+	RoleEntry  *entry = find_role(role);
+	uint64		reveals = oe_channel_reveals();
+	TimestampTz starts[OE_PERIODS];
+	OeCredits	revealed[OE_PERIODS];
+	Datum		values[2 + OE_PERIODS];
+	NameData	name;
+	Oid			user;
+
+	if (!entry || entry->reveals_read == reveals)
+		return true;
+	if (!oe_ledger_lock_revealed())
+		return false;
+	period_starts(now, starts);
+	namestrcpy(&name, role);
+	values[0] = NameGetDatum(&name);
+	values[1] = TimestampTzGetDatum(earliest_start(&entry->budgets, starts, now));
+	for (int i = 0; i < OE_PERIODS; i++)
+		values[2 + i] = TimestampTzGetDatum(starts[i]);
+	oe_ledger_use_spi();
+	user = oe_owner_become("reveal_cost");
+	(void) oe_statement_run(&revealed_statement, values, NULL);
+	oe_owner_return(user);
+	for (int i = 0; i < OE_PERIODS; i++)
+		revealed[i] = credits_from_text(oe_statement_text(0, i + 1));
+	oe_budgets_set_revealed(&entry->budgets, now, revealed);
+	entry->reveals_read = reveals;
+	return true;
+}
+
+OeAdmission
+oe_budget_admit(const char *role, OeCredits reserve, TimestampTz now,
+				OeTime *when, OeError *error)
+{
+	RoleEntry  *entry = find_role(role);
+
+	if (!entry || !entry->restored)
+		return OE_ADMIT_NOW;
+	return oe_budgets_admit(&entry->budgets,
+							pg_server_to_any(role, strlen(role), PG_UTF8),
+							reserve, now, when, error);
+}
+
+void
+oe_budget_sent(const char *role, OeCredits reserve, TimestampTz now)
+{
+	RoleEntry  *entry = find_role(role);
+
+	if (entry && entry->restored)
+		oe_budgets_sent(&entry->budgets, reserve, now);
+}
+
+void
+oe_budget_ended(const char *role, TimestampTz sent, TimestampTz now,
+				OeOutcome outcome, OeCredits reserved, OeCredits credits)
+{
+	RoleEntry  *entry = find_role(role);
+
+	/*
+	 * Not restored: the ledger will say how it ended, as it will of a
+	 * sending.
+	 */
+	if (entry && entry->restored)
+		oe_budgets_ended(&entry->budgets, sent, now, outcome, reserved, credits);
+}
+
+void
+oe_budget_release(TimestampTz now)
+{
+	Datum		value = TimestampTzGetDatum(now);
+
+	oe_budget_refresh();
+	oe_ledger_use_spi();
+	(void) oe_statement_run(&release_statement, &value, NULL);
+}
+
+/* ----------------------------------------------------------------
+ * The session's side
+ * ---------------------------------------------------------------- */
+
+static bool change_is_pending;
+static bool reveal_is_pending;
+
+/* Nobody is there to say so when what is prepared is committed. */
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (change_is_pending)
+				oe_channel_say_changed();
+			if (reveal_is_pending)
+				oe_channel_say_revealed();
+			change_is_pending = reveal_is_pending = false;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			change_is_pending = reveal_is_pending = false;
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (change_is_pending)
+				ereport(ERROR,
+						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"),
+						errhint("Change budgets in a transaction of their own."));
+			break;
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;
+	}
+}
+
+static void
+say_at_commit(bool *what)
+{
+	static bool registered = false;
+
+	oe_channel_attach();
+	if (!registered)
+		RegisterXactCallback(end_of_transaction, NULL);
+	registered = true;
+	*what = true;
+}
+
+/* No error: a dump may be restored where some roles do not exist. */
+static void
+warn_if_nobody(TriggerData *trigger)
+{
+	HeapTuple	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+		trigger->tg_newtuple : trigger->tg_trigtuple;
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	char	   *role = SPI_getvalue(tuple, desc, SPI_fnumber(desc, "role"));
+
+	if (!OidIsValid(get_role_oid(role, true)))
+		ereport(WARNING,
+				errmsg("role \"%s\" does not exist", role),
+				errhint("A budget goes by the name of the role that asks."));
+}
+
+/* Trigger of ocean_enrich.budget, for rows and for statements. */
+Datum
+ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("budget_changed() can only be called as a trigger"));
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		warn_if_nobody(trigger);
+	else
+		say_at_commit(&change_is_pending);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * The ledger was changed by somebody else than the worker: by resolve().  Anybody
+ * may call it, as resolve() runs with its caller's rights; but for whoever may
+ * not decide about the ledger it would only be a way to keep the worker busy.
+ */
+Datum
+ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
+{
+	Oid			ledger = get_relname_relid("call",
+										   get_namespace_oid("ocean_enrich", false));
+	AttrNumber	column = get_attnum(ledger, "resolution");
+
+	if (pg_class_aclcheck(ledger, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(ledger, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "call");
+	say_at_commit(&change_is_pending);
+	PG_RETURN_BOOL(true);
+}
+
+/*
+ * What comes by webhook is notified, and so cannot be prepared.  It was paid for,
+ * so it is taken while the server waits for a restart, too: whoever has the library
+ * in use looks for it now and then.
+ */
+Datum
+ocean_enrich_reveals_counted(PG_FUNCTION_ARGS)
+{
+	if (oe_channel_is_ours())
+		say_at_commit(&reveal_is_pending);
+	PG_RETURN_BOOL(true);
+}

@@ -1,0 +1,139 @@
+/*
+ * job.h
+ *		The requests that the worker has at hand, each with those who wait for
+ *		it.
+ *
+ * A request that is new becomes a job; an equal one joins it.  A job's life:
+ *
+ *	ARRIVED		not looked up in the ledger yet
+ *	WAITING		not answered there; waits for the limits, or for its next try
+ *	SENDING		admitted; its row is being written
+ *	ON_WIRE		with libcurl
+ *	ENDED		answer or failure is here; its row is being written
+ *	SETTLED		the result is there, for whoever asked
+ *	PUT_BACK	its row is in the queue again
+ *
+ * A call from the queue becomes a job when it is about to be sent: nobody waits
+ * for it but its row, and it leaves memory as soon as it is settled or put back.
+ * Requests of sessions may join it.
+ */
+#ifndef OE_JOB_H
+#define OE_JOB_H
+
+#include "access/xlogdefs.h"
+#include "lib/ilist.h"
+#include "nodes/pg_list.h"
+#include "utils/hsearch.h"
+#include "utils/palloc.h"
+
+#include "core/http.h"
+#include "shared/message.h"
+
+typedef enum OeJobPhase
+{
+	OE_JOB_ARRIVED,
+	OE_JOB_WAITING,
+	OE_JOB_SENDING,
+	OE_JOB_ON_WIRE,
+	OE_JOB_ENDED,
+	OE_JOB_SETTLED,
+	OE_JOB_PUT_BACK,
+} OeJobPhase;
+
+typedef struct OeAccountEntry OeAccountEntry;
+
+typedef struct OeJob
+{
+	dlist_node	node;			/* in the list of its phase, if that has one */
+	OeJobPhase	phase;
+	OeJobPhase	phase_before;	/* this turn's transaction */
+	List	   *slots;			/* whoever asked; the first one pays */
+	bool		begun;			/* its slots are running, not submitted */
+	bool		background;		/* from the queue */
+	OeQueuePosition position;	/* of it there */
+	int			postponed;
+	int			gathered;
+	bool		passed_by;		/* equal ones in the queue, from there on */
+	OeQueuePosition passed;
+	OeAccountEntry *account;
+	char	   *bytes;			/* what "call" points into */
+	Size		bytes_len;
+	OeCall		call;
+	TimestampTz requested_at;
+	TimestampTz sent_at;
+	TimestampTz not_before;
+	int			tries;
+	bool		in_flight;		/* counted by the limits */
+	int64		call_id;
+	OeHttpReply *reply;
+	OeOutcome	outcome;
+	OeCredits	cost;
+	char	   *result;			/* packed, for the one who pays */
+	Size		result_len;
+} OeJob;
+
+/* Jobs and accounts live in the first, all else in the second, which is reset
+ * with each turn of the worker's loop. */
+extern MemoryContext oe_worker_mcxt;
+extern MemoryContext oe_turn_mcxt;
+
+/* In the order of their coming. */
+extern dlist_head oe_jobs_arrived;
+extern dlist_head oe_jobs_waiting;
+extern dlist_head oe_jobs_ended;
+
+/* Once, before anything else: makes the contexts. */
+extern void oe_job_init(void);
+
+/* A table that lives as long as the worker; keys are compared byte by byte. */
+extern HTAB *oe_job_table(const char *name, Size keysize, Size entrysize);
+
+/* How many there are, whatever their phase. */
+extern long oe_job_count(void);
+
+/* The calls of a role that are counted by the limits: fills both arrays, which
+ * have room for OE_CHANNEL_SLOTS, and says how many. */
+extern int	oe_job_list_in_flight(const char *role, int64 *call_ids,
+								  OeCredits *reserved);
+
+/* The job that charges the same account for the same body, or NULL. */
+extern OeJob *oe_job_find(const char *account, const uint8 *fingerprint);
+
+/* A job of a packed call, which is copied.  It is in no list. */
+extern OeJob *oe_job_new(const char *bytes, Size len);
+
+/* One that nobody waits for, and that is in no list. */
+extern void oe_job_free(OeJob *job);
+
+/* Into a phase that has a list, at its end. */
+extern void oe_job_move(OeJob *job, OeJobPhase phase);
+
+/* Does a session still wait for it? */
+extern bool oe_job_is_wanted(OeJob *job);
+
+/* From here on it is beyond cancelling.  Slots that gave up before come off. */
+extern void oe_job_begin(OeJob *job);
+
+/* Its end, to be delivered. */
+extern void oe_job_settle(OeJob *job, OeResult *result);
+extern void oe_job_settle_with_error(OeJob *job, OeError *error);
+
+/* Nothing was sent, because it could not be recorded before. */
+extern void oe_job_settle_not_recorded(OeJob *job, const char *reason);
+
+/*
+ * Hand the result, if any, to everybody who asked, and forget the job.  It is on
+ * disk once the log is flushed up to "lsn".
+ */
+extern void oe_job_deliver(OeJob *job, XLogRecPtr lsn);
+
+/* Likewise a waiting one; its row, if it has one, says "failed" already. */
+extern void oe_job_drop(OeJob *job);
+
+/*
+ * Sessions that had joined a queued call which goes back: for them it is asked
+ * at once, by their own settings.
+ */
+extern void oe_job_begin_anew(OeJob *job);
+
+#endif							/* OE_JOB_H */

@@ -1,0 +1,257 @@
+/*
+ * upkeep.c
+ *		The worker's work beside calls.  What is done is SQL, in functions of the
+ *		install script, but for what is done for each call: that has saved plans.
+ *		Here is when.
+ *
+ * Once when the worker starts, then every minute, and when it has run out of
+ * calls or read new settings, so that a worker does not leave anything behind.  A step is short, as
+ * all calls wait for it; while there is more to do, steps follow each other as
+ * long as nothing else is to be done.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "shared/ledger.h"
+#include "shared/settings.h"
+#include "base/statement.h"
+#include "worker/upkeep.h"
+
+#define INTERVAL_US			USECS_PER_MINUTE
+#define IDLE_INTERVAL_US	USECS_PER_SEC
+#define STEPS_MAX_US		(50 * INT64CONST(1000))
+
+PG_FUNCTION_INFO_V1(ocean_enrich_expect_reveals);
+
+/*
+ * What an earlier equal call was told, its copy has.  Gives whom something came
+ * for already; for nearly every call that is nobody.
+ */
+static OeStatement expect_statement = {
+	"INSERT INTO ocean_enrich.reveal AS x (call_id, person_id, emails, phones,"
+	" email_status, phone_status)"
+	" SELECT c.call_id, c.person ->> 'id', a.emails, a.phones, r.email_status, r.phone_status"
+	" FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT"
+	" coalesce(c.request -> 'revealEmails' @> '{\"includeEmails\": true}'"
+	" AND c.request #>> '{revealEmails,webhookUrl}' <> '', false),"
+	" coalesce(c.request -> 'revealPhones' @> '{\"includePhones\": true}'"
+	" AND c.request #>> '{revealPhones,webhookUrl}' <> '', false)) AS a (emails, phones)"
+	" LEFT JOIN ocean_enrich.reveal AS r ON r.call_id = c.reused_from"
+	" WHERE c.call_id = $1 AND c.state = 'answered' AND c.person ->> 'id' <> ''"
+	" AND (a.emails OR a.phones)"
+	" ON CONFLICT DO NOTHING"
+	" RETURNING CASE WHEN EXISTS (SELECT FROM ocean_enrich.early_reveal AS e"
+	" WHERE e.person_id = x.person_id) THEN ARRAY[x.person_id] END",
+	1,
+	{INT8OID},
+	NULL
+};
+
+static OeStatement merge_statement = {
+	"SELECT ocean_enrich.merge_reveals($1)",
+	1,
+	{TEXTARRAYOID},
+	NULL
+};
+
+static OeStatement tidy_statement = {
+	"SELECT ocean_enrich.tidy()",
+	0,
+	{0},
+	NULL
+};
+
+static OeStatement retention_statement = {
+	"SELECT erased, more FROM ocean_enrich.apply_retention()",
+	0,
+	{0},
+	NULL
+};
+
+static TimestampTz done_at;		/* the last step; 0: none yet */
+static bool more_to_do;			/* it left something */
+static bool looked_while_idle;	/* nothing has happened since */
+static TimestampTz retained_at; /* the retention came to its end; 0: not yet */
+
+bool
+oe_upkeep_has_webhook(const char *body)
+{
+	/* Inside a string the quotes would have backslashes before them. */
+	return strstr(body, "\"webhookUrl\"") != NULL;
+}
+
+/*
+ * What went wrong, once the caller's context is current again.  Not its context:
+ * that may quote a person.
+ */
+static ErrorData *
+take_error(MemoryContext caller)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(caller);
+	edata = CopyErrorData();
+	FlushErrorState();
+	return edata;
+}
+
+/* How many calls that changed. */
+static int64
+expect_reveals(int64 call_id)
+{
+	Datum		value = Int64GetDatum(call_id);
+
+	if (oe_statement_run(&expect_statement, &value, NULL) == 0)
+		return 0;
+	value = oe_statement_value(0, 1);
+	if (!value)
+		return 0;
+	(void) oe_statement_run(&merge_statement, &value, NULL);
+	return DatumGetInt64(oe_statement_value(0, 1));
+}
+
+Datum
+ocean_enrich_expect_reveals(PG_FUNCTION_ARGS)
+{
+	int64		changed;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	changed = expect_reveals(PG_GETARG_INT64(0));
+	SPI_finish();
+	PG_RETURN_INT64(changed);
+}
+
+void
+oe_upkeep_answered(int64 call_id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	oe_ledger_use_spi();
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		(void) expect_reveals(call_id);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = take_error(caller);
+
+		RollbackAndReleaseCurrentSubTransaction();
+		ereport(WARNING,
+				errmsg("could not note that call " INT64_FORMAT
+					   " waits for a webhook: %s", call_id,
+					   edata->message ? edata->message : "unknown error"));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	oe_ledger_look_anew();
+}
+
+TimestampTz
+oe_upkeep_due_at(void)
+{
+	if (more_to_do)
+		return done_at;
+	return done_at + (looked_while_idle ? INTERVAL_US : IDLE_INTERVAL_US);
+}
+
+bool
+oe_upkeep_is_due(TimestampTz now, bool idle)
+{
+	if (!idle)
+		looked_while_idle = false;
+	return now >= (idle ? oe_upkeep_due_at() : done_at + INTERVAL_US);
+}
+
+void
+oe_upkeep_soon(void)
+{
+	looked_while_idle = false;
+	retained_at = 0;
+}
+
+bool
+oe_upkeep_is_left(void)
+{
+	return more_to_do || !looked_while_idle;
+}
+
+/* How many calls the retention erased in this step. */
+static int64
+apply_retention(TimestampTz now)
+{
+	(void) oe_statement_run(&retention_statement, NULL, NULL);
+	more_to_do = DatumGetBool(oe_statement_value(0, 2));
+	retained_at = more_to_do ? 0 : now;
+	return DatumGetInt64(oe_statement_value(0, 1));
+}
+
+static void
+do_step(TimestampTz now)
+{
+	int64		erased = 0;
+
+	if (oe_ledger_begin() != OE_LEDGER_READY)
+		return;
+	oe_ledger_use_spi();
+	(void) oe_statement_run(&tidy_statement, NULL, NULL);
+	if (oe_retention_s > 0 && now >= retained_at + INTERVAL_US)
+		erased = apply_retention(now);
+	(void) oe_ledger_commit();
+	if (erased > 0)
+		ereport(LOG,
+				errmsg("ocean_enrich has erased the people of " INT64_FORMAT
+					   " calls, by ocean_enrich.retention", erased));
+}
+
+/* Whoever asks meanwhile waits that long, and for the step that is under way. */
+static void
+do_steps(TimestampTz now)
+{
+	do
+	{
+		more_to_do = false;
+		do_step(now);
+	} while (more_to_do && GetCurrentTimestamp() < now + STEPS_MAX_US);
+}
+
+void
+oe_upkeep(TimestampTz now)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	done_at = now;
+	looked_while_idle = true;
+	PG_TRY();
+	{
+		do_steps(now);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = take_error(caller);
+
+		oe_ledger_abort();
+		more_to_do = false;
+		/* Whoever holds a lock will let it go; the next step tries again. */
+		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			ereport(WARNING,
+					errmsg("the upkeep of ocean_enrich.call failed: %s",
+						   edata->message ? edata->message : "unknown error"));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+}

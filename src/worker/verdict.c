@@ -1,0 +1,487 @@
+/*
+ * verdict.c
+ *		What an ending means: for the ledger, for the session, for the limits.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "core/answer.h"
+#include "worker/verdict.h"
+
+/* More than any price list has. */
+#define CREDITS_MAX_CHARS	40
+
+/* What is shorter may be a word of an answer. */
+#define TOKEN_MIN_BYTES		8
+
+/* Millionths as a decimal number without idle zeros. */
+static char *
+credits_text(OeCredits credits)
+{
+	char	   *text = psprintf("%lld.%06lld",
+								(long long) (credits / OE_CREDITS_ONE),
+								(long long) (credits % OE_CREDITS_ONE));
+	char	   *end = text + strlen(text);
+
+	while (end[-1] == '0')
+		end--;
+	if (end[-1] == '.')
+		end--;
+	*end = '\0';
+	return text;
+}
+
+/* A text of the core, which is UTF-8, in the server's encoding. */
+static char *
+message_or_null(const char *utf8)
+{
+	return utf8 ? oe_utf8_to_message(utf8) : NULL;
+}
+
+void
+oe_result_from_error(OeError *error, OeResult *result)
+{
+	result->code = error->code;
+	result->message = oe_utf8_to_message(error->message ? error->message
+										 : "out of memory");
+	result->detail = message_or_null(error->detail);
+	result->hint = message_or_null(error->hint);
+	oe_error_free(error);
+}
+
+static OeLedgerState
+ledger_state(OeOutcome outcome)
+{
+	switch (outcome)
+	{
+		case OE_ANSWERED:
+			return OE_LEDGER_ANSWERED;
+		case OE_REFUSED:
+			return OE_LEDGER_REFUSED;
+		case OE_FAILED:
+			return OE_LEDGER_FAILED;
+		case OE_UNKNOWN:
+			return OE_LEDGER_UNKNOWN;
+	}
+	pg_unreachable();
+}
+
+/* The words for an ending without an answer. */
+static void
+describe_lost(const OeHttpReply *reply, OeOutcome outcome, OeError *error)
+{
+	const char *problem = reply && reply->problem ? reply->problem
+		: "no reason is known";
+
+	if (outcome == OE_FAILED)
+	{
+		oe_error_set(error, OE_NOT_CONNECTED, "could not connect to the API");
+		oe_error_detail(error, "Nothing was sent: %s.", problem);
+		oe_error_hint(error, "Check \"ocean_enrich.api_url\", "
+					  "\"ocean_enrich.proxy\" and the network.");
+		return;
+	}
+	if (reply->timed_out)
+		oe_error_set(error, OE_OUTCOME_UNKNOWN, "the API did not answer in time");
+	else
+		oe_error_set(error, OE_OUTCOME_UNKNOWN,
+					 "the connection to the API was lost after the request was sent");
+	oe_error_detail(error, "The request may have been paid: %s.", problem);
+	oe_error_hint(error, "View ocean_enrich.unknown_calls lists it; "
+				  "ocean_enrich.resolve() allows sending it again.");
+}
+
+/*
+ * A proxy, or a page for errors, may send back what it got.  What is no person
+ * goes into messages and into the ledger, so the token is taken out of it.
+ */
+static void
+hide_token(const OeCall *call, const OeBuf *body)
+{
+	Size		len = strlen(call->token);
+	char	   *from = body->data;
+
+	if (!from || len < TOKEN_MIN_BYTES)
+		return;
+	while ((from = memmem(from, body->data + body->len - from,
+						  call->token, len)) != NULL)
+	{
+		memset(from, '*', len);
+		from += len;
+	}
+}
+
+static void
+keep_body(const OeBuf *body, OeVerdict *verdict)
+{
+	verdict->raw = body->data ? body->data : "";
+	verdict->raw_len = body->len;
+	verdict->raw_truncated = body->truncated;
+}
+
+/*
+ * The person as jsonb's own input function reads it, which keeps every number
+ * exact; NULL when it takes it for none.  That function only allocates, so an
+ * error of it may be caught without the end of a subtransaction.
+ */
+static Jsonb *
+person_from_text(char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *volatile person = NULL;
+
+	PG_TRY();
+	{
+		person = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return person;
+}
+
+/* What the API said is kept to the letter, unless numeric might refuse it. */
+static bool
+is_plain_number(const char *credits)
+{
+	return strlen(credits) <= CREDITS_MAX_CHARS &&
+		strspn(credits, "0123456789.") == strlen(credits);
+}
+
+/* What the answer costs by the settings counts if it does not say itself. */
+static void
+set_credits(OeCredits by_settings, const char *used, OeVerdict *verdict)
+{
+	verdict->cost = by_settings;
+	if (used && oe_credits_parse(used, &verdict->cost) && is_plain_number(used))
+		verdict->credits = pstrdup(used);
+	else
+		verdict->credits = credits_text(verdict->cost);
+}
+
+/* A person has an "id", which is a string. */
+static bool
+has_id(Jsonb *person)
+{
+	JsonbValue	id;
+
+	return JB_ROOT_IS_OBJECT(person) &&
+		getKeyJsonValueFromContainer(&person->root, "id", 2, &id) &&
+		id.type == jbvString;
+}
+
+/* "creditsUsed" as text, or NULL. */
+static char *
+credits_used(Jsonb *person)
+{
+	static const char key[] = "creditsUsed";
+	JsonbValue	used;
+
+	if (!getKeyJsonValueFromContainer(&person->root, key, strlen(key), &used) ||
+		used.type != jbvNumeric)
+		return NULL;
+	return DatumGetCString(DirectFunctionCall1(numeric_out,
+											   NumericGetDatum(used.val.numeric)));
+}
+
+static bool
+is_string(const JsonbValue *value, const char *text)
+{
+	return value->type == jbvString &&
+		value->val.string.len == (int) strlen(text) &&
+		memcmp(value->val.string.val, text, value->val.string.len) == 0;
+}
+
+static bool
+has_address(JsonbContainer *contact)
+{
+	JsonbValue	address;
+
+	return getKeyJsonValueFromContainer(contact, "address", 7, &address) &&
+		address.type != jbvNull && !is_string(&address, "");
+}
+
+static bool
+has_numbers(JsonbContainer *contact)
+{
+	JsonbValue	numbers;
+
+	if (!getKeyJsonValueFromContainer(contact, "numbers", 7, &numbers) ||
+		numbers.type == jbvNull)
+		return false;
+	return numbers.type != jbvBinary ||
+		!JsonContainerIsArray(numbers.val.binary.data) ||
+		JsonContainerSize(numbers.val.binary.data) > 0;
+}
+
+/* "email" or "phone": found as ocean_enrich.contact_rank() has it, from 4 on. */
+static bool
+is_found(Jsonb *person, const char *key)
+{
+	JsonbValue	value;
+	JsonbValue	status;
+	JsonbContainer *contact;
+
+	if (!getKeyJsonValueFromContainer(&person->root, key, strlen(key), &value) ||
+		value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		return false;
+	contact = value.val.binary.data;
+	if (!has_address(contact) && !has_numbers(contact))
+		return false;
+	return !getKeyJsonValueFromContainer(contact, "status", 6, &status) ||
+		!(is_string(&status, "notFound") || is_string(&status, "inProgress"));
+}
+
+static OeCredits
+price_of(const OeLimits *limits, Jsonb *person)
+{
+	OeCredits	price = limits->credits_per_call;
+
+	if (limits->email_in_answer && is_found(person, "email"))
+		price += limits->credits_per_email;
+	if (limits->phone_in_answer && is_found(person, "phone"))
+		price += limits->credits_per_phone;
+	return price;
+}
+
+/*
+ * The usual case: a 200 whose body is a person.  What jsonb holds need not be
+ * read a second time by the core.  False: it is something else.
+ */
+static bool
+judge_person(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
+{
+	char	   *text;
+	Jsonb	   *person;
+
+	if (body->len == 0 || body->truncated)
+		return false;
+	text = oe_utf8_to_server(body->data, body->len);
+	person = text ? person_from_text(text) : NULL;
+	if (!person || !has_id(person))
+		return false;
+	set_credits(price_of(&call->limits, person), credits_used(person), verdict);
+	verdict->person = person;
+	verdict->result.person = person;
+	return true;
+}
+
+/*
+ * A 200 that is no person for us: "error" says why, unless it is one for the
+ * core.  It was paid for, so its bytes are kept.  Nobody reads in them what was
+ * found: all that was asked for may have been charged.
+ */
+static void
+judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
+			   OeVerdict *verdict)
+{
+	OeResult   *result = &verdict->result;
+
+	set_credits(oe_limits_reserve(&call->limits), answer->credits, verdict);
+	keep_body(body, verdict);
+	if (answer->has_person)
+	{
+		result->code = OE_BAD_ANSWER;
+		result->message = "the person cannot be stored as jsonb in this database";
+		result->detail = "HTTP status 200.  The call was paid for.";
+		result->hint = "It has a character that the database's encoding lacks, the NUL "
+			"character, half of a surrogate pair, or too many levels.";
+	}
+	verdict->detail = result->message;
+	result->detail = psprintf("%s  Column \"raw\" of ocean_enrich.call has what came.",
+							  result->detail);
+}
+
+static void
+judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
+{
+	OeAnswer	answer = {0};
+	OeError		error = {0};
+	const OeBuf *body = &reply->body;
+	const char *bytes = body->data ? body->data : "";
+
+	if (verdict->outcome == OE_ANSWERED && judge_person(call, body, verdict))
+		return;
+	hide_token(call, body);
+	(void) oe_answer_decode(reply->status, bytes, body->len,
+							pg_verify_mbstr(PG_UTF8, bytes, body->len, true),
+							body->truncated, &answer, &error);
+	if (error.code != OE_OK)
+		oe_result_from_error(&error, &verdict->result);
+	verdict->detail = message_or_null(answer.detail);
+	if (verdict->outcome == OE_ANSWERED)
+		judge_unusable(call, body, &answer, verdict);
+	else if (verdict->outcome == OE_UNKNOWN)
+		keep_body(body, verdict);
+	oe_answer_free(&answer);
+}
+
+void
+oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
+			   OeVerdict *verdict)
+{
+	OeError		error = {0};
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->outcome = reply ? oe_policy_outcome(reply->result, reply->status)
+		: OE_FAILED;
+	verdict->state = ledger_state(verdict->outcome);
+	verdict->status = reply ? reply->status : 0;
+	if (reply && reply->result == OE_HTTP_COMPLETE)
+		judge_answer(call, reply, verdict);
+	else
+	{
+		describe_lost(reply, verdict->outcome, &error);
+		oe_result_from_error(&error, &verdict->result);
+		verdict->detail = verdict->result.message;
+		if (reply && reply->body.len > 0)
+		{
+			hide_token(call, &reply->body);
+			keep_body(&reply->body, verdict);
+		}
+	}
+	verdict->result.status = verdict->status;
+	verdict->result.credits = verdict->credits;
+	if (!verdict->credits && verdict->outcome != OE_UNKNOWN)
+		verdict->result.credits = "0";
+}
+
+static const char asking_is_free[] = "It costs nothing to ask again.";
+
+static void
+judge_no_balance(const OeHttpReply *reply, OeResult *result)
+{
+	OeAnswer	answer = {0};
+	OeError		error = {0};
+	const char *bytes = reply->body.data ? reply->body.data : "";
+
+	(void) oe_answer_decode(reply->status, bytes, reply->body.len,
+							pg_verify_mbstr(PG_UTF8, bytes, reply->body.len, true),
+							reply->body.truncated, &answer, &error);
+	if (error.code == OE_OK || reply->status == 200)
+	{
+		oe_error_set(&error, OE_BAD_ANSWER, "the API answered without a balance");
+		oe_error_detail(&error, "HTTP status %d.", reply->status);
+	}
+	else if (answer.outcome == OE_UNKNOWN)
+	{
+		/* Only a person may have been paid for. */
+		oe_error_detail(&error, "HTTP status %d.", reply->status);
+		oe_error_hint(&error, "%s", asking_is_free);
+	}
+	oe_result_from_error(&error, result);
+	oe_answer_free(&answer);
+}
+
+void
+oe_judge_balance(const OeCall *call, const OeHttpReply *reply,
+				 OeResult *result)
+{
+	OeError		error = {0};
+	char	   *text = NULL;
+	Jsonb	   *balance;
+
+	memset(result, 0, sizeof(*result));
+	result->credits = "0";
+	result->status = reply ? reply->status : 0;
+	if (!reply || reply->result != OE_HTTP_COMPLETE)
+	{
+		oe_error_set(&error, OE_NOT_CONNECTED, "could not get the balance from the API");
+		if (reply && reply->problem)
+			oe_error_detail(&error, "No answer came: %s.", reply->problem);
+		oe_error_hint(&error, "%s", asking_is_free);
+		oe_result_from_error(&error, result);
+		return;
+	}
+	if (reply->status == 200 && reply->body.len > 0 && !reply->body.truncated)
+		text = oe_utf8_to_server(reply->body.data, reply->body.len);
+	balance = text ? person_from_text(text) : NULL;
+	if (balance && JB_ROOT_IS_OBJECT(balance))
+		result->person = balance;
+	else
+	{
+		hide_token(call, &reply->body);
+		judge_no_balance(reply, result);
+	}
+}
+
+/* The sum of the numbers in "credits", whichever kinds there are. */
+bool
+oe_balance_is_positive(const Jsonb *balance)
+{
+	JsonbValue	credits;
+	JsonbValue	value;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	bool		known = false;
+
+	if (!getKeyJsonValueFromContainer(unconstify(JsonbContainer *, &balance->root),
+									  "credits", 7, &credits) ||
+		credits.type != jbvBinary)
+		return true;
+	iterator = JsonbIteratorInit(credits.val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_VALUE || value.type != jbvNumeric)
+			continue;
+		known = true;
+		if (DatumGetBool(DirectFunctionCall2(numeric_gt,
+											 NumericGetDatum(value.val.numeric),
+											 NumericGetDatum(int64_to_numeric(0)))))
+			return true;
+	}
+	return !known;
+}
+
+void
+oe_judge_hit(OeLedgerHit *hit, OeResult *result)
+{
+	OeError		error = {0};
+
+	memset(result, 0, sizeof(*result));
+	result->call_id = hit->call_id;
+	result->status = hit->status;
+	result->reused = true;
+	result->credits = "0";
+	if (hit->person)
+		result->person = hit->person;
+	else if (hit->state == OE_LEDGER_UNKNOWN || hit->state == OE_LEDGER_SENT)
+	{
+		result->code = OE_OUTCOME_UNKNOWN;
+		result->message = "an equal request was sent before, and its outcome is not known";
+		result->detail = psprintf("Call " INT64_FORMAT " may have been paid%s%s.",
+								  hit->call_id, hit->detail ? ": " : "",
+								  hit->detail ? hit->detail : "");
+		result->hint = psprintf("SELECT ocean_enrich.resolve(" INT64_FORMAT
+								", 'pay again') allows sending it again.",
+								hit->call_id);
+	}
+	else if (hit->state == OE_LEDGER_ANSWERED)
+	{
+		result->code = OE_BAD_ANSWER;
+		result->message = hit->detail ? hit->detail
+			: "the API answered 200 without a usable person";
+		result->detail = psprintf("Call " INT64_FORMAT " was paid; column \"raw\" "
+								  "of ocean_enrich.call has what came.",
+								  hit->call_id);
+	}
+	else
+	{
+		/* What the ledger holds is in the server's encoding already. */
+		(void) oe_answer_error(hit->status, hit->detail, &error);
+		result->code = error.code;
+		result->message = pstrdup(error.message ? error.message : "out of memory");
+		result->detail = error.detail ? pstrdup(error.detail) : NULL;
+		result->hint = error.hint ? pstrdup(error.hint) : NULL;
+		oe_error_free(&error);
+	}
+}

@@ -1,0 +1,140 @@
+/*
+ * wire.c
+ *		The jobs that are with libcurl: sending, and what came of it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "storage/fd.h"
+
+#include "core/http.h"
+#include "worker/admission.h"
+#include "base/errors.h"
+#include "worker/verdict.h"
+#include "worker/wire.h"
+
+static OeHttp *http;
+static int	reserved_fds;
+static int	in_flight_of_queue;
+
+void
+oe_wire_init(void)
+{
+	if (!oe_http_global_init() ||
+		(http = oe_http_new(OE_ANSWER_MAX_BYTES)) == NULL)
+		oe_ereport_out_of_memory();
+	ReserveExternalFD();		/* libcurl's epoll descriptor */
+}
+
+/*
+ * Sockets count against the server's own limit of open files.  The first one
+ * is ours in any case, or nothing would ever go.
+ */
+bool
+oe_wire_reserve(int on_wire)
+{
+	if (on_wire < reserved_fds)
+		return true;
+	if (reserved_fds == 0)
+		ReserveExternalFD();
+	else if (!AcquireExternalFD())
+		return false;
+	reserved_fds++;
+	oe_http_keep_connections(http, reserved_fds);
+	return true;
+}
+
+static void
+end_balance(OeJob *job)
+{
+	OeResult	result;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(oe_turn_mcxt);
+	oe_judge_balance(&job->call, job->reply, &result);
+	oe_admission_learn_balance(&job->call, &result);
+	oe_job_settle(job, &result);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(oe_turn_mcxt);
+	oe_job_deliver(job, InvalidXLogRecPtr);
+}
+
+void
+oe_wire_send(OeJob *job)
+{
+	OeHttpRequest request = {0};
+	OeError		error = {0};
+
+	request.url = job->call.url;
+	request.token = job->call.token;
+	request.token_in_query = job->call.token_in_query;
+	request.ca_file = job->call.ca_file;
+	request.proxy = job->call.proxy;
+	request.body = job->call.body;
+	request.body_len = job->call.body ? strlen(job->call.body) : 0;
+	request.connect_timeout_ms = job->call.connect_timeout_ms;
+	request.request_timeout_ms = job->call.request_timeout_ms;
+	request.tag = job;
+	job->phase = OE_JOB_ON_WIRE;
+	if (oe_http_submit(http, &request, &error))
+	{
+		in_flight_of_queue += job->background;
+		return;
+	}
+
+	/* Ended without a reply: the next turn records that it was not sent. */
+	oe_error_free(&error);
+	if (job->call.is_balance)
+		end_balance(job);
+	else
+		oe_job_move(job, OE_JOB_ENDED);
+}
+
+void
+oe_wire_run(void)
+{
+	oe_http_run(http);
+}
+
+void
+oe_wire_collect(void)
+{
+	OeHttpReply *reply;
+
+	oe_wire_run();
+	while ((reply = oe_http_next_reply(http)) != NULL)
+	{
+		OeJob	   *job = reply->tag;
+
+		job->reply = reply;
+		in_flight_of_queue -= job->background;
+		if (job->call.is_balance)
+			end_balance(job);
+		else
+			oe_job_move(job, OE_JOB_ENDED);
+	}
+}
+
+int
+oe_wire_in_flight(void)
+{
+	return oe_http_in_flight(http);
+}
+
+int
+oe_wire_in_flight_of_queue(void)
+{
+	return in_flight_of_queue;
+}
+
+int
+oe_wire_fd(void)
+{
+	return oe_http_fd(http);
+}
+
+long
+oe_wire_timeout_ms(void)
+{
+	return oe_http_timeout_ms(http);
+}

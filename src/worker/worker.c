@@ -1,0 +1,572 @@
+/*
+ * worker.c
+ *		The loop: takes requests from the channel, answers them from the ledger
+ *		or sends them, records what came, and only then hands it over.
+ *
+ * No transaction is open while the loop waits for the network.  Requests of
+ * sessions go before what is queued.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/admission.h"
+#include "worker/budget.h"
+#include "shared/channel.h"
+#include "base/compat.h"
+#include "worker/job.h"
+#include "shared/ledger.h"
+#include "base/process.h"
+#include "worker/queue_cursor.h"
+#include "worker/record.h"
+#include "worker/serve_queue.h"
+#include "shared/settings.h"
+#include "sync/triggers.h"
+#include "worker/ledger_transaction.h"
+#include "worker/upkeep.h"
+#include "worker/wire.h"
+#include "worker/worker.h"
+
+/* How often to look for requests that were given up while they wait. */
+#define CANCELLED_CHECK_MS		100
+
+/* How long a worker that has to leave waits for what is on the wire. */
+#define DRAIN_MAX_MS			2000
+
+#define EXTENSION_DROPPED	"the extension ocean_enrich was dropped"
+
+static TimestampTz cancelled_checked_at;
+static int64 queue_length;		/* when we began */
+static int64 queue_copied;		/* likewise, of another database */
+
+/* ----------------------------------------------------------------
+ * What sessions ask for
+ * ---------------------------------------------------------------- */
+
+/*
+ * The job that a new request joins, if any.  Not one that was given up: it would
+ * impose its settings on the new one.
+ */
+static OeJob *
+find_job_to_join(const OeCall *call)
+{
+	OeJob	   *job = oe_job_find(call->account, call->fingerprint);
+
+	if (job && (job->phase == OE_JOB_ARRIVED || job->phase == OE_JOB_WAITING) &&
+		!oe_job_is_wanted(job))
+	{
+		oe_job_drop(job);
+		return NULL;
+	}
+	return job;
+}
+
+/*
+ * The balance is asked for at once: it costs nothing, and no limit counts it.
+ */
+static void
+ask_for_balance(OeJob *job)
+{
+	oe_job_begin(job);
+	if (job->begun)
+		oe_wire_send(job);
+	else
+		oe_job_free(job);
+}
+
+/* A request from the channel becomes a job, or joins one. */
+static void
+accept_request(int slot)
+{
+	OeCall		call;
+	OeJob	   *job;
+	Size		len;
+	MemoryContext old;
+
+	if (oe_channel_drop_if_cancelled(slot))
+		return;
+	oe_call_unpack(oe_channel_request(slot, &len), &call);
+	job = find_job_to_join(&call);
+	if (!job)
+	{
+		const char *bytes = oe_channel_request(slot, &len);
+
+		job = oe_job_new(bytes, len);
+		if (!call.is_balance)
+			oe_job_move(job, OE_JOB_ARRIVED);
+	}
+
+	/* What is on its way already is beyond cancelling before it was sent. */
+	if (job->begun)
+	{
+		if (!oe_channel_begin(slot))
+			return;
+		oe_channel_set_call_id(slot, job->call_id);
+	}
+	old = MemoryContextSwitchTo(oe_worker_mcxt);
+	job->slots = lappend_int(job->slots, slot);
+	MemoryContextSwitchTo(old);
+	if (call.is_balance && job->phase != OE_JOB_ON_WIRE)
+		ask_for_balance(job);
+}
+
+static void
+accept_requests(void)
+{
+	static int	slots[OE_CHANNEL_SLOTS];
+	int			count = oe_channel_take(slots);
+
+	for (int i = 0; i < count; i++)
+		accept_request(slots[i]);
+}
+
+static void
+drop_unwanted(TimestampTz now)
+{
+	dlist_mutable_iter iter;
+
+	if (now - cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
+		return;
+	cancelled_checked_at = now;
+	dlist_foreach_modify(iter, &oe_jobs_waiting)
+	{
+		OeJob	   *job = dlist_container(OeJob, node, iter.cur);
+
+		if (!oe_job_is_wanted(job))
+			oe_job_drop(job);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * One turn of the loop
+ * ---------------------------------------------------------------- */
+
+static void
+begin_turn(void)
+{
+	MemoryContextReset(oe_turn_mcxt);
+	oe_admission_begin_turn();
+	if (oe_ledger_access == OE_LEDGER_BUSY)
+		oe_ledger_access = OE_LEDGER_READY;
+	oe_record_row_is_busy = false;
+}
+
+/* Changed budgets may let a waiting job go; else they can wait for a call. */
+static bool
+budgets_are_due(void)
+{
+	return !dlist_is_empty(&oe_jobs_waiting) && oe_budget_is_stale();
+}
+
+static bool
+has_something_to_record(TimestampTz now)
+{
+	return !dlist_is_empty(&oe_jobs_arrived) || !dlist_is_empty(&oe_jobs_ended) ||
+		budgets_are_due() || oe_admission_any_is_due(now);
+}
+
+static void
+take_a_turn(void)
+{
+	OeQueueStatus *status = oe_channel_my_status();
+	TimestampTz now;
+
+	begin_turn();
+	oe_wire_collect();
+	accept_requests();
+
+	/* Only now, or a request would be sent before it was asked for. */
+	now = GetCurrentTimestamp();
+	drop_unwanted(now);
+	if (has_something_to_record(now))
+		oe_record_all(now);
+	if (oe_ledger_access == OE_LEDGER_READY)
+		oe_serve_queue(now);
+	status->in_flight = oe_wire_in_flight_of_queue();
+	status->next_due = oe_queue_next_due();
+	if (oe_ledger_access == OE_LEDGER_GONE)
+		oe_record_give_up_all(EXTENSION_DROPPED, now);
+}
+
+/* ----------------------------------------------------------------
+ * The life of the worker
+ * ---------------------------------------------------------------- */
+
+static void
+force_settings(void)
+{
+	static const OeForcedSetting settings[] = {
+		/* No lock that we did not foresee may hold up everybody for long. */
+		{"lock_timeout", "1s"},
+		/* The sessions flush what they were given. */
+		{"synchronous_commit", "off"},
+
+		/*
+		 * Plans are made while the ledger is small, and used when it is
+		 * large.
+		 */
+		{"enable_seqscan", "off"},
+		/* What is queued was checked when it was submitted. */
+		{"ocean_enrich.unknown_keys", "pass"},
+		{"row_security", "on"},
+		{"application_name", "ocean_enrich worker"},
+	};
+
+	oe_process_force(settings, lengthof(settings));
+}
+
+/*
+ * Requests that an earlier life left on the wire may have been paid.  Only
+ * while we have none there ourselves.  False: the ledger is locked.
+ */
+static bool
+try_reconcile(void)
+{
+	OeTally		tally = {0};
+	uint64		count = 0;
+
+	oe_ledger_access = oe_ledger_begin();
+	if (oe_ledger_access != OE_LEDGER_READY)
+		return oe_ledger_access == OE_LEDGER_GONE;
+
+	/* A row that somebody has locked can wait, and so can we with it. */
+	oe_record_orphans_left = !oe_ledger_reconcile(&count);
+
+	/* What was added or deleted by hand is counted, too. */
+	queue_length = oe_tally_recount(&tally, &queue_copied);
+	if (tally.waiting != 0)
+		oe_tally_write(&tally, GetCurrentTimestamp());
+	oe_queue_survey();
+
+	/*
+	 * What an earlier worker committed may be served from now on, so it has
+	 * to be on disk.  A transaction id gives us a commit record behind all of
+	 * that. (The insert position will not do: at the end of a page it is one
+	 * that XLogFlush() cannot reach.)
+	 */
+	(void) GetCurrentTransactionId();
+	XLogFlush(oe_ledger_commit());
+	if (count > 0)
+		ereport(LOG,
+				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",
+					   count),
+				errdetail("They were on the wire when the server or the worker ended; "
+						  "view ocean_enrich.unknown_calls lists them."));
+	return true;
+}
+
+static void
+reconcile(void)
+{
+	while (!try_reconcile() && !ShutdownRequestPending)
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 OE_LEDGER_BUSY_RETRY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+say_what_is_copied(void)
+{
+	if (queue_copied > 0)
+		ereport(LOG,
+				errmsg(INT64_FORMAT " queued calls came with a copy of the database and are not sent",
+					   queue_copied),
+				errhint("View ocean_enrich.copied_calls lists them; ocean_enrich.retry() takes "
+						"one over, ocean_enrich.cancel() takes it out of the queue."));
+}
+
+/* After a restart, nobody else does it. */
+static void
+look_for_kept_columns(void *arg, TimestampTz now)
+{
+	oe_ledger_use_spi();
+	if (oe_sync_has_work())
+		oe_sync_wake_at_commit();
+}
+
+static void
+wake_applier_if_noted(void *arg, TimestampTz now)
+{
+	oe_ledger_use_spi();
+	if (oe_sync_is_noted())
+		oe_sync_wake_at_commit();
+}
+
+/*
+ * Not everybody can tell us: not a session with another library, while the server
+ * waits for a restart, and nobody when what was prepared is committed.
+ */
+static void
+look_for_untold(void)
+{
+	XLogRecPtr	lsn;
+
+	oe_channel_say_revealed();
+	(void) oe_transaction(wake_applier_if_noted, NULL, GetCurrentTimestamp(),
+						  &lsn);
+}
+
+static WaitEventSet *
+create_wait_set(void)
+{
+	WaitEventSet *set = oe_create_wait_event_set(3);
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, oe_wire_fd(), NULL, NULL);
+	return set;
+}
+
+static void
+shorten(long *timeout_ms, long candidate)
+{
+	if (*timeout_ms < 0 || candidate < *timeout_ms)
+		*timeout_ms = Max(candidate, 0);
+}
+
+static void
+shorten_until(long *timeout_ms, TimestampTz when)
+{
+	shorten(timeout_ms,
+			TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
+}
+
+/* For the loop's next turn, but no longer than until "deadline"; DT_NOEND: none. */
+static void
+wait_for_something(WaitEventSet *set, uint32 wait_event, TimestampTz deadline)
+{
+	WaitEvent	event;
+	long		timeout_ms = oe_wire_timeout_ms();
+
+	if (oe_ledger_access == OE_LEDGER_BUSY || oe_record_row_is_busy ||
+		budgets_are_due())
+		shorten(&timeout_ms, OE_LEDGER_BUSY_RETRY_MS);
+	else if (!dlist_is_empty(&oe_jobs_arrived) || !dlist_is_empty(&oe_jobs_ended))
+		timeout_ms = 0;
+	if (!dlist_is_empty(&oe_jobs_waiting))
+		shorten(&timeout_ms,
+				oe_admission_room_was_made() ? 0 : CANCELLED_CHECK_MS);
+	if (deadline != DT_NOEND)
+		shorten_until(&timeout_ms, deadline);
+	if (oe_serve_queue_wake_at() != DT_NOEND)
+		shorten_until(&timeout_ms, oe_serve_queue_wake_at());
+	if (oe_admission_wake_at() != 0)
+		shorten_until(&timeout_ms, oe_admission_wake_at());
+	if (oe_job_count() == 0)
+	{
+		shorten(&timeout_ms, OE_DATABASE_CHECK_MS);
+		shorten_until(&timeout_ms, oe_upkeep_due_at());
+	}
+	(void) WaitEventSetWait(set, timeout_ms, &event, 1, wait_event);
+}
+
+/*
+ * Nothing to do?  Then leave after the idle time, and at once when no session
+ * is left in the database: somebody may want to drop it.
+ */
+static bool
+may_leave(TimestampTz *idle_since)
+{
+	static TimestampTz checked_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (oe_job_count() > 0)
+	{
+		*idle_since = 0;
+		return false;
+	}
+	if (oe_ledger_access == OE_LEDGER_GONE)
+		return true;
+	if (oe_serve_queue_is_wanted())
+	{
+		*idle_since = 0;
+		if (now - checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
+			return false;
+		checked_at = now;
+		return CountDBConnections(MyDatabaseId) == 0 &&
+			oe_process_database_is_wanted();
+	}
+	if (*idle_since == 0)
+		*idle_since = now;
+	if (now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
+		return true;
+	if (now - checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
+		return false;
+	checked_at = now;
+	if (oe_record_orphans_left)
+		(void) try_reconcile();
+	return CountDBConnections(MyDatabaseId) == 0;
+}
+
+/* Not a call: lock_timeout ends its waits, and then it is tried again. */
+static void
+do_upkeep(void)
+{
+	oe_may_be_cancelled = true;
+	oe_upkeep(GetCurrentTimestamp());
+	oe_may_be_cancelled = false;
+	QueryCancelPending = false;
+	look_for_untold();
+}
+
+/* Unsent requests wait for the next worker; what is tried again, no longer. */
+static void
+hand_back_waiting(dlist_head *list)
+{
+	while (!dlist_is_empty(list))
+	{
+		OeJob	   *job = dlist_container(OeJob, node, dlist_pop_head_node(list));
+		ListCell   *lc;
+
+		if (job->begun)
+		{
+			if (!job->result)
+				oe_job_settle_not_recorded(job, "the worker was stopped");
+			oe_job_deliver(job, InvalidXLogRecPtr);
+			continue;
+		}
+		foreach(lc, job->slots)
+			oe_channel_give_back(lfirst_int(lc));
+		oe_job_free(job);
+	}
+}
+
+/*
+ * Told to stop: finish what is on the wire, for a bounded time.  What is left
+ * after that gets its "outcome unknown" from the channel when the process ends,
+ * and its row from the next worker.
+ */
+static void
+drain(WaitEventSet *set, uint32 wait_event)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   DRAIN_MAX_MS);
+
+	hand_back_waiting(&oe_jobs_arrived);
+	hand_back_waiting(&oe_jobs_waiting);
+	while (oe_job_count() > 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (now >= deadline)
+			break;
+		ResetLatch(MyLatch);
+		begin_turn();
+		oe_wire_collect();
+		if (!dlist_is_empty(&oe_jobs_ended))
+		{
+			oe_record_ended(now);
+			if (oe_ledger_access == OE_LEDGER_GONE)
+				oe_record_give_up_all(EXTENSION_DROPPED, now);
+		}
+		if (oe_job_count() > 0)
+			wait_for_something(set, wait_event, deadline);
+	}
+}
+
+/* What the launcher goes by when we are gone. */
+static void
+say_whether_wanted(void)
+{
+	oe_channel_want_worker(oe_ledger_access != OE_LEDGER_GONE &&
+						   oe_serve_queue_is_wanted());
+}
+
+static void
+run(void)
+{
+	WaitEventSet *set = create_wait_set();
+	uint32		wait_event = WaitEventExtensionNew("OceanEnrichWorker");
+	TimestampTz idle_since = 0;
+
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			oe_serve_queue_reload();
+			oe_upkeep_soon();
+		}
+		if (ShutdownRequestPending)
+		{
+			drain(set, wait_event);
+			say_whether_wanted();
+			return;
+		}
+		take_a_turn();
+		if (oe_upkeep_is_due(GetCurrentTimestamp(), oe_job_count() == 0))
+			do_upkeep();
+		if (may_leave(&idle_since))
+		{
+			say_whether_wanted();
+			if (oe_upkeep_is_left())
+				do_upkeep();
+			if (oe_channel_retire())
+				return;
+			continue;			/* whoever came meanwhile woke nobody */
+		}
+		wait_for_something(set, wait_event, DT_NOEND);
+	}
+}
+
+/*
+ * SIGINT is how lock_timeout ends a wait.  It is pg_cancel_backend(), too: then a
+ * transaction of the ledger is tried again, and elsewhere nothing is cancelled.
+ */
+static void
+handle_cancel(SIGNAL_ARGS)
+{
+	if (oe_may_be_cancelled)
+		StatementCancelHandler(OE_SIGNAL_ARGUMENTS);
+}
+
+void
+oe_worker_main(Datum database)
+{
+	/* By the launcher, or at a commit: nobody waits for us. */
+	bool		started_for_queue = MyBgworkerEntry->bgw_extra[0];
+	XLogRecPtr	lsn;
+
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, handle_cancel);
+	oe_process_connect(DatumGetObjectId(database));
+	force_settings();
+
+	oe_job_init();
+	MemoryContextSwitchTo(oe_turn_mcxt);
+	oe_admission_init();
+	oe_wire_init();
+	if (!oe_channel_serve())
+		proc_exit(0);
+	reconcile();
+	say_what_is_copied();
+	oe_serve_queue_init(queue_length > 0);
+	(void) oe_transaction(look_for_kept_columns, NULL, GetCurrentTimestamp(),
+						  &lsn);
+	say_whether_wanted();
+	if (oe_ledger_access == OE_LEDGER_GONE || queue_length > 0 ||
+		!started_for_queue || !oe_channel_retire())
+		run();
+
+	/* The next worker may serve what this one has committed. */
+	XLogFlush(XactLastCommitEnd);
+	proc_exit(0);
+}
