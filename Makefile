@@ -28,17 +28,24 @@ OBJS = \
 	src/core/json.o \
 	src/core/policy.o \
 	src/core/request.o \
+	src/base/at_commit.o \
 	src/base/errors.o \
 	src/base/log_secrets.o \
 	src/base/process.o \
 	src/base/rights.o \
 	src/base/statement.o \
+	src/base/text.o \
 	src/shared/channel.o \
 	src/shared/enqueue.o \
 	src/shared/ledger.o \
 	src/shared/library_version.o \
 	src/shared/message.o \
+	src/shared/queue_news.o \
+	src/shared/request_body.o \
 	src/shared/settings.o \
+	src/shared/sync_notes.o \
+	src/shared/token.o \
+	src/session/budget_triggers.o \
 	src/session/call.o \
 	src/session/estimate.o \
 	src/session/forget.o \
@@ -47,6 +54,7 @@ OBJS = \
 	src/session/read_ahead.o \
 	src/session/read_ahead_plan.o \
 	src/session/receive_webhook.o \
+	src/session/wait.o \
 	src/worker/admission.o \
 	src/worker/budget.o \
 	src/worker/job.o \

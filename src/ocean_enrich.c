@@ -6,11 +6,11 @@
 
 #include "fmgr.h"
 
-#include "session/estimate.h"
-#include "worker/launcher.h"
-#include "session/read_ahead.h"
 #include "base/log_secrets.h"
+#include "session/estimate.h"
+#include "session/read_ahead.h"
 #include "shared/settings.h"
+#include "worker/launcher.h"
 
 PG_MODULE_MAGIC;
 

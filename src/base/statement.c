@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/guc.h"
@@ -125,6 +126,16 @@ oe_statement_array(Datum *values, bool *nulls, int count, Oid type)
 	get_typlenbyvalalign(type, &len, &by_value, &align);
 	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &one,
 											  type, len, by_value, align));
+}
+
+Datum
+oe_statement_int8_array(const int64 *numbers, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(numbers[i]);
+	return oe_statement_array(values, NULL, count, INT8OID);
 }
 
 Oid

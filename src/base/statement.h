@@ -45,6 +45,7 @@ extern bool oe_statement_is_null(uint64 row, int column);
 
 /* An array for a parameter; "nulls" may be NULL. */
 extern Datum oe_statement_array(Datum *values, bool *nulls, int count, Oid type);
+extern Datum oe_statement_int8_array(const int64 *numbers, int count);
 
 /*
  * From "begin" to "end" everything runs with the rights of the owner of a table

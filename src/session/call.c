@@ -12,20 +12,20 @@
 
 #include "access/xact.h"
 #include "lib/ilist.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/lwlock.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "core/request.h"
-#include "session/call.h"
-#include "shared/channel.h"
+#include "base/at_commit.h"
 #include "base/errors.h"
+#include "base/text.h"
+#include "session/call.h"
 #include "session/progress.h"
+#include "shared/channel.h"
+#include "shared/request_body.h"
 #include "shared/settings.h"
-#include "base/xact.h"
 
 struct OeExpectedCall
 {
@@ -46,82 +46,6 @@ OeCallHandler oe_call_instead;
 /* In the order in which they were expected, which is that of asking, mostly. */
 static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
-/* ----------------------------------------------------------------
- * The request
- * ---------------------------------------------------------------- */
-
-/* It is sent all the same, but the user will have meant something else. */
-static void
-warn_not_asked(const OeReveals *reveals)
-{
-	if (reveals->emails == OE_REVEAL_NOT_ASKED)
-		ereport(WARNING,
-				errmsg("\"revealEmails\" has a \"webhookUrl\" but asks for nothing"),
-				errhint("Add \"includeEmails\": true."));
-	if (reveals->phones == OE_REVEAL_NOT_ASKED)
-		ereport(WARNING,
-				errmsg("\"revealPhones\" has a \"webhookUrl\" but asks for nothing"),
-				errhint("Add \"includePhones\": true."));
-}
-
-/* Errors of the core are UTF-8; a key that is quoted in one need not be ASCII. */
-static void
-convert_error(OeError *error)
-{
-	OeError		converted = {0};
-
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return;
-	oe_error_set(&converted, error->code, "%s",
-				 oe_utf8_to_message(error->message ? error->message
-									: "out of memory"));
-	if (error->detail)
-		oe_error_detail(&converted, "%s", oe_utf8_to_message(error->detail));
-	if (error->hint)
-		oe_error_hint(&converted, "%s", oe_utf8_to_message(error->hint));
-	oe_error_free(error);
-	*error = converted;
-}
-
-char *
-oe_call_body(Jsonb *jsonb, bool early, OeReveals *reveals)
-{
-	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
-	OeRequest	request = {0};
-	OeError		error = {0};
-	char	   *body;
-
-	if (oe_request_parse(utf8, strlen(utf8),
-						 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
-						 &request, &error) != OE_OK)
-	{
-		convert_error(&error);
-		oe_ereport(ERROR, &error);
-	}
-
-	/* What malloc gave is freed before anything can be raised. */
-	*reveals = request.reveals;
-	body = palloc_extended(request.body_len + 1, MCXT_ALLOC_NO_OOM);
-	if (body)
-		memcpy(body, request.body, request.body_len + 1);
-	oe_request_free(&request);
-	if (!body)
-		ereport(ERROR,
-				errcode(ERRCODE_OUT_OF_MEMORY),
-				errmsg("out of memory"));
-	if (!early)
-		warn_not_asked(reveals);
-	return body;
-}
-
-void
-oe_call_set_reveals(OeLimits *limits, const OeReveals *reveals)
-{
-	limits->email_in_answer = reveals->emails == OE_REVEAL_IN_ANSWER;
-	limits->phone_in_answer = reveals->phones == OE_REVEAL_IN_ANSWER;
-}
-
 /* Of "call", everything but its body lives as long as the settings. */
 static char *
 pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
@@ -130,12 +54,12 @@ pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
 	char	   *packed;
 
 	memset(call, 0, sizeof(*call));
-	call->body = oe_call_body(jsonb, early, &reveals);
+	call->body = oe_request_body(jsonb, early, &reveals);
 	oe_sha256(call->body, strlen(call->body), call->fingerprint);
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
 	oe_settings_fill(call);
-	oe_call_set_reveals(&call->limits, &reveals);
+	oe_request_set_reveals(&call->limits, &reveals);
 	packed = oe_call_pack(call, len);
 	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
 	return packed;
@@ -199,20 +123,18 @@ oe_call_is_done(const OeExpectedCall *expected)
 }
 
 static void
-end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
-					  SubTransactionId parent, void *arg)
+after_subtransaction(SubTransactionId sub, SubTransactionId parent,
+					 bool committed)
 {
 	dlist_mutable_iter iter;
 
-	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
-		return;
 	dlist_foreach_modify(iter, &expected_calls)
 	{
 		OeExpectedCall *expected = dlist_container(OeExpectedCall, node, iter.cur);
 
-		if (expected->subid != mine)
+		if (expected->subid != sub)
 			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
+		if (committed)
 			expected->subid = parent;
 		else
 			end_expected(expected);
@@ -220,10 +142,8 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
 }
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+after_transaction(bool committed)
 {
-	if (!oe_xact_is_over(event))
-		return;
 	while (!dlist_is_empty(&expected_calls))
 		end_expected(dlist_head_element(OeExpectedCall, node, &expected_calls));
 }
@@ -231,19 +151,16 @@ end_of_transaction(XactEvent event, void *arg)
 static OeExpectedCall *
 expect(Jsonb *request, bool early, OeCallStats *stats)
 {
-	static bool registered = false;
+	static OeAtCommit at_commit = {
+		.after = after_transaction,
+		.after_sub = after_subtransaction,
+	};
 	OeCall		call;
 	Size		len;
 	char	   *packed = pack_call(request, true, &call, &len);
 	OeExpectedCall *expected;
 
-	if (!registered)
-	{
-		RegisterXactCallback(end_of_transaction, NULL);
-		RegisterSubXactCallback(end_of_subtransaction, NULL);
-		registered = true;
-	}
-
+	oe_at_commit(&at_commit);
 	expected = MemoryContextAllocZero(TopTransactionContext,
 									  sizeof(OeExpectedCall));
 	expected->ticket = early ? oe_channel_submit(packed, len, true) : OE_NO_TICKET;

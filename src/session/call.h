@@ -12,19 +12,6 @@
 #include "shared/message.h"
 
 /*
- * The body to send, checked and normalised, palloc'd, and what it asks to be
- * revealed; raises what is wrong.  Warnings are for the call itself, not for its
- * early beginning.
- */
-extern char *oe_call_body(Jsonb *request, bool early, OeReveals *reveals);
-
-/*
- * What the answer may cost beside the person: what a webhook tells is charged when
- * that comes.
- */
-extern void oe_call_set_reveals(OeLimits *limits, const OeReveals *reveals);
-
-/*
  * Check "request", have the worker answer it, and wait.  The result's strings
  * are palloc'd.  Raises what is wrong with the request, a missing token, and a
  * cancel; what the API, the network or a limit says is in "result".

@@ -29,11 +29,12 @@
 #include "utils/plancache.h"
 #include "utils/timestamp.h"
 
-#include "session/call.h"
 #include "base/errors.h"
+#include "session/call.h"
 #include "session/estimate.h"
 #include "shared/ledger.h"
 #include "shared/message.h"
+#include "shared/request_body.h"
 #include "shared/settings.h"
 
 PG_FUNCTION_INFO_V1(ocean_enrich_estimate);
@@ -90,7 +91,7 @@ body_if_valid(Jsonb *request, OeReveals *reveals)
 
 	PG_TRY();
 	{
-		body = oe_call_body(request, true, reveals);
+		body = oe_request_body(request, true, reveals);
 	}
 	PG_CATCH();
 	{
@@ -136,7 +137,7 @@ count_to_send(const OeReveals *reveals)
 	OeLimits	limits = current->call.limits;
 	OeCredits	reserve;
 
-	oe_call_set_reveals(&limits, reveals);
+	oe_request_set_reveals(&limits, reveals);
 	reserve = oe_limits_reserve(&limits);
 	current->to_send++;
 	current->emails += is_asked_for(reveals->emails);

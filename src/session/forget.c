@@ -11,10 +11,10 @@
 #include "utils/builtins.h"
 
 #include "base/errors.h"
+#include "base/statement.h"
 #include "session/functions.h"
 #include "shared/ledger.h"
-#include "base/statement.h"
-#include "sync/triggers.h"
+#include "shared/sync_notes.h"
 
 #define WAYS_TO_NAME	3		/* id, e-mail address, LinkedIn */
 

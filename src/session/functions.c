@@ -14,15 +14,16 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "session/call.h"
-#include "shared/channel.h"
 #include "base/compat.h"
 #include "base/errors.h"
+#include "session/call.h"
 #include "session/functions.h"
-#include "shared/message.h"
 #include "session/progress.h"
-#include "shared/settings.h"
+#include "session/wait.h"
+#include "shared/channel.h"
 #include "shared/enqueue.h"
+#include "shared/message.h"
+#include "shared/settings.h"
 
 PG_FUNCTION_INFO_V1(ocean_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_try_enrich_person);

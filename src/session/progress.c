@@ -15,10 +15,10 @@
 #include "storage/procarray.h"
 #include "utils/timestamp.h"
 
-#include "shared/channel.h"
+#include "base/at_commit.h"
 #include "base/compat.h"
 #include "session/progress.h"
-#include "base/xact.h"
+#include "shared/channel.h"
 
 /* A process that is stopped in the midst of a change must not stop its readers. */
 #define READS_MAX	1000
@@ -45,13 +45,10 @@ end_change(void)
 	pg_atomic_write_u32(&mine->changes, pg_atomic_read_u32(&mine->changes) + 1);
 }
 
+/* A procedure that commits goes on counting with its next call. */
 static void
-end_of_transaction(XactEvent event, void *arg)
+hide_mine(bool committed)
 {
-	if (!oe_xact_is_over(event))
-		return;
-
-	/* A procedure that commits goes on counting with its next call. */
 	begin_change();
 	mine->progress.pid = 0;
 	end_change();
@@ -60,6 +57,7 @@ end_of_transaction(XactEvent event, void *arg)
 static void
 find_mine(void)
 {
+	static OeAtCommit at_commit = {.after = hide_mine};
 	Entry	   *entries = oe_channel_per_process(sizeof(Entry));
 
 	if (!entries)
@@ -71,7 +69,7 @@ find_mine(void)
 	begin_change();
 	memset(&mine->progress, 0, sizeof(mine->progress));
 	end_change();
-	RegisterXactCallback(end_of_transaction, NULL);
+	oe_at_commit(&at_commit);
 }
 
 void

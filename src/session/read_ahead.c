@@ -19,8 +19,8 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
-#include "session/call.h"
 #include "base/compat.h"
+#include "session/call.h"
 #include "session/read_ahead.h"
 #include "session/read_ahead_plan.h"
 #include "shared/settings.h"

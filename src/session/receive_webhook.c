@@ -19,10 +19,10 @@
 #include "utils/jsonb.h"
 
 #include "base/errors.h"
+#include "base/statement.h"
 #include "session/functions.h"
 #include "shared/ledger.h"
 #include "shared/settings.h"
-#include "base/statement.h"
 
 /* As much as an answer may have. */
 #define PAYLOAD_MAX_BYTES	(1024 * 1024)

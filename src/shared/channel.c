@@ -40,8 +40,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "shared/channel.h"
 #include "base/compat.h"
+#include "shared/channel.h"
 #include "shared/library_version.h"
 
 /*

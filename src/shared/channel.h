@@ -13,6 +13,7 @@
 #include "datatype/timestamp.h"
 
 #include "shared/message.h"
+#include "shared/queue_news.h"
 
 /* Requests of one database that are waiting or running at once. */
 #define OE_CHANNEL_SLOTS		2048

@@ -1,6 +1,6 @@
 /*
  * enqueue.c
- *		The session's side of the queue.
+ *		The queue: put calls in, take them out.
  *
  * A row is put into ocean_enrich.call by the rights of the table's owner; who
  * may call submit() may queue.  It is inserted without SPI, which is what makes
@@ -17,7 +17,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -25,30 +24,29 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
-#include "session/call.h"
-#include "shared/channel.h"
+#include "base/at_commit.h"
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/statement.h"
+#include "base/text.h"
+#include "shared/channel.h"
+#include "shared/enqueue.h"
 #include "shared/ledger.h"
 #include "shared/message.h"
+#include "shared/queue_news.h"
+#include "shared/request_body.h"
 #include "shared/settings.h"
-#include "base/statement.h"
-#include "shared/enqueue.h"
-#include "sync/triggers.h"
+#include "shared/sync_notes.h"
 
 /* The columns that a queued row has; all others are NULL. */
 enum
@@ -190,16 +188,6 @@ static OeStatement retry_statement = {
 	NULL
 };
 
-/* What of $1 has not come to an end. */
-static OeStatement pending_statement = {
-	"SELECT call_id, role, xmin, " OE_OF_THIS_DATABASE " OR " OE_IS_SUBSCRIBER
-	" FROM ocean_enrich.call"
-	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
-	1,
-	{INT8ARRAYOID},
-	NULL
-};
-
 /* ----------------------------------------------------------------
  * What the transaction has done
  * ---------------------------------------------------------------- */
@@ -224,48 +212,37 @@ write_tally(int64 waiting, int64 cancelled)
 }
 
 static void
-end_of_transaction(XactEvent event, void *arg)
+before_commit(bool prepared)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			if (pending && (pending->waiting != 0 || pending->cancelled != 0))
-				write_tally(pending->waiting, pending->cancelled);
-			return;
-		case XACT_EVENT_COMMIT:
-			if (pending)
-				oe_channel_announce(&pending->news);
-			break;
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-	}
+	if (pending && (pending->waiting != 0 || pending->cancelled != 0))
+		write_tally(pending->waiting, pending->cancelled);
+}
+
+static void
+after_transaction(bool committed)
+{
+	if (pending && committed)
+		oe_channel_announce(&pending->news);
 	/* It goes with the transaction's memory. */
 	pending = NULL;
 }
 
 static void
-end_of_subtransaction(SubXactEvent event, SubTransactionId mine,
-					  SubTransactionId parent, void *arg)
+after_subtransaction(SubTransactionId sub, SubTransactionId parent,
+					 bool committed)
 {
 	Pending    *ended = pending;
 
-	if (!ended || ended->subid != mine)
+	if (!ended || ended->subid != sub)
 		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		pending = ended->below;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	if (committed && (!ended->below || ended->below->subid != parent))
 	{
-		if (!ended->below || ended->below->subid != parent)
-		{
-			ended->subid = parent;
-			return;
-		}
-		pending = ended->below;
+		ended->subid = parent;
+		return;
+	}
+	pending = ended->below;
+	if (committed)
+	{
 		pending->waiting += ended->waiting;
 		pending->cancelled += ended->cancelled;
 		oe_news_merge(&pending->news, &ended->news);
@@ -282,19 +259,19 @@ forget_target(Datum arg, Oid relation)
 static Pending *
 current_pending(void)
 {
-	static bool registered = false;
+	static OeAtCommit at_commit = {
+		.before = before_commit,
+		.after = after_transaction,
+		.after_sub = after_subtransaction,
+	};
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	Pending    *fresh;
 
 	if (pending && pending->subid == subid)
 		return pending;
-	if (!registered)
-	{
-		RegisterXactCallback(end_of_transaction, NULL);
-		RegisterSubXactCallback(end_of_subtransaction, NULL);
+	if (!at_commit.registered)
 		CacheRegisterRelcacheCallback(forget_target, (Datum) 0);
-		registered = true;
-	}
+	oe_at_commit(&at_commit);
 	/* At the commit nothing may fail any more. */
 	oe_channel_attach();
 	fresh = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
@@ -509,7 +486,7 @@ fill_new_call(NewCall *call, Jsonb *request, int32 priority,
 			  TimestampTz not_before)
 {
 	OeReveals	reveals;
-	char	   *body = oe_call_body(request, false, &reveals);
+	char	   *body = oe_request_body(request, false, &reveals);
 	Size		len = strlen(body);
 
 	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
@@ -566,8 +543,8 @@ count_cancelled(Pending *mine, uint64 count)
 	mine->cancelled += (int64) count;
 }
 
-static void
-begin_as_owner(OeOwnerScope *scope, Oid *owner)
+void
+oe_queue_begin(OeOwnerScope *scope, Oid *owner)
 {
 	if (!OidIsValid(oe_ledger_relation()))
 		no_ledger();
@@ -575,8 +552,8 @@ begin_as_owner(OeOwnerScope *scope, Oid *owner)
 	oe_owner_begin(scope, *owner);
 }
 
-static void
-check_role(int64 call_id, const char *name, Oid user, Oid owner)
+void
+oe_queue_check_role(int64 call_id, const char *name, Oid user, Oid owner)
 {
 	Oid			role = get_role_oid(name, true);
 
@@ -597,7 +574,7 @@ find_call(int64 call_id, Oid user, Oid owner)
 
 	if (oe_statement_run(&role_statement, &value, NULL) == 0)
 		return false;
-	check_role(call_id, oe_statement_text(0, 1), user, owner);
+	oe_queue_check_role(call_id, oe_statement_text(0, 1), user, owner);
 	return true;
 }
 
@@ -612,7 +589,7 @@ oe_cancel(int64 call_id)
 
 	oe_prevent_if_read_only("ocean_enrich.cancel()");
 	mine = current_pending();
-	begin_as_owner(&scope, &owner);
+	oe_queue_begin(&scope, &owner);
 	done = find_call(call_id, scope.user, owner) &&
 		oe_statement_run(&cancel_statement, &value, NULL) > 0;
 	if (done)
@@ -633,7 +610,7 @@ oe_cancel_sync(int64 sync_id)
 	Pending    *mine = current_pending();
 	Oid			owner;
 
-	begin_as_owner(&scope, &owner);
+	oe_queue_begin(&scope, &owner);
 	count_cancelled(mine, oe_statement_run(&cancel_sync_statement, &value, NULL));
 	oe_owner_end(&scope);
 }
@@ -645,7 +622,7 @@ oe_cancel_calls(Datum call_ids)
 	Pending    *mine = current_pending();
 	Oid			owner;
 
-	begin_as_owner(&scope, &owner);
+	oe_queue_begin(&scope, &owner);
 	count_cancelled(mine, oe_statement_run(&cancel_calls_statement, &call_ids, NULL));
 	oe_owner_end(&scope);
 }
@@ -662,7 +639,7 @@ oe_retry(int64 call_id)
 
 	oe_prevent_if_read_only("ocean_enrich.retry()");
 	mine = current_pending();
-	begin_as_owner(&scope, &owner);
+	oe_queue_begin(&scope, &owner);
 	/* The worker would send it for the session, and the queue wait for it. */
 	done = find_call(call_id, scope.user, owner) &&
 		!oe_channel_has_call(call_id) &&
@@ -677,109 +654,6 @@ oe_retry(int64 call_id)
 	}
 	oe_owner_end(&scope);
 	return done;
-}
-
-/* ----------------------------------------------------------------
- * Waiting
- * ---------------------------------------------------------------- */
-
-static void
-check_can_wait(int64 call_id, TransactionId xmin, bool is_ended)
-{
-	if (TransactionIdIsCurrentTransactionId(xmin))
-		ereport(ERROR,
-				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
-				errdetail("It is not sent before the transaction commits."),
-				errhint("Commit first, then wait."));
-	if (!is_ended)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("call " INT64_FORMAT " belongs to the queue of another database", call_id),
-				errdetail("It came with a copy of that database and is not sent here."),
-				errhint("The view ocean_enrich.copied_calls lists such calls. ocean_enrich.retry() takes over what is queued; what was on the wire becomes unknown with the next call here."));
-}
-
-/* Which of "call_ids" have not come to an end; NULL: all have. */
-static ArrayType *
-still_pending(ArrayType *call_ids)
-{
-	Datum		value = PointerGetDatum(call_ids);
-	OeOwnerScope scope;
-	Oid			owner;
-	Datum	   *pending_ids;
-	uint64		count;
-
-	begin_as_owner(&scope, &owner);
-	count = oe_statement_run(&pending_statement, &value, NULL);
-	pending_ids = palloc(sizeof(Datum) * Max(count, 1));
-	for (uint64 i = 0; i < count; i++)
-	{
-		int64		call_id = DatumGetInt64(oe_statement_value(i, 1));
-
-		check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
-		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)),
-					   DatumGetBool(oe_statement_value(i, 4)));
-		pending_ids[i] = Int64GetDatum(call_id);
-	}
-	oe_owner_end(&scope);
-	if (count == 0)
-		return NULL;
-	return construct_array(pending_ids, (int) count, INT8OID, sizeof(int64),
-						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-}
-
-static TimestampTz
-wait_deadline(Interval *timeout)
-{
-	if (!timeout)
-		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   IntervalPGetDatum(timeout)));
-}
-
-/*
- * Each look costs something, and the worker settles many calls a second: so the
- * next look is not before as much time has passed as ten of them take.
- */
-bool
-oe_wait(ArrayType *call_ids, Interval *timeout)
-{
-	TimestampTz deadline = wait_deadline(timeout);
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext scratch;
-
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				errmsg("cannot wait for calls in a transaction of isolation level repeatable read or serializable"),
-				errdetail("It would not see their end."),
-				errhint("Wait in a transaction of isolation level read committed."));
-	oe_channel_attach();
-	scratch = AllocSetContextCreate(caller, "ocean_enrich wait",
-									ALLOCSET_DEFAULT_SIZES);
-	for (;;)
-	{
-		uint64		settled = oe_channel_settled();
-		TimestampTz now = GetCurrentTimestamp();
-		ArrayType  *left;
-		TimestampTz looked;
-
-		MemoryContextSwitchTo(scratch);
-		left = still_pending(call_ids);
-		MemoryContextSwitchTo(caller);
-		if (!left || now >= deadline)
-		{
-			MemoryContextDelete(scratch);
-			return left == NULL;
-		}
-		call_ids = DatumGetArrayTypePCopy(PointerGetDatum(left));
-		MemoryContextReset(scratch);
-		looked = GetCurrentTimestamp();
-		oe_channel_wait_settled(settled, Min(deadline, looked + 10 * (looked - now)),
-								deadline);
-	}
 }
 
 void

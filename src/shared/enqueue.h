@@ -1,19 +1,18 @@
 /*
  * enqueue.h
- *		The session's side of the queue: put calls in, take them out, and wait
- *		for them.
+ *		The queue: put calls in, take them out.
  *
  * All of it is part of the caller's transaction; the worker hears of it when
  * that commits, once.  What belongs to another role is out of reach, unless the
  * current one is a member of it or of the ledger's owner: 42501.
  */
-#ifndef OE_SUBMIT_H
-#define OE_SUBMIT_H
+#ifndef OE_ENQUEUE_H
+#define OE_ENQUEUE_H
 
 #include "datatype/timestamp.h"
-#include "utils/array.h"
 #include "utils/jsonb.h"
-#include "utils/timestamp.h"
+
+#include "base/statement.h"
 
 /*
  * Queue "request"; returns its call_id.  Raises what is wrong with it.
@@ -36,13 +35,15 @@ extern void oe_cancel_sync(int64 sync_id);
 extern bool oe_retry(int64 call_id);
 
 /*
- * Wait until all of these calls have come to an end, but no longer than
- * "timeout", if there is one; false: they have not.  25001 for calls of this
- * transaction, and in one that would not see the end.
+ * For other statements on queued calls: begin a scope with the rights of the
+ * ledger's owner, whom "owner" gives; oe_owner_end() ends it.  And raise an error
+ * unless "user" may see a call of the role "name".
  */
-extern bool oe_wait(ArrayType *call_ids, Interval *timeout);
+extern void oe_queue_begin(OeOwnerScope *scope, Oid *owner);
+extern void oe_queue_check_role(int64 call_id, const char *name, Oid user,
+								Oid owner);
 
 /* The worker looks at the whole queue, and at decisions, after the commit. */
 extern void oe_wake(void);
 
-#endif							/* OE_SUBMIT_H */
+#endif							/* OE_ENQUEUE_H */

@@ -49,8 +49,8 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "shared/ledger.h"
 #include "base/statement.h"
+#include "shared/ledger.h"
 
 /* The columns in the order of the table. */
 enum

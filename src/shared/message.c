@@ -9,72 +9,9 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 
 #include "shared/message.h"
-
-static bool
-is_before(const OeQueuePosition *a, const OeQueuePosition *b)
-{
-	return a->due < b->due || (a->due == b->due && a->call_id < b->call_id);
-}
-
-void
-oe_news_add(OeQueueNews *news, const OeQueuePosition *position)
-{
-	for (int i = 0; i < news->count; i++)
-	{
-		if (news->first[i].priority != position->priority)
-			continue;
-		if (is_before(position, &news->first[i]))
-			news->first[i] = *position;
-		return;
-	}
-	if (news->count < OE_QUEUE_NEWS_MAX)
-		news->first[news->count++] = *position;
-	else
-		news->everything = true;
-}
-
-void
-oe_news_merge(OeQueueNews *news, const OeQueueNews *more)
-{
-	news->everything |= more->everything;
-	news->decided |= more->decided;
-	for (int i = 0; i < more->count; i++)
-		oe_news_add(news, &more->first[i]);
-}
-
-void
-oe_status_count(OeQueueStatus *status, TimestampTz now, uint32 settled)
-{
-	int64		second = now / USECS_PER_SEC;
-
-	/* Whatever lies between was without. */
-	if (second - status->second >= OE_QUEUE_SECONDS || second < status->second)
-		memset(status->settled, 0, sizeof(status->settled));
-	else
-	{
-		for (int64 s = status->second + 1; s <= second; s++)
-			status->settled[s % OE_QUEUE_SECONDS] = 0;
-	}
-	status->second = second;
-	status->settled[second % OE_QUEUE_SECONDS] += settled;
-}
-
-int64
-oe_status_last_minute(const OeQueueStatus *status, TimestampTz now)
-{
-	OeQueueStatus copy = *status;
-	int64		sum = 0;
-
-	oe_status_count(&copy, now, 0);
-	for (int i = 0; i < OE_QUEUE_SECONDS; i++)
-		sum += copy.settled[i];
-	return sum;
-}
 
 static void
 pack_string(StringInfo buf, const char *string)
@@ -160,49 +97,4 @@ oe_result_unpack(const char *bytes, OeResult *result)
 	result->message = unpack_string(&bytes);
 	result->detail = unpack_string(&bytes);
 	result->hint = unpack_string(&bytes);
-}
-
-char *
-oe_utf8_to_server(const char *utf8, Size len)
-{
-	int			encoding = GetDatabaseEncoding();
-	Oid			proc;
-	Size		space;
-	char	   *server;
-
-	if (!pg_verify_mbstr(PG_UTF8, utf8, len, true))
-		return NULL;
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-		return pnstrdup(utf8, len);
-
-	proc = FindDefaultConversionProc(PG_UTF8, encoding);
-	if (!OidIsValid(proc))
-		return NULL;
-	space = len * MAX_CONVERSION_GROWTH + 1;
-	server = palloc_extended(space, MCXT_ALLOC_HUGE);
-	if (pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding,
-									  (unsigned char *) unconstify(char *, utf8),
-									  len, (unsigned char *) server, space,
-									  true) != (int) len)
-	{
-		pfree(server);
-		return NULL;
-	}
-	return server;
-}
-
-char *
-oe_utf8_to_message(const char *utf8)
-{
-	char	   *message = oe_utf8_to_server(utf8, strlen(utf8));
-
-	if (message)
-		return message;
-	message = pstrdup(utf8);
-	for (char *c = message; *c; c++)
-	{
-		if (IS_HIGHBIT_SET(*c))
-			*c = '?';
-	}
-	return message;
 }

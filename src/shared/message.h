@@ -9,13 +9,13 @@
 #ifndef OE_MESSAGE_H
 #define OE_MESSAGE_H
 
-#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
 #include "core/error.h"
 #include "core/policy.h"
+#include "base/text.h"
 
-#define OE_FINGERPRINT_BYTES	32	/* SHA-256 */
+#define OE_FINGERPRINT_BYTES	OE_SHA256_BYTES
 #define OE_ACCOUNT_CHARS		16	/* hexadecimal digits */
 
 /* A request.  Strings are in the server's encoding but "body", which is UTF-8. */
@@ -55,46 +55,6 @@ typedef struct OeResult
 	const char *hint;
 } OeResult;
 
-/* A place in the queue: highest priority first, then earliest, then oldest. */
-typedef struct OeQueuePosition
-{
-	int32		priority;
-	TimestampTz due;
-	int64		call_id;
-} OeQueuePosition;
-
-#define OE_QUEUE_NEWS_MAX	16
-
-/* What has changed in the queue: the first place of each priority that has. */
-typedef struct OeQueueNews
-{
-	int			count;
-	bool		everything;		/* more priorities than there is room for */
-	bool		decided;		/* what to do about a call that was unknown */
-	OeQueuePosition first[OE_QUEUE_NEWS_MAX];
-} OeQueueNews;
-
-/* How the worker serves the queue, for a view. */
-#define OE_QUEUE_REASON_CHARS	64
-#define OE_QUEUE_SECONDS		60
-
-typedef struct OeQueueStatus
-{
-	char		pause[OE_QUEUE_REASON_CHARS];	/* why nothing goes; empty: it
-												 * does */
-	TimestampTz paused_until;	/* 0: not known */
-	TimestampTz next_due;		/* of what waits; DT_NOEND: nothing does */
-	int			in_flight;
-	int64		second;			/* the last one in which anything was settled */
-	uint32		settled[OE_QUEUE_SECONDS];	/* in each of the last seconds */
-} OeQueueStatus;
-
-extern void oe_status_count(OeQueueStatus *status, TimestampTz now, uint32 settled);
-extern int64 oe_status_last_minute(const OeQueueStatus *status, TimestampTz now);
-
-extern void oe_news_add(OeQueueNews *news, const OeQueuePosition *position);
-extern void oe_news_merge(OeQueueNews *news, const OeQueueNews *more);
-
 /* Both allocate in the current memory context. */
 extern char *oe_call_pack(const OeCall *call, Size *len);
 extern char *oe_result_pack(const OeResult *result, Size *len);
@@ -102,14 +62,5 @@ extern char *oe_result_pack(const OeResult *result, Size *len);
 /* The strings point into "bytes", which has to live as long. */
 extern void oe_call_unpack(const char *bytes, OeCall *call);
 extern void oe_result_unpack(const char *bytes, OeResult *result);
-
-/*
- * UTF-8 into the server's encoding, palloc'd.  NULL when it is no valid UTF-8
- * or has a character that the server's encoding lacks.
- */
-extern char *oe_utf8_to_server(const char *utf8, Size len);
-
-/* The same for a message: what cannot be converted becomes "?". */
-extern char *oe_utf8_to_message(const char *utf8);
 
 #endif							/* OE_MESSAGE_H */

@@ -1,30 +1,22 @@
 /*
  * settings.c
- *		The settings, their checks, and the token.
- *
- * A token comes from ocean_enrich.api_token or from the file that
- * ocean_enrich.api_token_file names.  The file is read at each call, so a
- * replaced token counts at once; it is checked as libpq checks an SSL key.
+ *		The settings, their checks, and what of a call comes from them.
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
+#include <limits.h>
 
-#include "common/cryptohash.h"
-#include "miscadmin.h"
-#include "storage/fd.h"
+#include "datatype/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
 #include "core/http.h"
-#include "base/compat.h"
-#include "base/errors.h"
+#include "base/text.h"
 #include "shared/settings.h"
+#include "shared/token.h"
 
 #define ENRICH_PERSON_PATH	"/v2/enrich/person"
 #define BALANCE_PATH		"/v2/credits/balance"
-#define TOKEN_MAX_BYTES		4096
 
 /* A secret that is given by its digest begins so. */
 #define DIGEST_PREFIX		"sha256:"
@@ -104,10 +96,10 @@ has_control_character(const char *text)
 static bool
 check_token(char **newval, void **extra, GucSource source)
 {
-	if (strlen(*newval) > TOKEN_MAX_BYTES)
+	if (strlen(*newval) > OE_TOKEN_MAX_BYTES)
 	{
 		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
-		GUC_check_errdetail("A token has at most %d bytes.", TOKEN_MAX_BYTES);
+		GUC_check_errdetail("A token has at most %d bytes.", OE_TOKEN_MAX_BYTES);
 		return false;
 	}
 	for (const char *c = *newval; *c; c++)
@@ -400,24 +392,6 @@ oe_settings_define(void)
 	MarkGUCPrefixReserved("ocean_enrich");
 }
 
-void
-oe_sha256(const void *bytes, Size len, uint8 digest[OE_FINGERPRINT_BYTES])
-{
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-
-	if (!ctx ||
-		pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, bytes, len) < 0 ||
-		pg_cryptohash_final(ctx, digest, OE_FINGERPRINT_BYTES) < 0)
-	{
-		const char *reason = pg_cryptohash_error(ctx);
-
-		pg_cryptohash_free(ctx);
-		elog(ERROR, "could not compute SHA-256: %s", reason);
-	}
-	pg_cryptohash_free(ctx);
-}
-
 bool
 oe_webhook_has_secret(void)
 {
@@ -433,93 +407,6 @@ oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES])
 		(void) hex_decode(hex, 2 * OE_FINGERPRINT_BYTES, (char *) digest);
 	else
 		oe_sha256(webhook_secret, strlen(webhook_secret), digest);
-}
-
-pg_noreturn static void no_token(const char *detail, const char *hint);
-
-static void
-no_token(const char *detail, const char *hint)
-{
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-			errmsg("no usable API token"),
-			errdetail_internal("%s", detail),
-			errhint("%s", hint));
-}
-
-/* As libpq asks of a key file: ours, or root's and readable by our group. */
-static void
-check_token_file(int fd)
-{
-	struct stat st;
-	mode_t		forbidden;
-
-	if (fstat(fd, &st) != 0)
-		no_token("The status of the token file could not be read.",
-				 "Check \"ocean_enrich.api_token_file\".");
-	if (!S_ISREG(st.st_mode))
-		no_token("The token file is not a regular file.",
-				 "Check \"ocean_enrich.api_token_file\".");
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		no_token("The token file must be owned by the database user or root.",
-				 "Change the owner of the file that \"ocean_enrich.api_token_file\" names.");
-	forbidden = st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO) : (S_IRWXG | S_IRWXO);
-	if (st.st_mode & forbidden)
-		no_token("The token file has group or world access.",
-				 "Give it permissions u=rw (0600) or less if owned by the database user, "
-				 "or u=rw,g=r (0640) or less if owned by root.");
-}
-
-/* One line; white space round the token does not count. */
-static char *
-token_from_file(const char *path)
-{
-	char		buffer[TOKEN_MAX_BYTES + 2];
-	char	   *start = buffer;
-	char	   *end;
-	ssize_t		len;
-	int			fd;
-
-	/* A FIFO without a writer must not make us wait. */
-	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
-	if (fd < 0)
-		no_token("The token file could not be opened.",
-				 "Check \"ocean_enrich.api_token_file\" and the permissions of the file.");
-	check_token_file(fd);
-	len = read(fd, buffer, sizeof(buffer) - 1);
-	if (CloseTransientFile(fd) != 0 || len < 0)
-		no_token("The token file could not be read.",
-				 "Check the file that \"ocean_enrich.api_token_file\" names.");
-
-	end = buffer + len;
-	while (end > start && strchr(" \t\r\n", end[-1]))
-		end--;
-	*end = '\0';
-	start += strspn(start, " \t\r\n");
-	if (*start == '\0')
-		no_token("The token file is empty.",
-				 "Write the token into the file that \"ocean_enrich.api_token_file\" names.");
-	for (const char *c = start; c < end; c++)
-	{
-		if (*c <= ' ' || *c > '~')
-			no_token("The token file holds more than one line of printable ASCII characters.",
-					 "Write just the token into the file that \"ocean_enrich.api_token_file\" names.");
-	}
-	if (end - start > TOKEN_MAX_BYTES)
-		no_token("The token file is too long.",
-				 "Write just the token into the file that \"ocean_enrich.api_token_file\" names.");
-	return pnstrdup(start, end - start);
-}
-
-static char *
-current_token(void)
-{
-	if (api_token[0] != '\0')
-		return pstrdup(api_token);
-	if (api_token_file[0] != '\0')
-		return token_from_file(api_token_file);
-	no_token("Neither \"ocean_enrich.api_token_file\" nor \"ocean_enrich.api_token\" is set.",
-			 "Ask the administrator to set \"ocean_enrich.api_token_file\".");
 }
 
 /* Who is charged: a token at a URL.  The digest gives neither away. */
@@ -557,7 +444,7 @@ void
 oe_settings_fill(OeCall *call)
 {
 	call->url = endpoint(ENRICH_PERSON_PATH);
-	call->token = current_token();
+	call->token = oe_token(api_token, api_token_file);
 	digest_account(call->url, call->token, call->account);
 	call->token_in_query = token_in == TOKEN_IN_QUERY;
 	call->ca_file = ca_file[0] != '\0' ? ca_file : NULL;

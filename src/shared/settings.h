@@ -59,8 +59,4 @@ extern void oe_settings_fill(OeCall *call);
 extern bool oe_webhook_has_secret(void);
 extern void oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES]);
 
-/* SHA-256 of "len" bytes. */
-extern void oe_sha256(const void *bytes, Size len,
-					  uint8 digest[OE_FINGERPRINT_BYTES]);
-
 #endif							/* OE_SETTINGS_H */

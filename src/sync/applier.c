@@ -31,16 +31,16 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
+#include "base/process.h"
+#include "shared/channel.h"
+#include "shared/enqueue.h"
+#include "shared/ledger.h"
+#include "shared/settings.h"
 #include "sync/applier.h"
 #include "sync/apply.h"
 #include "sync/apply_changed.h"
 #include "sync/apply_settled.h"
-#include "shared/channel.h"
-#include "base/compat.h"
-#include "shared/ledger.h"
-#include "base/process.h"
-#include "shared/settings.h"
-#include "shared/enqueue.h"
 
 /* Changes that are taken out of the inbox at once. */
 #define INBOX_BATCH			5000

@@ -25,11 +25,11 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "sync/apply.h"
-#include "session/call.h"
-#include "shared/ledger.h"
-#include "shared/settings.h"
 #include "shared/enqueue.h"
+#include "shared/ledger.h"
+#include "shared/request_body.h"
+#include "shared/settings.h"
+#include "sync/apply.h"
 #include "sync/triggers.h"
 
 /* A user's code ends then, unless it catches that. */
@@ -395,7 +395,7 @@ oe_apply_body(Jsonb *request, ErrorData **error)
 
 	PG_TRY();
 	{
-		body = oe_call_body(request, true, &reveals);
+		body = oe_request_body(request, true, &reveals);
 	}
 	PG_CATCH();
 	{

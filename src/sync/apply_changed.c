@@ -11,9 +11,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "shared/enqueue.h"
 #include "sync/apply_changed.h"
 #include "sync/apply_rows.h"
-#include "shared/enqueue.h"
 
 /*
  * Calls that a kept column has in the queue at once.  What changes before it is

@@ -34,8 +34,8 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
-#include "shared/ledger.h"
 #include "base/statement.h"
+#include "shared/ledger.h"
 #include "sync/definition.h"
 
 /* ----------------------------------------------------------------

@@ -34,10 +34,10 @@
 #include "utils/timestamp.h"
 
 #include "base/errors.h"
-#include "shared/ledger.h"
 #include "base/rights.h"
 #include "shared/enqueue.h"
-#include "sync/triggers.h"
+#include "shared/ledger.h"
+#include "shared/sync_notes.h"
 #include "sync/definition.h"
 
 PG_FUNCTION_INFO_V1(ocean_enrich_create_sync);

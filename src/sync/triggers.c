@@ -1,24 +1,17 @@
 /*
  * triggers.c
- *		What the applier of kept columns is told: by the triggers of tables, by
- *		the worker that settles calls, by webhooks that change their answers.
+ *		The triggers of tables that have a sync.
  *
- * All only insert, into ocean_enrich.sync_inbox and sync_settled.  So no
- * session waits for our books, and no call for a session that has a row locked.
- *
- * The triggers run with the rights of the extension's owner, so they look at
+ * They run with the rights of the extension's owner, so they look at
  * nothing of a user's but values: keys become text by built-in types, other
  * columns are compared byte by byte.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
-#include "commands/async.h"
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -28,19 +21,17 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "shared/channel.h"
 #include "base/rights.h"
 #include "base/statement.h"
-#include "sync/triggers.h"
+#include "shared/channel.h"
+#include "shared/sync_notes.h"
 #include "sync/definition.h"
+#include "sync/triggers.h"
 
-PG_FUNCTION_INFO_V1(ocean_enrich_call_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_counted);
 
 int64		oe_sync_writing;
-
-static bool wake_at_commit;
 
 /* The statement of one trigger; made anew when a column was renamed. */
 typedef struct TriggerPlan
@@ -48,176 +39,6 @@ typedef struct TriggerPlan
 	Oid			trigger;		/* key */
 	OeStatement statement;
 } TriggerPlan;
-
-/* ----------------------------------------------------------------
- * Waking the applier
- * ---------------------------------------------------------------- */
-
-static void
-end_of_transaction(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (wake_at_commit)
-				oe_channel_wake_applier();
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			return;
-	}
-	wake_at_commit = false;
-}
-
-void
-oe_sync_wake_at_commit(void)
-{
-	static bool registered = false;
-
-	oe_channel_attach();
-	if (!registered)
-	{
-		RegisterXactCallback(end_of_transaction, NULL);
-		registered = true;
-	}
-	wake_at_commit = true;
-}
-
-/*
- * Run a statement that notes something for the applier.  A table is its owner's,
- * and what came by webhook was paid for: that the server waits for a restart does
- * not stop either.  Whoever has the library in use looks for it now and then.
- */
-static void
-note(OeStatement *statement, Datum *value)
-{
-	if (oe_statement_run(statement, value, NULL) > 0 && oe_channel_is_ours())
-		oe_sync_wake_at_commit();
-}
-
-/* ----------------------------------------------------------------
- * From the worker
- * ---------------------------------------------------------------- */
-
-static OeStatement settled_statement = {
-	"WITH settled AS (SELECT c.call_id, c.sync_id, c.credits"
-	" FROM ocean_enrich.call AS c JOIN ocean_enrich.sync AS s USING (sync_id)"
-	" WHERE c.call_id = ANY ($1)),"
-	" noted AS (INSERT INTO ocean_enrich.sync_settled (sync_id, call_id)"
-	" SELECT sync_id, call_id FROM settled)"
-	" INSERT INTO ocean_enrich.sync_count (sync_id, credits)"
-	" SELECT sync_id, coalesce(sum(credits), 0) FROM settled GROUP BY sync_id",
-	1,
-	{INT8ARRAYOID},
-	NULL
-};
-
-static OeStatement call_changed_statement = {
-	"INSERT INTO ocean_enrich.sync_settled (sync_id, call_id)"
-	" SELECT r.sync_id, r.call_id FROM ocean_enrich.sync_row AS r WHERE r.call_id = $1",
-	1,
-	{INT8OID},
-	NULL
-};
-
-static OeStatement hold_off_statement = {
-	"SELECT FROM ocean_enrich.sync ORDER BY sync_id FOR UPDATE",
-	0,
-	{0},
-	NULL
-};
-
-/* What changed meanwhile is looked at as ever. */
-static OeStatement forgotten_statement = {
-	"UPDATE ocean_enrich.sync_row SET state = 'forgotten', differences = 0,"
-	" error_code = NULL, message = NULL, refresh_at = NULL"
-	" WHERE call_id = ANY ($1) AND state <> 'changed'",
-	1,
-	{INT8ARRAYOID},
-	NULL
-};
-
-#define FOR_WHICH_IS_NOTED \
-	"SELECT FROM ocean_enrich.sync AS s WHERE s.enabled" \
-	" AND s.database = ocean_enrich.database_identity()" \
-	" AND (EXISTS (SELECT FROM ocean_enrich.sync_inbox AS i WHERE i.sync_id = s.sync_id)" \
-	" OR EXISTS (SELECT FROM ocean_enrich.sync_settled AS t WHERE t.sync_id = s.sync_id)"
-
-static OeStatement noted_statement = {
-	FOR_WHICH_IS_NOTED ") LIMIT 1",
-	0,
-	{0},
-	NULL
-};
-
-static OeStatement work_statement = {
-	FOR_WHICH_IS_NOTED
-	" OR EXISTS (SELECT FROM ocean_enrich.sync_row AS r WHERE r.sync_id = s.sync_id"
-	" AND r.state IN ('changed', 'queued'))"
-	" OR s.refresh_after IS NOT NULL) LIMIT 1",
-	0,
-	{0},
-	NULL
-};
-
-void
-oe_sync_settled(const int64 *call_ids, int count)
-{
-	Datum	   *ids = palloc(sizeof(Datum) * Max(count, 1));
-	Datum		value;
-
-	for (int i = 0; i < count; i++)
-		ids[i] = Int64GetDatum(call_ids[i]);
-	value = PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64),
-											FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	if (oe_statement_run(&settled_statement, &value, NULL) > 0)
-		oe_sync_wake_at_commit();
-}
-
-void
-oe_sync_hold_off(void)
-{
-	(void) oe_statement_run(&hold_off_statement, NULL, NULL);
-}
-
-void
-oe_sync_forgotten(Datum call_ids)
-{
-	(void) oe_statement_run(&forgotten_statement, &call_ids, NULL);
-}
-
-/* For SQL that has changed a person after the answer, as the ledger's owner. */
-Datum
-ocean_enrich_call_changed(PG_FUNCTION_ARGS)
-{
-	Datum		call_id = PG_GETARG_DATUM(0);
-
-	Async_Notify(OE_NOTIFY_CHANNEL,
-				 psprintf(INT64_FORMAT, DatumGetInt64(call_id)));
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	note(&call_changed_statement, &call_id);
-	SPI_finish();
-	PG_RETURN_INT64(DatumGetInt64(call_id));
-}
-
-bool
-oe_sync_is_noted(void)
-{
-	return oe_statement_run(&noted_statement, NULL, NULL) > 0;
-}
-
-bool
-oe_sync_has_work(void)
-{
-	return oe_statement_run(&work_statement, NULL, NULL) > 0;
-}
 
 /* ----------------------------------------------------------------
  * From tables with a kept column
@@ -397,7 +218,7 @@ note_changes(const OeSync *sync, TriggerData *data)
 	oe_statement_set(statement, sql);
 	statement->nargs = 1;
 	statement->types[0] = INT8OID;
-	note(statement, &value);
+	oe_sync_note(statement, &value);
 }
 
 /* Is it the answer itself that is being written, and nothing else? */

@@ -1,41 +1,11 @@
 /*
  * triggers.h
- *		What the applier of kept columns is told: by the triggers of tables, by
- *		the worker that settles calls.
- *
- * All of it needs an open transaction and SPI.
+ *		The triggers of tables that have a sync.
  */
-#ifndef OE_SYNC_H
-#define OE_SYNC_H
+#ifndef OE_TRIGGERS_H
+#define OE_TRIGGERS_H
 
-/* Who listens here is told of calls that ended, and of those that changed. */
-#define OE_NOTIFY_CHANNEL		"ocean_enrich"
-
-/*
- * In the transaction that settles calls, with the rights of the ledger's owner:
- * those of kept columns are to be written to their rows.  Waits for nobody.
- */
-extern void oe_sync_settled(const int64 *call_ids, int count);
-
-/*
- * Erasing calls, in a session and with the same rights: before, which waits for
- * the applier and keeps it away until the end of the transaction; and after, by
- * the calls' numbers: their rows are not asked for again unless they change.
- */
-extern void oe_sync_hold_off(void);
-extern void oe_sync_forgotten(Datum call_ids);
-
-/*
- * Is there anything that an applier would have to do?  Or is there anything noted
- * that none has looked at?  The same rights.
- */
-extern bool oe_sync_has_work(void);
-extern bool oe_sync_is_noted(void);
-
-/* Wake or start the applier once this transaction is committed. */
-extern void oe_sync_wake_at_commit(void);
-
-/* The kept column whose answers this process is writing now; 0: none. */
+/* The sync whose answers this process is writing now; 0: none. */
 extern int64 oe_sync_writing;
 
-#endif							/* OE_SYNC_H */
+#endif							/* OE_TRIGGERS_H */

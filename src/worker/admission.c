@@ -9,12 +9,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "worker/admission.h"
-#include "worker/budget.h"
-#include "shared/channel.h"
 #include "base/errors.h"
+#include "shared/channel.h"
 #include "shared/ledger.h"
 #include "shared/settings.h"
+#include "worker/admission.h"
+#include "worker/budget.h"
 #include "worker/verdict.h"
 
 static HTAB *accounts;

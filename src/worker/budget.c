@@ -10,16 +10,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
-#include "executor/spi.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -27,14 +21,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "worker/budget.h"
+#include "base/statement.h"
 #include "shared/channel.h"
 #include "shared/ledger.h"
-#include "base/statement.h"
-
-PG_FUNCTION_INFO_V1(ocean_enrich_budget_changed);
-PG_FUNCTION_INFO_V1(ocean_enrich_spending_changed);
-PG_FUNCTION_INFO_V1(ocean_enrich_reveals_counted);
+#include "worker/budget.h"
 
 typedef struct RoleEntry
 {
@@ -281,20 +271,6 @@ earliest_start(const OeBudgets *budgets, const TimestampTz *starts,
 	return earliest;
 }
 
-static ArrayType *
-int8_array(const int64 *numbers, int count)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
-	int16		length;
-	bool		by_value;
-	char		alignment;
-
-	get_typlenbyvalalign(INT8OID, &length, &by_value, &alignment);
-	for (int i = 0; i < count; i++)
-		elements[i] = Int64GetDatum(numbers[i]);
-	return construct_array(elements, count, INT8OID, length, by_value, alignment);
-}
-
 static void
 period_starts(TimestampTz now, TimestampTz *starts)
 {
@@ -316,7 +292,7 @@ sum_up(const char *role, const int64 *in_flight, int count,
 	namestrcpy(&name, role);
 	values[0] = NameGetDatum(&name);
 	values[1] = TimestampTzGetDatum(earliest);
-	values[2] = PointerGetDatum(int8_array(in_flight, count));
+	values[2] = oe_statement_int8_array(in_flight, count);
 	for (int i = 0; i < OE_PERIODS; i++)
 		values[3 + i] = TimestampTzGetDatum(starts[i]);
 	oe_ledger_use_spi();
@@ -431,119 +407,4 @@ oe_budget_release(TimestampTz now)
 	oe_budget_refresh();
 	oe_ledger_use_spi();
 	(void) oe_statement_run(&release_statement, &value, NULL);
-}
-
-/* ----------------------------------------------------------------
- * The session's side
- * ---------------------------------------------------------------- */
-
-static bool change_is_pending;
-static bool reveal_is_pending;
-
-/* Nobody is there to say so when what is prepared is committed. */
-static void
-end_of_transaction(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (change_is_pending)
-				oe_channel_say_changed();
-			if (reveal_is_pending)
-				oe_channel_say_revealed();
-			change_is_pending = reveal_is_pending = false;
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			change_is_pending = reveal_is_pending = false;
-			break;
-		case XACT_EVENT_PRE_PREPARE:
-			if (change_is_pending)
-				ereport(ERROR,
-						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"),
-						errhint("Change budgets in a transaction of their own."));
-			break;
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			break;
-	}
-}
-
-static void
-say_at_commit(bool *what)
-{
-	static bool registered = false;
-
-	oe_channel_attach();
-	if (!registered)
-		RegisterXactCallback(end_of_transaction, NULL);
-	registered = true;
-	*what = true;
-}
-
-/* No error: a dump may be restored where some roles do not exist. */
-static void
-warn_if_nobody(TriggerData *trigger)
-{
-	HeapTuple	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-		trigger->tg_newtuple : trigger->tg_trigtuple;
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	char	   *role = SPI_getvalue(tuple, desc, SPI_fnumber(desc, "role"));
-
-	if (!OidIsValid(get_role_oid(role, true)))
-		ereport(WARNING,
-				errmsg("role \"%s\" does not exist", role),
-				errhint("A budget goes by the name of the role that asks."));
-}
-
-/* Trigger of ocean_enrich.budget, for rows and for statements. */
-Datum
-ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("budget_changed() can only be called as a trigger"));
-	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-		warn_if_nobody(trigger);
-	else
-		say_at_commit(&change_is_pending);
-	return PointerGetDatum(NULL);
-}
-
-/*
- * The ledger was changed by somebody else than the worker: by resolve().  Anybody
- * may call it, as resolve() runs with its caller's rights; but for whoever may
- * not decide about the ledger it would only be a way to keep the worker busy.
- */
-Datum
-ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
-{
-	Oid			ledger = get_relname_relid("call",
-										   get_namespace_oid("ocean_enrich", false));
-	AttrNumber	column = get_attnum(ledger, "resolution");
-
-	if (pg_class_aclcheck(ledger, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
-		pg_attribute_aclcheck(ledger, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "call");
-	say_at_commit(&change_is_pending);
-	PG_RETURN_BOOL(true);
-}
-
-/*
- * What comes by webhook is notified, and so cannot be prepared.  It was paid for,
- * so it is taken while the server waits for a restart, too: whoever has the library
- * in use looks for it now and then.
- */
-Datum
-ocean_enrich_reveals_counted(PG_FUNCTION_ARGS)
-{
-	if (oe_channel_is_ours())
-		say_at_commit(&reveal_is_pending);
-	PG_RETURN_BOOL(true);
 }

@@ -28,6 +28,7 @@
 
 #include "core/http.h"
 #include "shared/message.h"
+#include "shared/queue_news.h"
 
 typedef enum OeJobPhase
 {

@@ -28,8 +28,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "shared/channel.h"
 #include "base/compat.h"
+#include "shared/channel.h"
 #include "worker/launcher.h"
 
 /* How often to look for databases without anybody's telling. */

@@ -9,8 +9,8 @@
 #include "utils/memutils.h"
 
 #include "shared/channel.h"
+#include "shared/sync_notes.h"
 #include "worker/job.h"
-#include "sync/triggers.h"
 #include "worker/ledger_transaction.h"
 
 OeLedgerAccess oe_ledger_access = OE_LEDGER_READY;

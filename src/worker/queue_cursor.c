@@ -21,8 +21,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "worker/queue_cursor.h"
 #include "base/statement.h"
+#include "worker/queue_cursor.h"
 
 /* How far the worker has come in one priority. */
 typedef struct Level

@@ -12,7 +12,7 @@
 #include "utils/jsonb.h"
 
 #include "shared/ledger.h"
-#include "shared/message.h"
+#include "shared/queue_news.h"
 
 typedef struct OeQueuedCall
 {

@@ -9,16 +9,16 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "worker/admission.h"
-#include "worker/budget.h"
-#include "session/call.h"
 #include "shared/channel.h"
 #include "shared/ledger.h"
+#include "shared/request_body.h"
+#include "shared/settings.h"
+#include "worker/admission.h"
+#include "worker/budget.h"
+#include "worker/ledger_transaction.h"
 #include "worker/queue_cursor.h"
 #include "worker/record.h"
 #include "worker/serve_queue.h"
-#include "shared/settings.h"
-#include "worker/ledger_transaction.h"
 #include "worker/upkeep.h"
 #include "worker/wire.h"
 
@@ -275,8 +275,8 @@ fill_call(const OeQueuedCall *queued, OeCall *call)
 	*call = queue_call;
 	strlcpy(call->role, queued->role, sizeof(call->role));
 	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
-	call->body = oe_call_body(queued->request, true, &reveals);
-	oe_call_set_reveals(&call->limits, &reveals);
+	call->body = oe_request_body(queued->request, true, &reveals);
+	oe_request_set_reveals(&call->limits, &reveals);
 }
 
 /* A call of the queue as a job, not in any list. */

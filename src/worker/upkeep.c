@@ -18,9 +18,9 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/statement.h"
 #include "shared/ledger.h"
 #include "shared/settings.h"
-#include "base/statement.h"
 #include "worker/upkeep.h"
 
 #define INTERVAL_US			USECS_PER_MINUTE

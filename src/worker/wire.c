@@ -8,8 +8,8 @@
 #include "storage/fd.h"
 
 #include "core/http.h"
-#include "worker/admission.h"
 #include "base/errors.h"
+#include "worker/admission.h"
 #include "worker/verdict.h"
 #include "worker/wire.h"
 

@@ -1,0 +1,23 @@
+/*
+ * text.h
+ *		Digests of bytes, and UTF-8 in the server's encoding.
+ */
+#ifndef OE_TEXT_H
+#define OE_TEXT_H
+
+#define OE_SHA256_BYTES	32
+
+/* SHA-256 of "len" bytes. */
+extern void oe_sha256(const void *bytes, Size len,
+					  uint8 digest[OE_SHA256_BYTES]);
+
+/*
+ * UTF-8 into the server's encoding, palloc'd.  NULL when it is no valid UTF-8
+ * or has a character that the server's encoding lacks.
+ */
+extern char *oe_utf8_to_server(const char *utf8, Size len);
+
+/* The same for a message: what cannot be converted becomes "?". */
+extern char *oe_utf8_to_message(const char *utf8);
+
+#endif							/* OE_TEXT_H */

@@ -1,0 +1,123 @@
+/*
+ * budget_triggers.c
+ *		Telling the worker what was changed behind its back: budgets, the ledger's
+ *		decisions, what webhooks have revealed.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/at_commit.h"
+#include "shared/channel.h"
+
+PG_FUNCTION_INFO_V1(ocean_enrich_budget_changed);
+PG_FUNCTION_INFO_V1(ocean_enrich_spending_changed);
+PG_FUNCTION_INFO_V1(ocean_enrich_reveals_counted);
+
+static bool change_is_pending;
+static bool reveal_is_pending;
+
+/* Nobody is there to say so when what is prepared is committed. */
+static void
+refuse_prepare(bool prepared)
+{
+	if (prepared && change_is_pending)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"),
+				errhint("Change budgets in a transaction of their own."));
+}
+
+static void
+notify_worker(bool committed)
+{
+	if (committed && change_is_pending)
+		oe_channel_say_changed();
+	if (committed && reveal_is_pending)
+		oe_channel_say_revealed();
+	change_is_pending = reveal_is_pending = false;
+}
+
+static void
+notify_at_commit(bool *what)
+{
+	static OeAtCommit at_commit = {
+		.before = refuse_prepare,
+		.after = notify_worker,
+	};
+
+	oe_channel_attach();
+	oe_at_commit(&at_commit);
+	*what = true;
+}
+
+/* No error: a dump may be restored where some roles do not exist. */
+static void
+warn_if_nobody(TriggerData *trigger)
+{
+	HeapTuple	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+		trigger->tg_newtuple : trigger->tg_trigtuple;
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	char	   *role = SPI_getvalue(tuple, desc, SPI_fnumber(desc, "role"));
+
+	if (!OidIsValid(get_role_oid(role, true)))
+		ereport(WARNING,
+				errmsg("role \"%s\" does not exist", role),
+				errhint("A budget goes by the name of the role that asks."));
+}
+
+/* Trigger of ocean_enrich.budget, for rows and for statements. */
+Datum
+ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("budget_changed() can only be called as a trigger"));
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		warn_if_nobody(trigger);
+	else
+		notify_at_commit(&change_is_pending);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * The ledger was changed by somebody else than the worker: by resolve().  Anybody
+ * may call it, as resolve() runs with its caller's rights; but for whoever may
+ * not decide about the ledger it would only be a way to keep the worker busy.
+ */
+Datum
+ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
+{
+	Oid			ledger = get_relname_relid("call",
+										   get_namespace_oid("ocean_enrich", false));
+	AttrNumber	column = get_attnum(ledger, "resolution");
+
+	if (pg_class_aclcheck(ledger, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(ledger, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "call");
+	notify_at_commit(&change_is_pending);
+	PG_RETURN_BOOL(true);
+}
+
+/*
+ * What comes by webhook is notified, and so cannot be prepared.  It was paid for,
+ * so it is taken while the server waits for a restart, too: whoever has the library
+ * in use looks for it now and then.
+ */
+Datum
+ocean_enrich_reveals_counted(PG_FUNCTION_ARGS)
+{
+	if (oe_channel_is_ours())
+		notify_at_commit(&reveal_is_pending);
+	PG_RETURN_BOOL(true);
+}

@@ -1,0 +1,125 @@
+/*
+ * wait.c
+ *		ocean_enrich.wait(): until calls of the queue have come to an end.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+#include "base/errors.h"
+#include "base/statement.h"
+#include "session/wait.h"
+#include "shared/channel.h"
+#include "shared/enqueue.h"
+#include "shared/ledger.h"
+
+/* What of $1 has not come to an end. */
+static OeStatement pending_statement = {
+	"SELECT call_id, role, xmin, " OE_OF_THIS_DATABASE " OR " OE_IS_SUBSCRIBER
+	" FROM ocean_enrich.call"
+	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
+	1,
+	{INT8ARRAYOID},
+	NULL
+};
+
+static void
+check_can_wait(int64 call_id, TransactionId xmin, bool is_ended)
+{
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
+				errdetail("It is not sent before the transaction commits."),
+				errhint("Commit first, then wait."));
+	if (!is_ended)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("call " INT64_FORMAT " belongs to the queue of another database", call_id),
+				errdetail("It came with a copy of that database and is not sent here."),
+				errhint("The view ocean_enrich.copied_calls lists such calls. ocean_enrich.retry() takes over what is queued; what was on the wire becomes unknown with the next call here."));
+}
+
+/* Which of "call_ids" have not come to an end; NULL: all have. */
+static ArrayType *
+still_pending(ArrayType *call_ids)
+{
+	Datum		value = PointerGetDatum(call_ids);
+	OeOwnerScope scope;
+	Oid			owner;
+	int64	   *pending_ids;
+	uint64		count;
+
+	oe_queue_begin(&scope, &owner);
+	count = oe_statement_run(&pending_statement, &value, NULL);
+	pending_ids = palloc(sizeof(int64) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64		call_id = DatumGetInt64(oe_statement_value(i, 1));
+
+		oe_queue_check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
+		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)),
+					   DatumGetBool(oe_statement_value(i, 4)));
+		pending_ids[i] = call_id;
+	}
+	oe_owner_end(&scope);
+	if (count == 0)
+		return NULL;
+	return DatumGetArrayTypeP(oe_statement_int8_array(pending_ids, (int) count));
+}
+
+static TimestampTz
+wait_deadline(Interval *timeout)
+{
+	if (!timeout)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(timeout)));
+}
+
+/*
+ * Each look costs something, and the worker settles many calls a second: so the
+ * next look is not before as much time has passed as ten of them take.
+ */
+bool
+oe_wait(ArrayType *call_ids, Interval *timeout)
+{
+	TimestampTz deadline = wait_deadline(timeout);
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch;
+
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				errmsg("cannot wait for calls in a transaction of isolation level repeatable read or serializable"),
+				errdetail("It would not see their end."),
+				errhint("Wait in a transaction of isolation level read committed."));
+	oe_channel_attach();
+	scratch = AllocSetContextCreate(caller, "ocean_enrich wait",
+									ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		uint64		settled = oe_channel_settled();
+		TimestampTz now = GetCurrentTimestamp();
+		ArrayType  *left;
+		TimestampTz looked;
+
+		MemoryContextSwitchTo(scratch);
+		left = still_pending(call_ids);
+		MemoryContextSwitchTo(caller);
+		if (!left || now >= deadline)
+		{
+			MemoryContextDelete(scratch);
+			return left == NULL;
+		}
+		call_ids = DatumGetArrayTypePCopy(PointerGetDatum(left));
+		MemoryContextReset(scratch);
+		looked = GetCurrentTimestamp();
+		oe_channel_wait_settled(settled, Min(deadline, looked + 10 * (looked - now)),
+								deadline);
+	}
+}

@@ -1,0 +1,48 @@
+/*
+ * sync_notes.h
+ *		What the applier of syncs is told: by the worker that settles calls, by
+ *		webhooks that change their answers, by the triggers of tables.
+ *
+ * All of it needs an open transaction and SPI.
+ */
+#ifndef OE_SYNC_NOTES_H
+#define OE_SYNC_NOTES_H
+
+#include "base/statement.h"
+
+/* Who listens here is told of calls that ended, and of those that changed. */
+#define OE_NOTIFY_CHANNEL		"ocean_enrich"
+
+/*
+ * In the transaction that settles calls, with the rights of the ledger's owner:
+ * those of syncs are to be written to their rows.  Waits for nobody.
+ */
+extern void oe_sync_settled(const int64 *call_ids, int count);
+
+/*
+ * Erasing calls, in a session and with the same rights: before, which waits for
+ * the applier and keeps it away until the end of the transaction; and after, by
+ * the calls' numbers: their rows are not asked for again unless they change.
+ */
+extern void oe_sync_hold_off(void);
+extern void oe_sync_forgotten(Datum call_ids);
+
+/*
+ * Is there anything that an applier would have to do?  Or is there anything noted
+ * that none has looked at?  The same rights.
+ */
+extern bool oe_sync_has_work(void);
+extern bool oe_sync_is_noted(void);
+
+/* Wake or start the applier once this transaction is committed. */
+extern void oe_sync_wake_at_commit(void);
+
+/*
+ * Run a statement that notes something for the applier.  A table belongs to its
+ * owner, and what came by webhook was paid for, so a server that waits for a
+ * restart does not stop either: the worker with the library in use looks for new
+ * notes now and then.
+ */
+extern void oe_sync_note(OeStatement *statement, Datum *values);
+
+#endif							/* OE_SYNC_NOTES_H */
