@@ -3,7 +3,7 @@
  *		A growable array of bytes with a ceiling; see buffer.h.
  *
  * One byte is always kept for the terminating NUL, so that the content can be
- * handed to whoever wants a C string without another copy.
+ * used as a C string without another copy.
  */
 #include "core/buffer.h"
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Most answers fit; less would only mean more calls of realloc(). */
+/* Most answers fit; a smaller one would only mean more calls of realloc(). */
 #define FIRST_CAPACITY_BYTES	256
 
 void
@@ -92,7 +92,7 @@ oe_buf_append_some(OeBuf *buf, const void *bytes, size_t len)
 	if (len <= room)
 		return oe_buf_append(buf, bytes, len);
 
-	(void) oe_buf_append(buf, bytes, room); /* it is false anyway */
+	(void) oe_buf_append(buf, bytes, room); /* false is returned in any case */
 	buf->truncated = true;
 	return false;
 }

@@ -2,7 +2,7 @@
  * buffer.h
  *		A growable array of bytes with a ceiling.
  *
- * The ceiling is named when the buffer is made, so nobody can forget it.  A
+ * The ceiling is given when the buffer is made, so it cannot be forgotten.  A
  * buffer never grows beyond it: an append that would is refused as a whole or,
  * with oe_buf_append_some(), cut at the ceiling and remembered in "truncated".
  *
@@ -21,8 +21,8 @@ typedef struct OeBuf
 	size_t		len;
 	size_t		capacity;		/* bytes allocated, the NUL included */
 	size_t		max;			/* the ceiling of "len" */
-	bool		truncated;		/* bytes were left out at the ceiling */
-	bool		out_of_memory;	/* malloc failed once */
+	bool		truncated;		/* true if bytes were left out at the ceiling */
+	bool		out_of_memory;	/* true if malloc failed once */
 } OeBuf;
 
 /* An empty buffer that will hold at most "max" bytes.  Allocates nothing. */

@@ -2,8 +2,8 @@
  * error.c
  *		Fill and free the errors of the core; see error.h.
  *
- * Running out of memory here loses a text, never the code: that is all that
- * a caller may rely on.
+ * Running out of memory here loses a text, never the code: callers may rely on
+ * the code alone.
  */
 #include "core/error.h"
 

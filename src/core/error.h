@@ -16,7 +16,7 @@ typedef enum OeCode
 {
 	OE_OK = 0,
 	OE_OUT_OF_MEMORY,			/* malloc failed */
-	OE_BAD_REQUEST,				/* the request is not what the API takes */
+	OE_BAD_REQUEST,				/* the API does not take such a request */
 	OE_BAD_SETTING,				/* a setting is missing or unusable */
 	OE_GATHERING,				/* 201: data gathering has started */
 	OE_API_BAD_REQUEST,			/* 400, and other 4xx without a code here */
@@ -26,7 +26,7 @@ typedef enum OeCode
 	OE_API_INVALID,				/* 422 */
 	OE_API_RATE_LIMIT,			/* 429 */
 	OE_API_FAILED,				/* 5xx */
-	OE_BAD_ANSWER,				/* an answer that is not what the API promises */
+	OE_BAD_ANSWER,				/* an answer that breaks the API's promises */
 	OE_OUTCOME_UNKNOWN,			/* sent, no answer: may have been paid */
 	OE_NOT_CONNECTED,			/* could not connect: nothing was sent */
 	OE_LOCAL_RATE_LIMIT,		/* our own rate_limit or daily_limit */

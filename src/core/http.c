@@ -9,10 +9,10 @@
  * changes already set, waits among the spare ones for the next request.
  *
  * No callback here allocates anything but the answer's bytes, and none can
- * jump.  Whatever else fails on the way ends a transfer, by its time-out at the
- * latest; that is why some results are of no interest.
+ * jump.  Any other failure on the way ends the transfer, by its time-out at the
+ * latest; that is why some return values are ignored.
  *
- * Not for us is SIGPIPE: the process ignores it, as PostgreSQL's do.
+ * SIGPIPE is not handled here: the process ignores it, as PostgreSQL's do.
  */
 #include <arpa/inet.h>
 #include <curl/curl.h>
@@ -41,8 +41,8 @@
 #define HEADERS_MAX_BYTES		((size_t) 256 * 1024)
 #define TOKEN_PARAMETER			"apiToken="
 
-#define KEEP_CONNECTIONS		16	/* unless oe_http_keep_connections() says
-									 * another number */
+#define KEEP_CONNECTIONS		16	/* unless oe_http_keep_connections()
+									 * changes it */
 #define KEEP_IDLE_S				45	/* servers and balancers close an idle
 									 * connection after 60 s or more */
 #define TCP_PROBE_S				30
@@ -64,12 +64,13 @@ typedef struct Transfer
 	CURL	   *easy;
 	Reply	   *reply;			/* until it is queued */
 	char	   *body;
-	bool		handed;			/* libcurl may send it; see prereq_callback() */
-	bool		unusable;		/* the kept connection; likewise */
-	bool		restarted;		/* on a new one */
-	bool		headers_whole;	/* the last status line's headers came to
-								 * their end */
-	size_t		header_bytes;	/* of all of them, and what follows the body */
+	bool		handed;			/* true if libcurl may send it: see
+								 * prereq_callback() */
+	bool		unusable;		/* true if the kept connection is: likewise */
+	bool		restarted;		/* true if it began again on a new one */
+	bool		headers_whole;	/* true if the headers after the last status
+								 * line are complete */
+	size_t		header_bytes;	/* of all headers and trailers */
 	char	   *token_line;		/* or NULL */
 	struct curl_slist token_header;
 	struct Transfer *prev;		/* running ones */
@@ -78,13 +79,13 @@ typedef struct Transfer
 
 struct OeHttp
 {
-	CURLM	   *multi;			/* NULL after memory ran out; see act() */
+	CURLM	   *multi;			/* NULL after memory ran out; see drive_multi() */
 	int			epoll_fd;
 	int64_t		deadline_us;	/* when libcurl wants to be called */
 	size_t		max_body_bytes;
-	const char *system_ca_file; /* or NULL: libcurl has another way */
+	const char *system_ca_file; /* or NULL: libcurl finds them itself */
 	const char *system_ca_path;
-	bool		has_http2;		/* libcurl can be built without */
+	bool		has_http2;		/* false if libcurl was built without it */
 	Transfer   *running;
 	Transfer   *spare;
 	int			spare_count;
@@ -93,13 +94,13 @@ struct OeHttp
 	Reply	   *last_reply;
 	int			in_flight;
 	int			open_sockets;
-	int			http1_socket[UINT16_MAX + 1];	/* of the connection from this
-												 * local port, when it was
-												 * last seen; 0: none */
+	int			http1_socket[UINT16_MAX + 1];	/* by local port: the socket
+												 * that a connection from it
+												 * last had; 0: none */
 };
 
 /*
- * What every request says, as the list that libcurl reads.  The empty "Expect"
+ * The headers of every request, as the list that libcurl reads.  The empty "Expect"
  * keeps libcurl from asking for "100 Continue" first, which costs a round trip
  * or a second of waiting.
  */
@@ -137,7 +138,7 @@ restore_signals(const sigset_t *saved)
 	(void) pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
 
-/* Before a text with a secret in it is freed. */
+/* Overwrite a secret before its memory is freed. */
 static void
 wipe(char *secret)
 {
@@ -145,7 +146,7 @@ wipe(char *secret)
 		explicit_bzero(secret, strlen(secret));
 }
 
-/* Is this still the socket of a connection from that local port? */
+/* True if this is still the socket of a connection from that local port. */
 static bool
 is_socket_of_port(int fd, int port)
 {
@@ -161,13 +162,13 @@ is_socket_of_port(int fd, int port)
 }
 
 /*
- * Is a kept connection of HTTP/1 not what it should be: idle, with nothing to
- * read?  Else it was closed by the server, or holds an answer that nobody asked
- * for and that would be taken for ours.  libcurl does not always look: 7.88 sees
- * the end but no answer, and 8.22 neither in the first second.
+ * True unless a kept HTTP/1 connection is idle, with nothing to read.  Otherwise
+ * the server has closed it, or it holds an answer that nobody asked for and that
+ * would be taken for ours.  libcurl does not always check: 7.88 notices the close
+ * but not the answer, and 8.22 neither of them within the first second.
  *
- * In HTTP/2 the server may write at any time, and an answer has the number of
- * its request.
+ * In HTTP/2 the server may write at any time, and each answer carries the number
+ * of its request.
  */
 static bool
 is_unusable(const Transfer *transfer, int local_port)
@@ -182,14 +183,13 @@ is_unusable(const Transfer *transfer, int local_port)
 }
 
 /*
- * A connection is about to be used: libcurl comes here before each sending, and
- * nothing was sent yet.  When a kept connection dies under a request, libcurl
- * would silently send it again, so the second time is refused.  On a connection
- * that is unusable from the start the transfer begins anew: see
- * restart_transfer().
+ * libcurl calls this before it sends a request, when the connection is ready and
+ * nothing has been sent.  If a kept connection dies under a request, libcurl would
+ * silently send it again, so the second call refuses.  If the connection is
+ * unusable from the start, the transfer begins again: see restart_transfer().
  *
- * That libcurl has the body from the start, rather than by a read callback which
- * gives each byte once, lets head and body leave in one packet.
+ * libcurl gets the body as a whole rather than from a read callback that gives each
+ * byte once, so that head and body leave in one packet.
  */
 static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port,
@@ -225,7 +225,7 @@ note_http1_socket(OeHttp *http, CURL *easy)
 			version == CURL_HTTP_VERSION_1_0 || version == CURL_HTTP_VERSION_1_1 ? fd : 0;
 }
 
-/* The final status, or 0: a 1xx says that there is more to come. */
+/* The final status, or 0: a 1xx announces another one. */
 static int
 final_status(CURL *easy)
 {
@@ -238,9 +238,10 @@ final_status(CURL *easy)
 }
 
 /*
- * Note whether the headers are whole.  libcurl is content with an answer that
- * ends in the middle of them.  It also keeps each line, without a limit of its
- * own to those that follow the body: taking less than came ends the transfer.
+ * Note whether the headers are complete: libcurl accepts an answer that ends in
+ * the middle of them.  It also keeps every line, and sets no limit to the trailers
+ * after the body, so there is one here: returning less than "len" ends the
+ * transfer.
  */
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
@@ -259,9 +260,9 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 }
 
 /*
- * Keep what fits under the ceiling.  Taking less than came ends the transfer:
- * Content-Length cannot be trusted, and what is beyond the ceiling is not
- * worth waiting for.
+ * Keep what fits under the ceiling.  Returning less than came ends the transfer:
+ * Content-Length cannot be trusted, and bytes beyond the ceiling are not worth
+ * waiting for.
  */
 static size_t
 write_callback(char *from, size_t size, size_t count, void *arg)
@@ -298,11 +299,11 @@ close_socket_callback(void *arg, curl_socket_t fd)
 }
 
 /*
- * libcurl wants to hear of "fd", or no longer.  "known" is what
- * curl_multi_assign() noted: not NULL once epoll has the descriptor.
+ * Start or stop watching "fd" for libcurl.  "known" is what curl_multi_assign()
+ * noted: not NULL once epoll has the descriptor.
  *
- * A failure is not reported to libcurl, which would give up every transfer:
- * the one concerned hears nothing and runs into its time-out.
+ * A failure is not reported to libcurl, which would give up every transfer: the
+ * one concerned gets no events and runs into its time-out.
  */
 static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
@@ -403,7 +404,7 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 
 	/*
-	 * A file that is replaced counts soon, and is not read for each
+	 * A replaced file is noticed soon, yet the file is not read again for each
 	 * connection.
 	 */
 	SET_OPTION(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
@@ -438,9 +439,9 @@ set_http_version(const OeHttp *http, Transfer *transfer, const char *url)
 }
 
 /*
- * What a server's certificate is checked against: one file.  With a folder
- * beside it libcurl would parse the file again for each connection, and would
- * trust what is in the folder even when the administrator names his own file.
+ * A server's certificate is checked against one file.  Given a folder as well,
+ * libcurl would parse the file again for each connection, and would trust what is
+ * in the folder even when the administrator names a file.
  */
 static CURLcode
 set_ca(const OeHttp *http, Transfer *transfer, const char *ca_file)
@@ -454,7 +455,7 @@ set_ca(const OeHttp *http, Transfer *transfer, const char *ca_file)
 		path = http->system_ca_path;
 	SET_OPTION(CURLOPT_CAINFO, ca_file);
 	SET_OPTION(CURLOPT_PROXY_CAINFO, ca_file);
-	if (http->system_ca_path)	/* else there is none, or no such option */
+	if (http->system_ca_path)	/* otherwise the option may not exist */
 	{
 		SET_OPTION(CURLOPT_CAPATH, path);
 		SET_OPTION(CURLOPT_PROXY_CAPATH, path);
@@ -525,7 +526,7 @@ set_url_and_token(Transfer *transfer, const OeHttpRequest *request)
 	return code;
 }
 
-/* The options that each request brings. */
+/* The options that differ from request to request. */
 static CURLcode
 set_request_options(const OeHttp *http, Transfer *transfer,
 					const OeHttpRequest *request)
@@ -580,9 +581,10 @@ take_transfer(OeHttp *http, CURLcode *code)
 }
 
 /*
- * The request is over: keep the handle, unless there are enough of them, or it
- * met a failure.  One that libcurl 8.14 would have sent again stays marked, and
- * each further request fails since its body cannot be rewound.
+ * The request is over: keep the handle, unless there are enough of them or its
+ * request failed.  libcurl 8.14 leaves a mark in a handle whose request it would
+ * have sent again, and every further request would fail since its body cannot be
+ * rewound.
  */
 static void
 give_transfer_back(OeHttp *http, Transfer *transfer, bool failed)
@@ -663,7 +665,7 @@ set_multi_options(OeHttp *http, CURLM *multi)
 		curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) == CURLM_OK;
 }
 
-/* There is a multi, or now there is one; false: no memory. */
+/* Make a multi handle unless there is one; false: out of memory. */
 static bool
 have_multi(OeHttp *http)
 {
@@ -678,7 +680,7 @@ have_multi(OeHttp *http)
 	return false;
 }
 
-/* Hand one transfer to libcurl; it owns nothing of it when this fails. */
+/* Hand one transfer to libcurl, which keeps nothing of it if this fails. */
 static CURLcode
 start_transfer(OeHttp *http, const OeHttpRequest *request)
 {
@@ -702,10 +704,10 @@ start_transfer(OeHttp *http, const OeHttpRequest *request)
 }
 
 /*
- * Did the whole answer come although libcurl reports a failure?  So it is when
- * the server answers before it has read the whole request and then closes.
- * Known only if the answer told its length; one in chunks counts as lost, the
- * careful side.
+ * True if the whole answer came although libcurl reports a failure, as it does
+ * when the server answers before it has read the whole request and then closes.
+ * That is certain only if the answer stated its length; a chunked one counts as
+ * lost, to be on the safe side.
  */
 static bool
 answer_is_whole(CURL *easy, const OeBuf *body)
@@ -719,14 +721,14 @@ answer_is_whole(CURL *easy, const OeBuf *body)
 }
 
 /*
- * Nothing is "not sent" once libcurl was allowed to send.  That may be before
- * libcurl knows that a kept connection is dead; then a request which never
- * arrived counts as lost.  So be it: the other mistake costs money.
+ * No request is "not sent" once libcurl was allowed to send it.  libcurl may not
+ * know by then that a kept connection is dead, and a request that never arrived
+ * counts as lost: the opposite mistake would cost money.
  *
- * And without that nothing is an answer to it.
+ * Before that, nothing that arrives can be its answer.
  */
 static OeHttpResult
-judge(const Transfer *transfer, CURLcode code)
+judge_transfer(const Transfer *transfer, CURLcode code)
 {
 	const OeHttpReply *reply = &transfer->reply->public;
 
@@ -739,7 +741,7 @@ judge(const Transfer *transfer, CURLcode code)
 	return OE_HTTP_LOST;
 }
 
-/* libcurl's text, but where we made it fail, the reason why we did. */
+/* libcurl's text, or our reason where a callback of ours made it fail. */
 static const char *
 problem_text(const Transfer *transfer, CURLcode code)
 {
@@ -751,7 +753,7 @@ problem_text(const Transfer *transfer, CURLcode code)
 	return curl_easy_strerror(code);
 }
 
-/* Retry-After as seconds or as an HTTP date; -1: none, or nothing we can read. */
+/* Retry-After as seconds or as an HTTP date; -1: none, or unreadable. */
 static int
 retry_after_ms(CURL *easy)
 {
@@ -781,7 +783,7 @@ retry_after_ms(CURL *easy)
 	return (int) seconds * 1000;
 }
 
-/* What came is not the answer to this request. */
+/* Drop bytes that are not the answer to this request. */
 static void
 forget_answer(OeHttpReply *reply)
 {
@@ -816,7 +818,7 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	bool		failed;
 
 	reply->status = final_status(transfer->easy);
-	reply->result = judge(transfer, code);
+	reply->result = judge_transfer(transfer, code);
 	failed = reply->result != OE_HTTP_COMPLETE;
 	reply->retry_after_ms = retry_after_ms(transfer->easy);
 	if (reply->result == OE_HTTP_NOT_SENT)
@@ -836,7 +838,7 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	give_transfer_back(http, transfer, failed);
 }
 
-/* libcurl is done with it: that was all, or it starts anew. */
+/* libcurl has finished a transfer: deliver its end, or begin it again. */
 static void
 handle_end(OeHttp *http, Transfer *transfer, CURLcode code)
 {
@@ -873,12 +875,12 @@ finish_transfers(OeHttp *http)
 }
 
 /*
- * Let libcurl act.  When that fails, memory has run out in the midst of its
- * bookkeeping: 7.88 then forgets its timer, and divides by zero at the next
- * call.  So every transfer ends here, and the next one gets a new multi.
+ * Let libcurl do its work.  If that fails, memory has run out in the midst of its
+ * bookkeeping: 7.88 then forgets its timer, and divides by zero in the next call.
+ * So every transfer ends here, and the next one gets a new multi handle.
  */
 static void
-act(OeHttp *http, curl_socket_t fd, int what)
+drive_multi(OeHttp *http, curl_socket_t fd, int what)
 {
 	int			running;
 
@@ -969,7 +971,7 @@ oe_http_timeout_ms(const OeHttp *http)
 {
 	int64_t		left_ms;
 
-	/* A reply that is to be taken makes no descriptor readable. */
+	/* A reply that waits to be taken makes no descriptor readable. */
 	if (http->first_reply)
 		return 0;
 	if (http->deadline_us == NO_DEADLINE)
@@ -1020,7 +1022,7 @@ check_token(const char *token, OeError *error)
 	return false;
 }
 
-/* A POST without a body is none of the API's; libcurl would read one from stdin. */
+/* The API takes no POST without a body; libcurl would read one from stdin. */
 static bool
 check_request(const OeHttpRequest *request, OeError *error)
 {
@@ -1058,7 +1060,7 @@ oe_http_submit(OeHttp *http, const OeHttpRequest *request, OeError *error)
 	return false;
 }
 
-/* libcurl takes it calmly if one event made it close the socket of a later one. */
+/* One event may make libcurl close the socket of a later one: it ignores that. */
 static void
 run_sockets(OeHttp *http, const struct epoll_event *events, int count)
 {
@@ -1072,7 +1074,7 @@ run_sockets(OeHttp *http, const struct epoll_event *events, int count)
 			what |= CURL_CSELECT_OUT;
 		if (events[i].events & (EPOLLERR | EPOLLHUP))
 			what |= CURL_CSELECT_ERR;
-		act(http, events[i].data.fd, what);
+		drive_multi(http, events[i].data.fd, what);
 	}
 }
 
@@ -1090,7 +1092,7 @@ run_timer(OeHttp *http)
 		return;
 	/* Cleared first: libcurl sets the next one before it returns. */
 	http->deadline_us = NO_DEADLINE;
-	act(http, CURL_SOCKET_TIMEOUT, 0);
+	drive_multi(http, CURL_SOCKET_TIMEOUT, 0);
 }
 
 void
@@ -1100,7 +1102,7 @@ oe_http_run(OeHttp *http)
 	sigset_t	saved;
 	int			count;
 
-	/* What does not fit is still readable at the next call. */
+	/* Further descriptors are still readable at the next call. */
 	count = epoll_wait(http->epoll_fd, events, EVENTS_AT_ONCE, 0);
 	if (count <= 0 && !timer_is_due(http))
 		return;
@@ -1208,7 +1210,7 @@ free_url_parts(UrlParts *parts)
 	curl_free(parts->password);
 }
 
-/* The reason against "url", or NULL.  Never a part of it: it may hold a secret. */
+/* What is wrong with "url", or NULL.  No part of it is quoted: it may be secret. */
 static const char *
 url_fault(const char *url, const UrlParts *parts)
 {

@@ -5,10 +5,10 @@
  *
  * One thread drives it: submit, wait until oe_http_fd() is readable or
  * oe_http_timeout_ms() has passed, run, take the replies.  All signals are
- * blocked while libcurl runs, so that its resolver threads inherit that.
+ * blocked while libcurl runs, so that its resolver threads inherit the mask.
  *
  * A request is sent at most once: libcurl would silently send a POST again when a
- * kept connection dies under it, and each sending may be paid.
+ * kept connection dies under it, and the API may charge for each.
  *
  * The process has to ignore SIGPIPE, as PostgreSQL's do.
  */
@@ -41,11 +41,10 @@ typedef struct OeHttpRequest
 
 typedef enum OeHttpResult
 {
-	OE_HTTP_COMPLETE,			/* status and body (perhaps cut) are there */
-	OE_HTTP_NOT_SENT,			/* libcurl was not allowed to send yet; what
-								 * came all the same is not its answer */
-	OE_HTTP_LOST,				/* the body may have left, no whole answer
-								 * came */
+	OE_HTTP_COMPLETE,			/* there are a status and a body, perhaps cut */
+	OE_HTTP_NOT_SENT,			/* libcurl was not allowed to send it yet */
+	OE_HTTP_LOST,				/* it may have been sent, and no complete
+								 * answer came */
 } OeHttpResult;
 
 typedef struct OeHttpReply
@@ -54,15 +53,15 @@ typedef struct OeHttpReply
 	OeHttpResult result;
 	int			status;			/* 0: none came.  May be set for OE_HTTP_LOST
 								 * too */
-	OeBuf		body;			/* what came, up to the ceiling;
-								 * body.truncated: there was more, and it was
-								 * not read */
+	OeBuf		body;			/* up to the ceiling; if there was more,
+								 * body.truncated is set and the rest was not
+								 * read */
 	int			retry_after_ms; /* from Retry-After, seconds or HTTP date; -1:
 								 * none */
-	bool		timed_out;		/* one of our two time-outs ended it */
-	const char *problem;		/* what libcurl says of it, for people; free
-								 * of URL, token and body.  A static string,
-								 * or NULL */
+	bool		timed_out;		/* true if one of our two time-outs ended it */
+	const char *problem;		/* libcurl's explanation, for people, without
+								 * URL, token and body: a static string, or
+								 * NULL */
 } OeHttpReply;
 
 /*
@@ -81,8 +80,8 @@ extern void oe_http_free(OeHttp *http);
 extern int	oe_http_fd(const OeHttp *http);
 
 /*
- * How long to wait for oe_http_fd() at most, in ms; -1: for ever, 0: there is a
- * reply to take.
+ * How long to wait for oe_http_fd() at most, in ms; -1: without a limit, 0: a
+ * reply waits to be taken.
  */
 extern int	oe_http_timeout_ms(const OeHttp *http);
 
@@ -103,14 +102,14 @@ extern void oe_http_run(OeHttp *http);
 extern OeHttpReply *oe_http_next_reply(OeHttp *http);
 extern void oe_http_reply_free(OeHttpReply *reply);
 
-/* Transfers begun whose reply was not taken yet; sockets open now. */
+/* Transfers whose reply was not taken yet; sockets that are open. */
 extern int	oe_http_in_flight(const OeHttp *http);
 extern int	oe_http_open_sockets(const OeHttp *http);
 
 /*
- * May the API live at "url"?  https anywhere, plain http only at a loopback
- * address or "localhost"; no user, password, query or fragment, no control
- * character.  Fills "error" (OE_BAD_SETTING) when not.
+ * True if "url" may be the API's: https anywhere, plain http only at a loopback
+ * address or "localhost"; without user, password, query, fragment and control
+ * characters.  Otherwise fills "error" (OE_BAD_SETTING).
  */
 extern bool oe_http_check_url(const char *url, OeError *error);
 

@@ -4,9 +4,9 @@
  *
  * json-c before 0.17 does not report that memory ran out: it goes on with a
  * cut string or without a member, and its writer does so in every version.
- * malloc() leaves ENOMEM in errno, however, and nothing removes it afterwards
- * but the reading of a number, which no known key of a request has.  Hence
- * errno is looked at round each of json-c's long calls.
+ * malloc() leaves ENOMEM in errno, however, and only the reading of a number
+ * clears it afterwards, which no known key of a request has.  Hence errno is
+ * checked around each of json-c's long calls.
  */
 #include "core/json.h"
 
@@ -14,7 +14,7 @@
 #include <limits.h>
 #include <stdint.h>
 
-/* What the tokener's verdict on a text means to us. */
+/* What the tokener's verdict on a text means here. */
 static OeJsonResult
 result_of(enum json_tokener_error verdict)
 {
@@ -46,9 +46,9 @@ read_with(struct json_tokener *tokener, const char *text, size_t len,
 }
 
 /*
- * json-c 0.18, when it is to be strict, takes each byte beyond ASCII for a control
- * character and refuses it.  There it is not strict with such a text; what comes
- * from jsonb is JSON in any case.
+ * In its strict mode, json-c 0.18 takes each byte beyond ASCII for a control
+ * character and refuses it.  So that version reads such a text without the strict
+ * mode; a text that comes from jsonb is valid JSON in any case.
  */
 static int
 flags_for(const char *text, size_t len, int flags)
@@ -86,7 +86,7 @@ oe_json_read(const char *text, size_t len, int flags,
 
 	if (result != OE_JSON_OK)
 	{
-		(void) json_object_put(*value); /* 1 if it was freed: no news */
+		(void) json_object_put(*value); /* 1 if it was freed, as expected */
 		*value = NULL;
 	}
 	return result;
@@ -135,7 +135,7 @@ oe_json_is_exact(struct json_object *value)
 		case json_type_int:
 			return integer_is_exact(value);
 		case json_type_double:
-			/* The text that was read; NaN and Infinity come without one. */
+			/* NaN and Infinity come without the text that was read. */
 			return json_object_get_userdata(value) != NULL;
 		case json_type_array:
 			return array_is_exact(value);

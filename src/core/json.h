@@ -1,7 +1,7 @@
 /*
  * json.h
- *		What request.c and answer.c share of json-c: a whole text is read, a
- *		value becomes text again, and memory that runs out is noticed.
+ *		The part of json-c that request.c and answer.c share: read a whole text,
+ *		turn a value into text again, and notice when memory runs out.
  *
  * Only those two include this file, and nothing else includes json-c.
  */
@@ -17,7 +17,7 @@ typedef enum OeJsonResult
 {
 	OE_JSON_OK,
 	OE_JSON_INVALID,			/* not one object, array or string from end to
-								 * end; json-c thinks that others may go on */
+								 * end; json-c expects others to continue */
 	OE_JSON_BAD_NUMBER,			/* a number that is malformed or too long */
 	OE_JSON_TOO_DEEP,			/* more levels than json-c's default */
 	OE_JSON_OUT_OF_MEMORY,
@@ -35,9 +35,9 @@ extern OeJsonResult oe_json_read(const char *text, size_t len, int flags,
 								 struct json_object **value);
 
 /*
- * Does the value hold every number as it was read?  The two integers at the
- * ends of json-c's range count as inexact, because whatever lies beyond them
- * looks the same.
+ * True if the value holds every number as it was read.  The two integers at the
+ * ends of json-c's range count as inexact, because any number beyond them looks
+ * the same.
  */
 extern bool oe_json_is_exact(struct json_object *value);
 
