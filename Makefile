@@ -105,7 +105,8 @@ REGRESS_OPTS = --inputdir=test --load-extension=ocean_enrich
 ISOLATION := $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=ocean_enrich
 TAP_TESTS = 1
-PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
+PROVE_TESTS = $(sort $(wildcard test/t/*/*.pl))
+override PROVE_FLAGS += -I test/lib -I test/chaos
 
 # pg_regress and the isolation tester need the API: our sandbox.
 REGRESS_PREP = sandbox-running

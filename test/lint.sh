@@ -110,13 +110,18 @@ shellcheck_complaints()
 	done
 }
 
+tap_names_used_twice()
+{
+	find test/t -name '*.pl' | sed 's|.*/||' | sort | uniq --repeated
+}
+
 # perl -c says "syntax OK" for what is fine.
 unparsable_perl()
 {
 	local file modules
 	modules=$(dirname "$("${PG_CONFIG:-pg_config}" --pgxs)")/../test/perl
 	for file in $(scripts -name '*.pl' -o -name '*.pm'); do
-		perl -I test/t -I test/chaos -I "$modules" -c "$file" 2>&1 | grep -v 'syntax OK$'
+		perl -I test/lib -I test/chaos -I "$modules" -c "$file" 2>&1 | grep -v 'syntax OK$'
 	done
 }
 
@@ -156,6 +161,8 @@ rule 'nothing is left open' left_open
 rule 'the Makefile builds every source file' sources_missing_in_makefile
 rule 'META.json follows its spec, and all versions agree' \
 	perl test/packages/check_release.pl
+rule 'no two TAP tests share a name, by which their logs are named' \
+	tap_names_used_twice
 rule 'shell scripts can be parsed' unparsable_shell
 rule 'perl scripts can be parsed' unparsable_perl
 if command -v shellcheck > /dev/null; then

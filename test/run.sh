@@ -166,7 +166,7 @@ show_tap_failure()
 	local file
 	awk '/^#   Failed test/ { said = 1 } !/^#/ { said = 0 } said' "$1"
 	sed -n '/^Test Summary Report/,/^Files=/p' "$1"
-	sed -n 's/^test\/t\/\([^ ]*\)\.pl  *(Wstat.*/\1/p' "$1" |
+	sed -n 's/^test\/t\/.*\/\([^ ]*\)\.pl  *(Wstat.*/\1/p' "$1" |
 		while read -r file; do
 			echo "--- from $PWD/tmp_check/log/regress_log_$file"
 			tail -n 15 "tmp_check/log/regress_log_$file"

@@ -4,9 +4,6 @@
 use strict;
 use warnings FATAL => 'all';
 
-use File::Basename qw(dirname);
-use lib dirname(__FILE__), dirname(__FILE__) . '/../t';
-
 use ChaosSoak;
 use Test::More;
 

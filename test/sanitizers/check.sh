@@ -76,7 +76,7 @@ set_time_limits()
 tap_tests()
 {
 	local file
-	for file in test/t/*.pl; do
+	for file in test/t/*/*.pl; do
 		grep -q "^$CHECK  *$file " test/sanitizers/left-out || echo "$file"
 	done
 }

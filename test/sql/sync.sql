@@ -1,5 +1,5 @@
 -- Kept columns: what create_sync() and its like refuse, and what they store.
--- Nothing is sent here: test/t/07*.pl look at that.
+-- Nothing is sent here: test/t/sync looks at that.
 
 CREATE TABLE contacts (id integer PRIMARY KEY, email text, code text, note json, enriched jsonb,
 	upper text GENERATED ALWAYS AS (upper(email)) STORED,
