@@ -68,7 +68,7 @@ start_test_server()
 	# It is never started again, so it need not survive a crash.
 	echo "fsync = off" > "$FOLDER/server.conf"
 	make_server "$FOLDER" --no-sync &&
-		start_server "$FOLDER" &&
+		start_server "$FOLDER" 3>&- &&
 		export PGHOST=$FOLDER/socket PGPORT=$SERVER_PORT PGUSER=postgres
 }
 
@@ -118,11 +118,13 @@ run_isolation()
 		run_make installcheck REGRESS= TAP_TESTS= ${1:+ISOLATION="$*"}
 }
 
+# Tells how far it has come on descriptor 3.
 run_tap()
 {
 	stage_for_tests &&
-		run_make installcheck REGRESS= ISOLATION= \
-			PROVE_FLAGS="--verbose --jobs=2" ${1:+PROVE_TESTS="$*"}
+		PERL5LIB=$PWD/test/lib run_make installcheck REGRESS= ISOLATION= \
+			PROVE_FLAGS="--verbose --jobs=2 --formatter=ProgressFormatter" \
+			${1:+PROVE_TESTS="$*"}
 }
 
 # The single tests in a log, "PASSED FAILED": lines of pg_regress 15, TAP, of
@@ -179,7 +181,7 @@ run_suite()
 	shift
 	rm -f regression.diffs
 	SECONDS=0
-	"run_$suite" "$@" > "$RESULTS/$suite.log" 2>&1 < /dev/null || status=$?
+	"run_$suite" "$@" 3>&1 > "$RESULTS/$suite.log" 2>&1 < /dev/null || status=$?
 
 	read -r passed failed < <(count_tests "$RESULTS/$suite.log")
 	if ((failed == 0 && (status != 0 || passed == 0))); then
