@@ -169,7 +169,7 @@ judge_reports()
 					first = line
 			}
 			# Where the memory came from counts, too.
-			if ($0 ~ /src\/(core|server)\/[a-z_]+\.[ch]:[0-9]|src\/ocean_enrich\.c:|ocean_enrich\.so/)
+			if ($0 ~ /src\/(core|base|shared|session|worker|sync)\/[a-z_]+\.[ch]:[0-9]|src\/ocean_enrich\.c:|ocean_enrich\.so/)
 				is_ours = 1
 		}
 		END {
