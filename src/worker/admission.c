@@ -1,6 +1,6 @@
 /*
  * admission.c
- *		May a job go now?  The accounts in the worker's memory, restored from the
+ *		May a request go now?  The accounts in the worker's memory, restored from the
  *		ledger when they are first met.
  */
 #include "postgres.h"
@@ -16,6 +16,7 @@
 #include "worker/admission.h"
 #include "worker/budget.h"
 #include "worker/verdict.h"
+#include "worker/wire.h"
 
 static HTAB *accounts;
 static uint64 turn_number;
@@ -38,7 +39,7 @@ oe_admission_begin_turn(void)
 }
 
 void
-oe_admission_ask_anew(void)
+oe_admission_ask_again(void)
 {
 	turn_number++;
 }
@@ -157,78 +158,130 @@ restore_budgets(const char *role, const OeLimits *limits, TimestampTz now)
 		oe_budget_sent(role, reserved[i], now);
 }
 
-bool
-oe_admission_prepare(OeAccountEntry *account, const char *role,
-					 const OeLimits *limits, TimestampTz now)
+/*
+ * Read what is not known yet of the role's budgets, and of what was spent of them
+ * and by the account.  Only for requests that are to be sent: trouble with the
+ * budgets must not keep an answer from being recorded.  False: somebody has
+ * locked what was revealed.
+ */
+static bool
+read_spendings(OeAccountEntry *account, const OeCall *call, TimestampTz now)
 {
 	if (!read_reveals(account, now))
 		return false;
 	oe_budget_refresh();
-	if (oe_budget_is_to_be_restored(role))
-		restore_budgets(role, limits, now);
-	return oe_budget_read_reveals(role, now);
+	if (oe_budget_is_to_be_restored(call->role))
+		restore_budgets(call->role, &call->limits, now);
+	return oe_budget_read_reveals(call->role, now);
 }
 
 /*
- * Once a job has to wait, those behind it in the same account and under the same
- * limits are not asked again in this turn.
+ * Once a request has to wait, those behind it in the same account and under the
+ * same limits are not asked again in this turn.
  */
-static OeAdmission
-ask_account(OeJob *job, TimestampTz now, OeTime *when, OeError *error)
+OePermission
+oe_admission_ask_account(OeAccountEntry *entry, const OeLimits *limits,
+						 TimestampTz now)
 {
-	OeAccountEntry *entry = job->account;
-	const OeLimits *limits = &job->call.limits;
-	OeAdmission admission;
+	OePermission answer = {.obstacle = OE_OBSTACLE_ACCOUNT};
 
 	if (entry->full_in_turn == turn_number &&
 		memcmp(&entry->full_limits, limits, sizeof(OeLimits)) == 0)
-		return OE_ADMIT_WHEN_ONE_ENDS;
-	admission = oe_account_admit(entry->account, limits, now, when, error);
-	if (admission == OE_ADMIT_LATER || admission == OE_ADMIT_WHEN_ONE_ENDS)
+		return entry->full_answer;
+	answer.admission = oe_account_admit(entry->account, limits, now,
+										&answer.when, &answer.error);
+	if (answer.admission == OE_ADMIT_NOW)
+		answer.obstacle = OE_OBSTACLE_NONE;
+	else if (answer.admission != OE_ADMIT_NEVER)
 	{
 		entry->full_in_turn = turn_number;
+		entry->full_answer = answer;
 		entry->full_limits = *limits;
 	}
-	return admission;
+	return answer;
 }
 
-OeAdmission
-oe_admission_ask(OeJob *job, TimestampTz now, OeError *error)
+/* What is in memory: the budget first, which holds up nobody else. */
+static OePermission
+ask_budget_and_account(OeAccountEntry *account, const OeCall *call,
+					   TimestampTz now)
 {
-	OeTime		when = job->not_before;
-	OeAdmission admission = OE_ADMIT_LATER;
+	OePermission answer = {.obstacle = OE_OBSTACLE_BUDGET};
 
-	if (job->not_before <= now)
-		admission = oe_budget_admit(job->call.role,
-									oe_limits_reserve(&job->call.limits), now,
-									&when, error);
-	if (admission == OE_ADMIT_NOW)
-		admission = ask_account(job, now, &when, error);
-	if (admission == OE_ADMIT_LATER && (wake_at == 0 || when < wake_at))
-		wake_at = when;
-	return admission;
+	answer.admission = oe_budget_admit(call->role, oe_limits_reserve(&call->limits),
+									   now, &answer.when, &answer.error);
+	if (answer.admission != OE_ADMIT_NOW)
+		return answer;
+	return oe_admission_ask_account(account, &call->limits, now);
+}
+
+OePermission
+oe_admission_ask(OeAccountEntry *account, const OeCall *call, int on_wire,
+				 TimestampTz now)
+{
+	OePermission answer = {
+		.admission = OE_ADMIT_WHEN_ONE_ENDS,
+		.obstacle = OE_OBSTACLE_LOCK,
+	};
+
+	if (!read_spendings(account, call, now))
+		return answer;
+	answer = ask_budget_and_account(account, call, now);
+	if (answer.admission == OE_ADMIT_NOW && !oe_wire_reserve(on_wire))
+	{
+		answer.admission = OE_ADMIT_WHEN_ONE_ENDS;
+		answer.obstacle = OE_OBSTACLE_FILES;
+	}
+	return answer;
+}
+
+static bool
+job_has_to_wait(const OeJob *job, TimestampTz now)
+{
+	return job->not_before > now;
+}
+
+static OePermission
+wait_until(OeTime when)
+{
+	return (OePermission) {.admission = OE_ADMIT_LATER, .when = when};
+}
+
+/* The worker's loop has to wake when the first of the jobs may go. */
+static void
+note_wait(const OePermission *answer)
+{
+	if (answer->admission == OE_ADMIT_LATER &&
+		(wake_at == 0 || answer->when < wake_at))
+		wake_at = answer->when;
+}
+
+OePermission
+oe_admission_ask_for_job(OeJob *job, int on_wire, TimestampTz now)
+{
+	OePermission answer = job_has_to_wait(job, now) ? wait_until(job->not_before)
+		: oe_admission_ask(job->account, &job->call, on_wire, now);
+
+	note_wait(&answer);
+	return answer;
 }
 
 bool
 oe_admission_any_is_due(TimestampTz now)
 {
 	dlist_iter	iter;
-	OeError		error = {0};
 
-	dlist_foreach(iter, &oe_jobs_waiting)
+	dlist_foreach(iter, oe_job_list(OE_JOB_WAITING))
 	{
 		OeJob	   *job = dlist_container(OeJob, node, iter.cur);
+		OePermission answer = job_has_to_wait(job, now) ? wait_until(job->not_before)
+			: ask_budget_and_account(job->account, &job->call, now);
 
-		switch (oe_admission_ask(job, now, &error))
-		{
-			case OE_ADMIT_LATER:
-			case OE_ADMIT_WHEN_ONE_ENDS:
-				continue;
-			case OE_ADMIT_NOW:
-			case OE_ADMIT_NEVER:
-				oe_error_free(&error);
-				return true;
-		}
+		note_wait(&answer);
+		oe_error_free(&answer.error);
+		if (answer.admission == OE_ADMIT_NOW ||
+			answer.admission == OE_ADMIT_NEVER)
+			return true;
 	}
 	return false;
 }

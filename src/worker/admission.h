@@ -1,6 +1,6 @@
 /*
  * admission.h
- *		May a job go now?  Asks the budget of its role and the limits of its
+ *		May a request go now?  Asks the budget of its role and the limits of its
  *		account, which are counted here for the whole database.
  */
 #ifndef OE_ADMISSION_H
@@ -9,13 +9,33 @@
 #include "core/policy.h"
 #include "worker/job.h"
 
-/* Who is charged.  The limits of an account hold for all sessions. */
+/* What stands in the way of a request. */
+typedef enum OeObstacle
+{
+	OE_OBSTACLE_NONE,
+	OE_OBSTACLE_BUDGET,			/* of its role: nobody else has to wait */
+	OE_OBSTACLE_ACCOUNT,		/* its limits, or a pause */
+	OE_OBSTACLE_FILES,			/* no more sockets can be opened */
+	OE_OBSTACLE_LOCK,			/* somebody has locked what was revealed */
+} OeObstacle;
+
+typedef struct OePermission
+{
+	OeAdmission admission;
+	OeObstacle	obstacle;
+	OeTime		when;			/* if OE_ADMIT_LATER, or if a budget says
+								 * OE_ADMIT_NEVER: not before */
+	OeError		error;			/* if OE_ADMIT_NEVER; to be freed */
+} OePermission;
+
+/* An account is charged; its limits hold for all sessions together. */
 struct OeAccountEntry
 {
 	char		name[OE_ACCOUNT_CHARS]; /* key */
 	OeAccount  *account;
 	uint64		reveals_read;	/* oe_channel_reveals() then; 0: not read */
-	uint64		full_in_turn;	/* admits no more in this turn ... */
+	uint64		full_in_turn;	/* in this turn, it gave this answer ... */
+	OePermission	full_answer;
 	OeLimits	full_limits;	/* ... under these limits */
 
 	/* Of the queue alone: sessions are told what the API says. */
@@ -34,13 +54,13 @@ extern void oe_admission_init(void);
 /* A turn of the loop begins: nothing is known to wait, and no account is full. */
 extern void oe_admission_begin_turn(void);
 
-/* What was found to be full is asked again. */
-extern void oe_admission_ask_anew(void);
+/* Accounts that were full in this turn are asked again. */
+extern void oe_admission_ask_again(void);
 
-/* When a job may go that was told to wait in this turn; 0: none was. */
+/* When the first job may go that had to wait in this turn; 0: none had to. */
 extern TimestampTz oe_admission_wake_at(void);
 
-/* Did requests end in this turn, so that others may go at once? */
+/* True if requests have ended in this turn, so that others may go at once. */
 extern bool oe_admission_room_was_made(void);
 
 /*
@@ -53,21 +73,22 @@ extern OeAccountEntry *oe_admission_account(const OeCall *call, TimestampTz now)
 extern OeAccountEntry *oe_admission_known_account(const char *name);
 
 /*
- * See to it that the budgets of the role are known, and what is spent of them and
- * by the account; in a transaction.  Only for what is to be sent: trouble with the
- * budgets must not keep an answer from being recorded.  False: not now, as somebody
- * has locked what was revealed.
+ * The one place where sessions and the queue ask whether a request may go: the
+ * budget of its role first, then the limits of its account, then the open files,
+ * of which "on_wire" are in use.  Reads what is not known yet of budgets and
+ * spendings, so it needs a transaction of the ledger.
  */
-extern bool oe_admission_prepare(OeAccountEntry *account, const char *role,
-								 const OeLimits *limits, TimestampTz now);
+extern OePermission oe_admission_ask(OeAccountEntry *account, const OeCall *call,
+								 int on_wire, TimestampTz now);
 
-/*
- * Asked for each job in the order of arrival: first the budget of the role,
- * which holds up nobody else, then the account.  OE_ADMIT_NEVER fills "error".
- */
-extern OeAdmission oe_admission_ask(OeJob *job, TimestampTz now, OeError *error);
+/* The part of it that concerns the account, for limits of any request. */
+extern OePermission oe_admission_ask_account(OeAccountEntry *account,
+										 const OeLimits *limits, TimestampTz now);
 
-/* Is there a waiting job that may go, or never may? */
+/* The same for a job that waits, which may also have a time of its own to wait for. */
+extern OePermission oe_admission_ask_for_job(OeJob *job, int on_wire, TimestampTz now);
+
+/* True if there is a waiting job that may go, or that never may. */
 extern bool oe_admission_any_is_due(TimestampTz now);
 
 /* From now on the limits count it. */

@@ -1,7 +1,7 @@
 /*
  * job.c
- *		The requests that the worker has at hand: found by what they ask, listed
- *		by their phase, delivered to whoever waits.
+ *		The requests that the worker has at hand: found by their account and
+ *		fingerprint, listed by their phase, delivered to those who wait.
  */
 #include "postgres.h"
 
@@ -28,10 +28,28 @@ typedef struct JobEntry
 
 MemoryContext oe_worker_mcxt;
 MemoryContext oe_turn_mcxt;
-dlist_head	oe_jobs_arrived = DLIST_STATIC_INIT(oe_jobs_arrived);
-dlist_head	oe_jobs_waiting = DLIST_STATIC_INIT(oe_jobs_waiting);
-dlist_head	oe_jobs_ended = DLIST_STATIC_INIT(oe_jobs_ended);
 static HTAB *jobs;
+
+#define TO(phase)	(1 << OE_JOB_##phase)
+
+/* Which phases may follow each. */
+static const int next_phases[] = {
+	/* a request of a session; a call of the queue; one that is not recorded */
+	[OE_JOB_NEW] = TO(ARRIVED) | TO(SENDING) | TO(ON_WIRE),
+	/* answered by the ledger, or not */
+	[OE_JOB_ARRIVED] = TO(SETTLED) | TO(WAITING),
+	[OE_JOB_WAITING] = TO(SENDING) | TO(SETTLED),
+	/* its row was locked */
+	[OE_JOB_SENDING] = TO(ON_WIRE) | TO(WAITING),
+	/* one that is not recorded is settled at once */
+	[OE_JOB_ON_WIRE] = TO(ENDED) | TO(SETTLED),
+	[OE_JOB_ENDED] = TO(SETTLED) | TO(WAITING) | TO(PUT_BACK),
+	[OE_JOB_SETTLED] = 0,
+	[OE_JOB_PUT_BACK] = 0,
+};
+
+/* Of the phases that have one. */
+static dlist_head lists[lengthof(next_phases)];
 
 HTAB *
 oe_job_table(const char *name, Size keysize, Size entrysize)
@@ -51,6 +69,8 @@ oe_job_init(void)
 										   ALLOCSET_DEFAULT_SIZES);
 	oe_turn_mcxt = AllocSetContextCreate(oe_worker_mcxt, "ocean_enrich turn",
 										 ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < (int) lengthof(lists); i++)
+		dlist_init(&lists[i]);
 	jobs = oe_job_table("ocean_enrich jobs", sizeof(JobKey), sizeof(JobEntry));
 }
 
@@ -117,6 +137,52 @@ oe_job_new(const char *bytes, Size len)
 	return job;
 }
 
+static bool
+phase_has_list(OeJobPhase phase)
+{
+	return phase == OE_JOB_ARRIVED || phase == OE_JOB_WAITING ||
+		phase == OE_JOB_ENDED;
+}
+
+dlist_head *
+oe_job_list(OeJobPhase phase)
+{
+	Assert(phase_has_list(phase));
+	return &lists[phase];
+}
+
+static void
+leave_list(OeJob *job)
+{
+	if (phase_has_list(job->phase))
+		dlist_delete(&job->node);
+}
+
+static void
+enter_phase(OeJob *job, OeJobPhase phase)
+{
+	leave_list(job);
+	job->phase = phase;
+	if (phase_has_list(phase))
+		dlist_push_tail(&lists[phase], &job->node);
+}
+
+void
+oe_job_set_phase(OeJob *job, OeJobPhase phase)
+{
+	if (!(next_phases[job->phase] & (1 << phase)))
+		elog(ERROR, "a job of phase %d cannot get phase %d", (int) job->phase,
+			 (int) phase);
+	enter_phase(job, phase);
+}
+
+void
+oe_job_undo_phase(OeJob *job)
+{
+	if (job->phase != job->phase_before)
+		enter_phase(job, job->phase_before);
+}
+
 static void
 forget_result(OeJob *job)
 {
@@ -130,6 +196,7 @@ oe_job_free(OeJob *job)
 {
 	JobKey		key;
 
+	leave_list(job);
 	if (job->passed_by)
 		oe_queue_look_from(&job->passed);
 	fill_key(&key, job->call.account, job->call.fingerprint);
@@ -140,33 +207,6 @@ oe_job_free(OeJob *job)
 	pfree(job->bytes);
 	list_free(job->slots);
 	pfree(job);
-}
-
-static dlist_head *
-list_of_phase(OeJobPhase phase)
-{
-	switch (phase)
-	{
-		case OE_JOB_ARRIVED:
-			return &oe_jobs_arrived;
-		case OE_JOB_WAITING:
-			return &oe_jobs_waiting;
-		case OE_JOB_ENDED:
-			return &oe_jobs_ended;
-		case OE_JOB_SENDING:
-		case OE_JOB_ON_WIRE:
-		case OE_JOB_SETTLED:
-		case OE_JOB_PUT_BACK:
-			break;
-	}
-	elog(ERROR, "unexpected phase of a job: %d", (int) phase);
-}
-
-void
-oe_job_move(OeJob *job, OeJobPhase phase)
-{
-	job->phase = phase;
-	dlist_push_tail(list_of_phase(phase), &job->node);
 }
 
 bool
@@ -198,7 +238,7 @@ oe_job_begin(OeJob *job)
 }
 
 void
-oe_job_settle(OeJob *job, OeResult *result)
+oe_job_set_result(OeJob *job, OeResult *result)
 {
 	MemoryContext old = MemoryContextSwitchTo(oe_worker_mcxt);
 
@@ -206,8 +246,14 @@ oe_job_settle(OeJob *job, OeResult *result)
 	result->call_id = result->call_id ? result->call_id : job->call_id;
 	if (job->slots != NIL)		/* not only a row in the queue */
 		job->result = oe_result_pack(result, &job->result_len);
-	job->phase = OE_JOB_SETTLED;
 	MemoryContextSwitchTo(old);
+}
+
+void
+oe_job_settle(OeJob *job, OeResult *result)
+{
+	oe_job_set_result(job, result);
+	oe_job_set_phase(job, OE_JOB_SETTLED);
 }
 
 void
@@ -263,13 +309,6 @@ oe_job_deliver(OeJob *job, XLogRecPtr lsn)
 }
 
 void
-oe_job_drop(OeJob *job)
-{
-	dlist_delete(&job->node);
-	oe_job_deliver(job, InvalidXLogRecPtr);
-}
-
-void
 oe_job_begin_anew(OeJob *job)
 {
 	Size		len;
@@ -288,5 +327,5 @@ oe_job_begin_anew(OeJob *job)
 	anew = oe_job_new(bytes, len);
 	anew->slots = slots;
 	anew->begun = true;
-	oe_job_move(anew, OE_JOB_ARRIVED);
+	oe_job_set_phase(anew, OE_JOB_ARRIVED);
 }

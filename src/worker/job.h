@@ -1,20 +1,23 @@
 /*
  * job.h
- *		The requests that the worker has at hand, each with those who wait for
- *		it.
+ *		The requests that the worker has at hand, each with the sessions that wait
+ *		for it.
  *
- * A request that is new becomes a job; an equal one joins it.  A job's life:
+ * A new request becomes a job; an equal one joins it.  The phases of a job:
  *
+ *	NEW			made, and not handed to anybody yet
  *	ARRIVED		not looked up in the ledger yet
  *	WAITING		not answered there; waits for the limits, or for its next try
  *	SENDING		admitted; its row is being written
  *	ON_WIRE		with libcurl
  *	ENDED		answer or failure is here; its row is being written
- *	SETTLED		the result is there, for whoever asked
+ *	SETTLED		the result is there, for everybody who asked
  *	PUT_BACK	its row is in the queue again
  *
- * A call from the queue becomes a job when it is about to be sent: nobody waits
- * for it but its row, and it leaves memory as soon as it is settled or put back.
+ * job.c has the table of which phase may follow which.
+ *
+ * A call from the queue becomes a job when it is about to be sent: only its row
+ * waits for it, and it leaves memory as soon as it is settled or put back.
  * Requests of sessions may join it.
  */
 #ifndef OE_JOB_H
@@ -32,6 +35,7 @@
 
 typedef enum OeJobPhase
 {
+	OE_JOB_NEW,
 	OE_JOB_ARRIVED,
 	OE_JOB_WAITING,
 	OE_JOB_SENDING,
@@ -46,15 +50,16 @@ typedef struct OeAccountEntry OeAccountEntry;
 typedef struct OeJob
 {
 	dlist_node	node;			/* in the list of its phase, if that has one */
-	OeJobPhase	phase;
+	OeJobPhase	phase;			/* see oe_job_set_phase() */
 	OeJobPhase	phase_before;	/* this turn's transaction */
-	List	   *slots;			/* whoever asked; the first one pays */
-	bool		begun;			/* its slots are running, not submitted */
-	bool		background;		/* from the queue */
-	OeQueuePosition position;	/* of it there */
+	List	   *slots;			/* the sessions that asked; the first one pays */
+	bool		begun;			/* true if its slots are running, not submitted */
+	bool		background;		/* true if it comes from the queue */
+	OeQueuePosition position;	/* then: its place there */
 	int			postponed;
 	int			gathered;
-	bool		passed_by;		/* equal ones in the queue, from there on */
+	bool		passed_by;		/* true if equal ones in the queue, from "passed"
+								 * on, were left for it to answer */
 	OeQueuePosition passed;
 	OeAccountEntry *account;
 	char	   *bytes;			/* what "call" points into */
@@ -64,24 +69,21 @@ typedef struct OeJob
 	TimestampTz sent_at;
 	TimestampTz not_before;
 	int			tries;
-	bool		in_flight;		/* counted by the limits */
+	bool		in_flight;		/* true if the limits count it */
 	int64		call_id;
 	OeHttpReply *reply;
 	OeOutcome	outcome;
 	OeCredits	cost;
-	char	   *result;			/* packed, for the one who pays */
+	char	   *result;			/* packed, for the session that pays */
 	Size		result_len;
 } OeJob;
 
-/* Jobs and accounts live in the first, all else in the second, which is reset
- * with each turn of the worker's loop. */
+/*
+ * Jobs and accounts live in the first, everything else in the second, which is
+ * reset with each turn of the worker's loop.
+ */
 extern MemoryContext oe_worker_mcxt;
 extern MemoryContext oe_turn_mcxt;
-
-/* In the order of their coming. */
-extern dlist_head oe_jobs_arrived;
-extern dlist_head oe_jobs_waiting;
-extern dlist_head oe_jobs_ended;
 
 /* Once, before anything else: makes the contexts. */
 extern void oe_job_init(void);
@@ -100,22 +102,32 @@ extern int	oe_job_list_in_flight(const char *role, int64 *call_ids,
 /* The job that charges the same account for the same body, or NULL. */
 extern OeJob *oe_job_find(const char *account, const uint8 *fingerprint);
 
-/* A job of a packed call, which is copied.  It is in no list. */
+/* A NEW job for a packed call, which is copied. */
 extern OeJob *oe_job_new(const char *bytes, Size len);
 
-/* One that nobody waits for, and that is in no list. */
+/* Forget a job that no session waits for. */
 extern void oe_job_free(OeJob *job);
 
-/* Into a phase that has a list, at its end. */
-extern void oe_job_move(OeJob *job, OeJobPhase phase);
+/*
+ * The only way to change a job's phase.  Jobs that are ARRIVED, WAITING or ENDED
+ * are in the list of their phase, in the order in which they came into it.
+ */
+extern void oe_job_set_phase(OeJob *job, OeJobPhase phase);
+extern dlist_head *oe_job_list(OeJobPhase phase);
 
-/* Does a session still wait for it? */
+/* What the transaction has done to the job is undone: its phase is the old one. */
+extern void oe_job_undo_phase(OeJob *job);
+
+/* True if a session still waits for it. */
 extern bool oe_job_is_wanted(OeJob *job);
 
-/* From here on it is beyond cancelling.  Slots that gave up before come off. */
+/* From here on it cannot be cancelled.  Slots that gave up before come off. */
 extern void oe_job_begin(OeJob *job);
 
-/* Its end, to be delivered. */
+/* Keep a result, for a job that is tried again or that ends without another. */
+extern void oe_job_set_result(OeJob *job, OeResult *result);
+
+/* The same, and the job is SETTLED: it has to be delivered. */
 extern void oe_job_settle(OeJob *job, OeResult *result);
 extern void oe_job_settle_with_error(OeJob *job, OeError *error);
 
@@ -123,13 +135,10 @@ extern void oe_job_settle_with_error(OeJob *job, OeError *error);
 extern void oe_job_settle_not_recorded(OeJob *job, const char *reason);
 
 /*
- * Hand the result, if any, to everybody who asked, and forget the job.  It is on
- * disk once the log is flushed up to "lsn".
+ * Hand the result, if any, to everybody who asked, and forget the job.  The result
+ * is on disk once the log is flushed up to "lsn".
  */
 extern void oe_job_deliver(OeJob *job, XLogRecPtr lsn);
-
-/* Likewise a waiting one; its row, if it has one, says "failed" already. */
-extern void oe_job_drop(OeJob *job);
 
 /*
  * Sessions that had joined a queued call which goes back: for them it is asked

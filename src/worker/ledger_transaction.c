@@ -4,124 +4,172 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "commands/async.h"
 #include "miscadmin.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
+#include "base/compat.h"
 #include "shared/channel.h"
 #include "shared/sync_notes.h"
 #include "worker/job.h"
 #include "worker/ledger_transaction.h"
 
-OeLedgerAccess oe_ledger_access = OE_LEDGER_READY;
-OeTally		oe_transaction_tally;
-volatile sig_atomic_t oe_may_be_cancelled;
-static List *settled_calls;		/* of this transaction; int64 pointers */
+static volatile sig_atomic_t may_be_cancelled;
 
 void
-oe_transaction_settled(int64 call_id, OeLedgerState state, OeCredits cost)
+oe_transaction_allow_cancel(void)
 {
+	may_be_cancelled = true;
+}
+
+void
+oe_transaction_ignore_cancel(void)
+{
+	may_be_cancelled = false;
+	QueryCancelPending = false;
+}
+
+void
+oe_transaction_handle_cancel(SIGNAL_ARGS)
+{
+	if (may_be_cancelled)
+		StatementCancelHandler(OE_SIGNAL_ARGUMENTS);
+}
+
+void
+oe_transaction_settled(OeTransaction *transaction, int64 call_id,
+					   OeLedgerState state, OeCredits cost)
+{
+	OeTally    *tally = &transaction->tally;
 	int64	   *settled = palloc(sizeof(int64));
 
 	switch (state)
 	{
 		case OE_LEDGER_ANSWERED:
-			oe_transaction_tally.answered++;
-			oe_transaction_tally.credits += cost;
+			tally->answered++;
+			tally->credits += cost;
 			break;
 		case OE_LEDGER_REFUSED:
-			oe_transaction_tally.refused++;
+			tally->refused++;
 			break;
 		case OE_LEDGER_FAILED:
-			oe_transaction_tally.failed++;
+			tally->failed++;
 			break;
 		case OE_LEDGER_UNKNOWN:
-			oe_transaction_tally.unknown++;
+			tally->unknown++;
 			break;
 		case OE_LEDGER_SENT:
-			oe_transaction_tally.reused++;
+			tally->reused++;
 			break;
 	}
 	*settled = call_id;
-	settled_calls = lappend(settled_calls, settled);
+	transaction->settled = lappend(transaction->settled, settled);
 }
 
-/* Those of kept columns are written to their rows by the applier. */
+/* The applier writes the answers that belong to syncs to their rows. */
 static void
-tell_applier(void)
+notify_applier(const List *settled)
 {
-	int64	   *call_ids = palloc(sizeof(int64) * list_length(settled_calls));
+	int64	   *call_ids = palloc(sizeof(int64) * list_length(settled));
 	int			count = 0;
 	ListCell   *lc;
 
-	foreach(lc, settled_calls)
+	foreach(lc, settled)
 		call_ids[count++] = *(int64 *) lfirst(lc);
 	oe_ledger_use_spi();
 	oe_sync_settled(call_ids, count);
 }
 
-/* What the transaction did to the queue, for whoever looks at it or listens. */
+/* What the transaction did to the queue becomes visible with its commit. */
 static void
-record_tally(TimestampTz now)
+publish_changes(const OeTransaction *transaction, TimestampTz now)
 {
 	static const OeTally nothing = {0};
 	ListCell   *lc;
 
-	foreach(lc, settled_calls)
+	foreach(lc, transaction->settled)
 		Async_Notify(OE_NOTIFY_CHANNEL,
 					 psprintf(INT64_FORMAT, *(int64 *) lfirst(lc)));
-	if (settled_calls != NIL)
-		tell_applier();
-	if (memcmp(&oe_transaction_tally, &nothing, sizeof(nothing)) != 0)
-		oe_tally_write(&oe_transaction_tally, now);
+	if (transaction->settled != NIL)
+		notify_applier(transaction->settled);
+	if (memcmp(&transaction->tally, &nothing, sizeof(nothing)) != 0)
+		oe_tally_write(&transaction->tally, now);
 }
 
-char *
-oe_transaction(OeWork work, void *arg, TimestampTz now, XLogRecPtr *lsn)
+static void
+run_in_ledger(OeTransaction *transaction, OeWork work, void *arg,
+			  TimestampTz now)
 {
-	volatile OeLedgerAccess access = OE_LEDGER_READY;
-	char	   *volatile reason = NULL;
+	switch (oe_ledger_begin())
+	{
+		case OE_LEDGER_READY:
+			work(transaction, arg, now);
+			publish_changes(transaction, now);
+			transaction->lsn = oe_ledger_commit();
+			transaction->end = OE_LEDGER_COMMITTED;
+			break;
+		case OE_LEDGER_BUSY:
+			transaction->end = OE_LEDGER_IS_BUSY;
+			break;
+		case OE_LEDGER_GONE:
+			transaction->end = OE_LEDGER_IS_GONE;
+			break;
+	}
+}
 
-	memset(&oe_transaction_tally, 0, sizeof(oe_transaction_tally));
-	settled_calls = NIL;
-	oe_may_be_cancelled = true;
+/* The error's context is left out: it may quote a person. */
+static void
+undo_in_ledger(OeTransaction *transaction)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(oe_turn_mcxt);
+	edata = CopyErrorData();
+	FlushErrorState();
+	oe_ledger_abort();
+	if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		transaction->end = OE_LEDGER_IS_BUSY;
+	else
+	{
+		transaction->end = OE_LEDGER_HAS_FAILED;
+		transaction->reason = edata->message ? edata->message
+			: pstrdup("unknown error");
+	}
+}
+
+static void
+try_in_ledger(OeTransaction *transaction, OeWork work, void *arg,
+			  TimestampTz now)
+{
+	oe_transaction_allow_cancel();
 	PG_TRY();
 	{
-		access = oe_ledger_begin();
-		if (access == OE_LEDGER_READY)
-		{
-			work(arg, now);
-			record_tally(now);
-			*lsn = oe_ledger_commit();
-		}
+		run_in_ledger(transaction, work, arg, now);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
-		oe_may_be_cancelled = false;
-		settled_calls = NIL;
-		/* Not its context: that may quote a person. */
-		MemoryContextSwitchTo(oe_turn_mcxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		oe_ledger_abort();
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-			access = OE_LEDGER_BUSY;
-		else
-			reason = edata->message ? edata->message : pstrdup("unknown error");
+		may_be_cancelled = false;
+		undo_in_ledger(transaction);
 	}
 	PG_END_TRY();
-	oe_may_be_cancelled = false;
-	QueryCancelPending = false;
+	oe_transaction_ignore_cancel();
+}
 
-	oe_ledger_access = access;
-	if (settled_calls != NIL)
+OeTransaction
+oe_transaction(OeWork work, void *arg, TimestampTz now)
+{
+	OeTransaction transaction = {0};
+
+	try_in_ledger(&transaction, work, arg, now);
+	if (transaction.end == OE_LEDGER_COMMITTED && transaction.settled != NIL)
 	{
 		oe_status_count(oe_channel_my_status(), now,
-						list_length(settled_calls));
+						list_length(transaction.settled));
 		oe_channel_announce_settled();
 	}
-	return reason;
+	return transaction;
 }

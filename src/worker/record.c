@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "common/pg_prng.h"
@@ -28,19 +30,16 @@
 /* New requests that one transaction looks up, so that answers pass between. */
 #define GROUP_ARRIVALS_MAX		256
 
-bool		oe_record_row_is_busy;
-bool		oe_record_orphans_left;
-
 /* ----------------------------------------------------------------
  * Admitting
  * ---------------------------------------------------------------- */
 
 /*
- * It may never go, for the one who would pay.  Another role that joined asks
- * anew, on its own account.
+ * The job may never go, for the role that would pay.  Sessions of other roles that
+ * joined it ask again, as themselves.
  */
 static void
-refuse(OeJob *job, OeError *error)
+refuse_job(OeJob *job, OeError *error)
 {
 	ListCell   *lc;
 
@@ -66,17 +65,14 @@ refuse(OeJob *job, OeError *error)
  * may, and stays WAITING otherwise, without slots if nobody wants it any more.
  */
 static void
-admit(OeJob *job, int on_wire, TimestampTz now)
+admit_job(OeJob *job, int on_wire, TimestampTz now)
 {
-	OeError		error = {0};
+	OePermission answer = oe_admission_ask_for_job(job, on_wire, now);
 
-	if (!oe_admission_prepare(job->account, job->call.role,
-							  &job->call.limits, now))
-		return;
-	switch (oe_admission_ask(job, now, &error))
+	switch (answer.admission)
 	{
 		case OE_ADMIT_NEVER:
-			refuse(job, &error);
+			refuse_job(job, &answer.error);
 			return;
 		case OE_ADMIT_LATER:
 		case OE_ADMIT_WHEN_ONE_ENDS:
@@ -84,13 +80,11 @@ admit(OeJob *job, int on_wire, TimestampTz now)
 		case OE_ADMIT_NOW:
 			break;
 	}
-	if (!oe_wire_reserve(on_wire))
-		return;
 	oe_job_begin(job);
 	if (job->slots == NIL)
 		return;
 	oe_admission_sent(job, now);
-	job->phase = OE_JOB_SENDING;
+	oe_job_set_phase(job, OE_JOB_SENDING);
 }
 
 /* ----------------------------------------------------------------
@@ -140,11 +134,11 @@ oe_record_sending(OeJob *job, TimestampTz now)
 		return;
 	oe_admission_unsent(job, now);
 	job->not_before = now + OE_LEDGER_BUSY_RETRY_MS * INT64CONST(1000);
-	job->phase = OE_JOB_WAITING;
+	oe_job_set_phase(job, OE_JOB_WAITING);
 }
 
 static void
-judge(OeJob *job, OeVerdict *verdict)
+judge_job(OeJob *job, OeVerdict *verdict)
 {
 	oe_judge_reply(&job->call, job->reply, verdict);
 	job->outcome = verdict->outcome;
@@ -171,7 +165,8 @@ next_try(const OeJob *job, TimestampTz now)
  * cannot be written stays ENDED.  False: the job is to be settled.
  */
 static bool
-put_back(OeJob *job, const OeVerdict *verdict, TimestampTz now)
+put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
+			 TimestampTz now)
 {
 	OePatience	patience;
 	OeHttpResult result = job->reply ? job->reply->result : OE_HTTP_NOT_SENT;
@@ -205,11 +200,11 @@ put_back(OeJob *job, const OeVerdict *verdict, TimestampTz now)
 		case OE_PUT_BACK_GONE:
 			break;
 		case OE_PUT_BACK:
-			oe_transaction_tally.waiting++;
+			transaction->tally.waiting++;
 			break;
 	}
 	job->position.due = due;
-	job->phase = OE_JOB_PUT_BACK;
+	oe_job_set_phase(job, OE_JOB_PUT_BACK);
 	return true;
 }
 
@@ -218,14 +213,14 @@ put_back(OeJob *job, const OeVerdict *verdict, TimestampTz now)
  * row cannot be written stays ENDED.
  */
 static void
-record_ending(OeJob *job, TimestampTz now)
+record_ending(OeTransaction *transaction, OeJob *job, TimestampTz now)
 {
 	OeLedgerRow row = {0};
 	OeVerdict	verdict;
 	TimestampTz again = job->background ? 0 : next_try(job, now);
 
-	judge(job, &verdict);
-	if (job->background && put_back(job, &verdict, now))
+	judge_job(job, &verdict);
+	if (job->background && put_back_job(transaction, job, &verdict, now))
 		return;
 	fill_row(job, &row);
 	row.state = verdict.state;
@@ -244,14 +239,12 @@ record_ending(OeJob *job, TimestampTz now)
 		return;
 	if (verdict.person && oe_upkeep_has_webhook(job->call.body))
 		oe_upkeep_answered(job->call_id);
-	oe_job_settle(job, &verdict.result);
-	if (job->background)
-		oe_transaction_settled(job->call_id, verdict.state, job->cost);
-	else if (again)
-	{
+	oe_job_set_result(job, &verdict.result);
+	oe_job_set_phase(job, again ? OE_JOB_WAITING : OE_JOB_SETTLED);
+	if (again)
 		job->not_before = again;
-		job->phase = OE_JOB_WAITING;
-	}
+	if (job->background)
+		oe_transaction_settled(transaction, job->call_id, verdict.state, job->cost);
 }
 
 static void
@@ -272,20 +265,20 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 		return;
 	}
 	job->account = oe_admission_account(&job->call, now);
-	job->phase = OE_JOB_WAITING;
-	admit(job, on_wire, now);
+	oe_job_set_phase(job, OE_JOB_WAITING);
+	admit_job(job, on_wire, now);
 }
 
-/* All that the ledger has to do with the job in this turn. */
+/* Everything that the ledger has to do with the job in this turn. */
 static void
-record(OeJob *job, int *on_wire, TimestampTz now)
+record_job(OeTransaction *transaction, OeJob *job, int *on_wire, TimestampTz now)
 {
 	if (job->phase == OE_JOB_ENDED)
-		record_ending(job, now);
+		record_ending(transaction, job, now);
 	else if (job->phase == OE_JOB_ARRIVED)
 		record_arrived(job, *on_wire, now);
 	else
-		admit(job, *on_wire, now);
+		admit_job(job, *on_wire, now);
 	if (job->phase == OE_JOB_SENDING)
 		oe_record_sending(job, now);
 	if (job->phase == OE_JOB_SENDING)
@@ -297,7 +290,7 @@ record(OeJob *job, int *on_wire, TimestampTz now)
  * ---------------------------------------------------------------- */
 
 void
-oe_record_act(OeJob *job, XLogRecPtr lsn, TimestampTz now)
+oe_record_proceed(OeJob *job, XLogRecPtr lsn, TimestampTz now)
 {
 	if (job->phase_before == OE_JOB_ENDED && job->phase != OE_JOB_ENDED)
 		oe_admission_ended(job, now);
@@ -316,174 +309,180 @@ oe_record_act(OeJob *job, XLogRecPtr lsn, TimestampTz now)
 		case OE_JOB_WAITING:
 			if (job->slots == NIL)
 				oe_job_free(job);
-			else
-				oe_job_move(job, OE_JOB_WAITING);
 			break;
-		case OE_JOB_ENDED:
-			oe_record_row_is_busy = true;
-			oe_job_move(job, OE_JOB_ENDED);
+		case OE_JOB_ENDED:		/* its row was locked */
 			break;
+		case OE_JOB_NEW:
 		case OE_JOB_ARRIVED:
 		case OE_JOB_ON_WIRE:
 			elog(ERROR, "unexpected phase of a job: %d", (int) job->phase);
 	}
 }
 
-/* The transaction failed: back to where the job was before it. */
+/* The transaction failed: the job is as it was before. */
 static void
-undo(OeJob *job, TimestampTz now)
+undo_job(OeJob *job, TimestampTz now)
 {
 	if (job->phase == OE_JOB_SENDING)
 		oe_admission_unsent(job, now);
-	job->phase = job->phase_before;
+	oe_job_undo_phase(job);
 }
 
-/* The ledger cannot be written: say so, but hand over what was paid. */
-static void
+/*
+ * The ledger cannot be written: log that, but hand over what was paid.  True if
+ * the job leaves a row "sent" behind.
+ */
+static bool
 give_up_recording(OeJob *job, const char *reason, TimestampTz now)
 {
+	bool		is_orphan = job->background;
 	OeVerdict	verdict;
 
-	if (job->phase_before != OE_JOB_ENDED)
+	if (job->phase != OE_JOB_ENDED)
 	{
 		oe_job_settle_not_recorded(job, reason);
 		oe_job_deliver(job, InvalidXLogRecPtr);
-		return;
+		return false;
 	}
 	ereport(WARNING,
 			errmsg("could not record the answer of call " INT64_FORMAT
 				   " in ocean_enrich.call: %s", job->call_id, reason));
 	StartTransactionCommand();
-	judge(job, &verdict);
+	judge_job(job, &verdict);
 	oe_job_settle(job, &verdict.result);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(oe_turn_mcxt);
 	oe_admission_ended(job, now);
-	oe_record_orphans_left |= job->background;
 	oe_job_deliver(job, InvalidXLogRecPtr);
+	return is_orphan;
 }
 
 /* ----------------------------------------------------------------
  * A group of jobs in one transaction
  * ---------------------------------------------------------------- */
 
-/* Out of their lists: all that ended, some that arrived, all that wait. */
 static List *
-collect_group(void)
+append_jobs(List *group, OeJobPhase phase, int max)
 {
-	List	   *group = NIL;
-	dlist_mutable_iter iter;
+	dlist_iter	iter;
 
-	while (!dlist_is_empty(&oe_jobs_ended))
-		group = lappend(group, dlist_container(OeJob, node,
-											   dlist_pop_head_node(&oe_jobs_ended)));
-	dlist_foreach_modify(iter, &oe_jobs_waiting)
+	dlist_foreach(iter, oe_job_list(phase))
 	{
-		dlist_delete(iter.cur);
+		if (max-- <= 0)
+			break;
 		group = lappend(group, dlist_container(OeJob, node, iter.cur));
 	}
-	for (int i = 0; i < GROUP_ARRIVALS_MAX && !dlist_is_empty(&oe_jobs_arrived); i++)
-		group = lappend(group, dlist_container(OeJob, node,
-											   dlist_pop_head_node(&oe_jobs_arrived)));
 	return group;
 }
 
+/* All that ended, all that wait, some that arrived. */
+static List *
+collect_group(void)
+{
+	List	   *group = append_jobs(NIL, OE_JOB_ENDED, INT_MAX);
+
+	group = append_jobs(group, OE_JOB_WAITING, INT_MAX);
+	return append_jobs(group, OE_JOB_ARRIVED, GROUP_ARRIVALS_MAX);
+}
+
 static void
-record_jobs(void *arg, TimestampTz now)
+record_jobs(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	int			on_wire = oe_wire_in_flight();
 	ListCell   *lc;
 
 	foreach(lc, (List *) arg)
-		record(lfirst(lc), &on_wire, now);
+		record_job(transaction, lfirst(lc), &on_wire, now);
 }
 
-/*
- * Record the group.  NULL: done, or the ledger is busy or gone.  Else the
- * reason why it failed; every job is as it was before.
- */
-static char *
-record_group(List *group, TimestampTz now)
+/* After the commit, take each job where its phase leads. */
+static void
+proceed_with_group(List *group, XLogRecPtr lsn, OeRecorded *recorded,
+				   TimestampTz now)
 {
-	XLogRecPtr	lsn;
-	char	   *reason;
 	bool		sending = false;
 	ListCell   *lc;
 
 	foreach(lc, group)
-		((OeJob *) lfirst(lc))->phase_before = ((OeJob *) lfirst(lc))->phase;
-	reason = oe_transaction(record_jobs, group, now, &lsn);
-	if (reason || oe_ledger_access != OE_LEDGER_READY)
 	{
-		foreach(lc, group)
-			undo(lfirst(lc), now);
-		return reason;
+		OeJobPhase	phase = ((OeJob *) lfirst(lc))->phase;
+
+		sending |= phase == OE_JOB_SENDING;
+		recorded->row_is_busy |= phase == OE_JOB_ENDED;
 	}
 
 	/*
-	 * What we are about to send is on disk first.  What only came can wait:
-	 * the sessions flush it themselves.
+	 * A request that is about to be sent is on disk first.  An answer that only
+	 * came can wait: the sessions flush it themselves.
 	 */
-	foreach(lc, group)
-		sending |= ((OeJob *) lfirst(lc))->phase == OE_JOB_SENDING;
 	if (sending && oe_record_before_send)
 		XLogFlush(lsn);
 	foreach(lc, group)
-		oe_record_act(lfirst(lc), lsn, now);
+		oe_record_proceed(lfirst(lc), lsn, now);
 	if (sending)
 		oe_wire_run();
-	return NULL;
 }
 
-static void
-put_off(OeJob *job)
+/*
+ * Record the group.  NULL unless that failed, else the reason.  If it is not
+ * committed, every job is as it was before.
+ */
+static const char *
+record_group(List *group, OeRecorded *recorded, TimestampTz now)
 {
-	oe_job_move(job, job->phase);
-}
-
-/* One job that harmed its group, or just was in a group that was harmed. */
-static void
-record_alone(OeJob *job, TimestampTz now)
-{
-	char	   *reason = record_group(list_make1(job), now);
-
-	if (reason)
-		give_up_recording(job, reason, now);
-	else if (oe_ledger_access != OE_LEDGER_READY)
-		put_off(job);
-}
-
-void
-oe_record_all(TimestampTz now)
-{
-	List	   *group;
-	ListCell   *lc;
-	char	   *reason;
-
-	/* What has_something_to_record() asked, the group asks again. */
-	oe_admission_ask_anew();
-	group = collect_group();
-	reason = record_group(group, now);
-	if (reason)
-	{
-		foreach(lc, group)
-			record_alone(lfirst(lc), now);
-	}
-	else if (oe_ledger_access != OE_LEDGER_READY)
-	{
-		foreach(lc, group)
-			put_off(lfirst(lc));
-	}
-}
-
-void
-oe_record_ended(TimestampTz now)
-{
-	List	   *group = collect_group();
+	OeTransaction transaction;
 	ListCell   *lc;
 
 	foreach(lc, group)
-		record_alone(lfirst(lc), now);
+		((OeJob *) lfirst(lc))->phase_before = ((OeJob *) lfirst(lc))->phase;
+	transaction = oe_transaction(record_jobs, group, now);
+	recorded->end = transaction.end;
+	if (transaction.end == OE_LEDGER_COMMITTED)
+		proceed_with_group(group, transaction.lsn, recorded, now);
+	else
+	{
+		foreach(lc, group)
+			undo_job(lfirst(lc), now);
+	}
+	return transaction.reason;
+}
+
+/* One of the jobs may have harmed the others. */
+static void
+record_each_alone(List *group, OeRecorded *recorded, TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, group)
+	{
+		const char *reason = record_group(list_make1(lfirst(lc)), recorded, now);
+
+		if (reason)
+			recorded->orphans_left |= give_up_recording(lfirst(lc), reason, now);
+	}
+}
+
+OeRecorded
+oe_record_all(TimestampTz now)
+{
+	OeRecorded	recorded = {0};
+	List	   *group;
+
+	/* The group asks again what oe_admission_any_is_due() has asked. */
+	oe_admission_ask_again();
+	group = collect_group();
+	if (record_group(group, &recorded, now) != NULL)
+		record_each_alone(group, &recorded, now);
+	return recorded;
+}
+
+OeRecorded
+oe_record_ended(TimestampTz now)
+{
+	OeRecorded	recorded = {0};
+
+	record_each_alone(collect_group(), &recorded, now);
+	return recorded;
 }
 
 void
@@ -495,11 +494,6 @@ oe_record_give_up_all(const char *reason, TimestampTz now)
 	while ((group = collect_group()) != NIL)
 	{
 		foreach(lc, group)
-		{
-			OeJob	   *job = lfirst(lc);
-
-			job->phase_before = job->phase;
-			give_up_recording(job, reason, now);
-		}
+			(void) give_up_recording(lfirst(lc), reason, now);
 	}
 }

@@ -9,28 +9,32 @@
 #define OE_RECORD_H
 
 #include "worker/job.h"
+#include "worker/ledger_transaction.h"
+
+/* What came of a turn's transaction. */
+typedef struct OeRecorded
+{
+	OeLedgerEnd end;			/* OE_LEDGER_HAS_FAILED is dealt with already */
+	bool		row_is_busy;	/* true if a row was locked: try again */
+	bool		orphans_left;	/* true if there are rows "sent" that nobody has
+								 * on the wire */
+} OeRecorded;
 
 /* Everything that arrived, waits or ended, as far as it can go now. */
-extern void oe_record_all(TimestampTz now);
+extern OeRecorded oe_record_all(TimestampTz now);
 
 /* Only what has ended, each in a transaction of its own. */
-extern void oe_record_ended(TimestampTz now);
+extern OeRecorded oe_record_ended(TimestampTz now);
 
-/* No row can be written any more: says so to everybody. */
+/* No row can be written any more: tell everybody who waits. */
 extern void oe_record_give_up_all(const char *reason, TimestampTz now);
 
 /*
- * The two halves of sending, for who takes calls from the queue: its row, in a
- * transaction (a job whose row is locked is put off, and WAITING); and what is
- * to be done once that is on disk.
+ * The two halves of sending, for calls that are taken from the queue: write the
+ * job's row, in a transaction (if the row is locked, the job is WAITING again); and
+ * send it once that is on disk.  Any other job is taken where its phase leads.
  */
 extern void oe_record_sending(OeJob *job, TimestampTz now);
-extern void oe_record_act(OeJob *job, XLogRecPtr lsn, TimestampTz now);
-
-/* A row was locked in this turn: try again. */
-extern bool oe_record_row_is_busy;
-
-/* There are rows "sent" that nobody has on the wire. */
-extern bool oe_record_orphans_left;
+extern void oe_record_proceed(OeJob *job, XLogRecPtr lsn, TimestampTz now);
 
 #endif							/* OE_RECORD_H */

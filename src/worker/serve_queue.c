@@ -40,23 +40,25 @@
 /* How long to leave alone what cannot be recorded. */
 #define UNRECORDABLE_WAIT_S		10
 
-static MemoryContext queue_mcxt;	/* what "queue_call" points to */
-static OeCall queue_call;		/* the settings that it is sent with */
-static OeLimits next_limits;	/* of the call that did not fit into the
-								 * limits, else the same */
-static TimestampTz queue_settings_read_at;
-static bool queue_has_token;
-static TimestampTz queue_wake_at;
-static TimestampTz queue_left_until;	/* it could not be recorded */
-static TimestampTz queue_swept_at;
-static bool queue_touched;		/* since then */
-static int	claim_max = CLAIM_MAX;	/* 1: to find the row that does harm */
-static int64 claiming;			/* the call that is being looked at */
-static int	claiming_attempts;	/* how often that was sent */
-static bool decisions_due;		/* somebody decided about unknown calls */
-static uint64 budgets_seen = PG_UINT64_MAX;
-static TimestampTz tally_folded_at;
-static bool tally_unfolded;
+/* How the queue is being served. */
+static struct
+{
+	MemoryContext mcxt;			/* holds what "call" points to */
+	OeCall		call;			/* the settings that the queue is sent with */
+	TimestampTz settings_read_at;
+	bool		has_token;
+	OeLimits	next_limits;	/* those of the call that did not fit into the
+								 * limits, otherwise those of "call" */
+	TimestampTz wake_at;
+	TimestampTz left_until;		/* the ledger could not be written */
+	TimestampTz swept_at;
+	bool		touched;		/* true if there was work since then */
+	int			claim_max;		/* 1: to find the row that does harm */
+	bool		decisions_due;	/* true after decisions about unknown calls */
+	uint64		budgets_seen;
+	TimestampTz tally_folded_at;
+	bool		tally_unfolded;
+} queue = {.claim_max = CLAIM_MAX, .budgets_seen = PG_UINT64_MAX};
 
 /* ----------------------------------------------------------------
  * The settings that it is sent with
@@ -71,24 +73,24 @@ read_queue_settings(TimestampTz now)
 {
 	MemoryContext old;
 
-	if (now - queue_settings_read_at < QUEUE_SETTINGS_MS * INT64CONST(1000) &&
-		queue_settings_read_at != 0)
+	if (now - queue.settings_read_at < QUEUE_SETTINGS_MS * INT64CONST(1000) &&
+		queue.settings_read_at != 0)
 		return;
-	queue_settings_read_at = now;
-	if (queue_has_token)
-		explicit_bzero(unconstify(char *, queue_call.token),
-					   strlen(queue_call.token));
-	queue_has_token = false;
-	MemoryContextReset(queue_mcxt);
-	memset(&queue_call, 0, sizeof(queue_call));
-	old = MemoryContextSwitchTo(queue_mcxt);
+	queue.settings_read_at = now;
+	if (queue.has_token)
+		explicit_bzero(unconstify(char *, queue.call.token),
+					   strlen(queue.call.token));
+	queue.has_token = false;
+	MemoryContextReset(queue.mcxt);
+	memset(&queue.call, 0, sizeof(queue.call));
+	old = MemoryContextSwitchTo(queue.mcxt);
 	StartTransactionCommand();
-	MemoryContextSwitchTo(queue_mcxt);
+	MemoryContextSwitchTo(queue.mcxt);
 	PG_TRY();
 	{
-		oe_settings_fill(&queue_call);
-		next_limits = queue_call.limits;
-		queue_has_token = true;
+		oe_settings_fill(&queue.call);
+		queue.next_limits = queue.call.limits;
+		queue.has_token = true;
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
@@ -131,36 +133,44 @@ limit_name(OeCode code)
 	}
 }
 
+static TimestampTz
+limit_ends_at(OeAccountEntry *entry, OeCode code, TimestampTz now)
+{
+	OeUsage		usage;
+	OeTime		day_start;
+	OeTime		day_end;
+
+	if (code == OE_API_RATE_LIMIT)
+	{
+		oe_account_usage(entry->account, now, &usage);
+		return usage.paused_until;
+	}
+	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
+	return day_end;
+}
+
 /* When the limits let the queue go on; "now": at once, DT_NOEND: when one ends. */
 static TimestampTz
 limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 {
-	OeError		error = {0};
-	OeTime		when = now;
-	OeUsage		usage;
-	OeTime		day_start;
+	OePermission answer = oe_admission_ask_account(entry, &queue.next_limits, now);
+	TimestampTz when;
 
-	switch (oe_account_admit(entry->account, &next_limits, now, &when, &error))
+	switch (answer.admission)
 	{
 		case OE_ADMIT_NOW:
 			return now;
 		case OE_ADMIT_LATER:
-			say_pause("rate_limit is reached", when);
-			return when;
+			say_pause("rate_limit is reached", answer.when);
+			return answer.when;
 		case OE_ADMIT_WHEN_ONE_ENDS:
 			return DT_NOEND;
 		case OE_ADMIT_NEVER:
 			break;
 	}
-	if (error.code == OE_API_RATE_LIMIT)
-	{
-		oe_account_usage(entry->account, now, &usage);
-		when = usage.paused_until;
-	}
-	else
-		oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &when);
-	say_pause(limit_name(error.code), when);
-	oe_error_free(&error);
+	when = limit_ends_at(entry, answer.error.code, now);
+	say_pause(limit_name(answer.error.code), when);
+	oe_error_free(&answer.error);
 	return when;
 }
 
@@ -168,7 +178,7 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 static TimestampTz
 blocked_until(OeAccountEntry *entry, TimestampTz now)
 {
-	OeCall		call = queue_call;
+	OeCall		call = queue.call;
 	OeJob	   *job;
 	char	   *bytes;
 	Size		len;
@@ -202,8 +212,8 @@ blocked_until(OeAccountEntry *entry, TimestampTz now)
 static void
 leave_queue_alone(TimestampTz now)
 {
-	queue_wake_at = queue_left_until = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
-	say_pause("cannot be recorded: the server's log says why", queue_left_until);
+	queue.wake_at = queue.left_until = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
+	say_pause("cannot be recorded: the server's log says why", queue.left_until);
 }
 
 static void
@@ -219,12 +229,12 @@ sessions_wait(TimestampTz now)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &oe_jobs_waiting)
+	dlist_foreach(iter, oe_job_list(OE_JOB_WAITING))
 	{
 		if (dlist_container(OeJob, node, iter.cur)->not_before <= now)
 			return true;
 	}
-	return !dlist_is_empty(&oe_jobs_arrived);
+	return !dlist_is_empty(oe_job_list(OE_JOB_ARRIVED));
 }
 
 /* When the queue may go on; "now": at once, DT_NOEND: not before something ends. */
@@ -239,12 +249,12 @@ queue_allowed_at(TimestampTz now)
 		say_pause("queue_enabled is off", 0);
 		return DT_NOEND;
 	}
-	if (!queue_has_token)
+	if (!queue.has_token)
 	{
 		say_pause("no usable API token", 0);
 		return now + QUEUE_SETTINGS_MS * INT64CONST(1000);
 	}
-	entry = oe_admission_known_account(queue_call.account);
+	entry = oe_admission_known_account(queue.call.account);
 	if (!entry)
 		return now;
 	if (entry->blocked_by != 0)
@@ -267,12 +277,23 @@ queue_allowed_at(TimestampTz now)
  * Claiming
  * ---------------------------------------------------------------- */
 
+/* Calls that one transaction takes out of the queue. */
+typedef struct Claim
+{
+	OeTransaction *transaction;
+	OeAccountEntry *account;
+	List	   *jobs;			/* about to be sent */
+	bool		cut_short;		/* true if a limit has: there is more */
+	int64		call_id;		/* the call that is being looked at */
+	int			attempts;		/* how often that was sent */
+} Claim;
+
 static void
 fill_call(const OeQueuedCall *queued, OeCall *call)
 {
 	OeReveals	reveals;
 
-	*call = queue_call;
+	*call = queue.call;
 	strlcpy(call->role, queued->role, sizeof(call->role));
 	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
 	call->body = oe_request_body(queued->request, true, &reveals);
@@ -304,24 +325,26 @@ queued_job(const OeQueuedCall *queued, const OeCall *call)
 
 /* It was never sent, and never will be. */
 static void
-fail_queued(const OeQueuedCall *queued, const char *detail, TimestampTz now)
+fail_queued(Claim *claim, const OeQueuedCall *queued, const char *detail,
+			TimestampTz now)
 {
 	OeLedgerRow row = {0};
 
 	row.call_id = queued->position.call_id;
 	row.state = OE_LEDGER_FAILED;
-	row.account = queue_call.account;
+	row.account = queue.call.account;
 	row.detail = detail;
 	row.attempts = queued->attempts;
 	row.answered_at = now;
 	(void) oe_ledger_write(&row);
-	oe_transaction_settled(row.call_id, row.state, 0);
-	oe_transaction_tally.waiting--;
+	oe_transaction_settled(claim->transaction, row.call_id, row.state, 0);
+	claim->transaction->tally.waiting--;
 }
 
 /* An earlier equal request settles it, or has to be decided about first. */
 static void
-settle_by_hit(const OeQueuedCall *queued, OeLedgerHit *hit, TimestampTz now)
+settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
+			  TimestampTz now)
 {
 	int64		call_id = queued->position.call_id;
 
@@ -337,11 +360,11 @@ settle_by_hit(const OeQueuedCall *queued, OeLedgerHit *hit, TimestampTz now)
 		if (oe_upkeep_has_webhook(JsonbToCString(NULL, &queued->request->root,
 												 VARSIZE(queued->request))))
 			oe_upkeep_answered(call_id);
-		oe_transaction_settled(call_id, OE_LEDGER_SENT, 0);
-		oe_transaction_tally.waiting--;
+		oe_transaction_settled(claim->transaction, call_id, OE_LEDGER_SENT, 0);
+		claim->transaction->tally.waiting--;
 	}
 	else if (oe_queue_is_given_up(hit->call_id))
-		fail_queued(queued,
+		fail_queued(claim, queued,
 					psprintf("an equal request, call " INT64_FORMAT
 							 ", was given up", hit->call_id), now);
 	else
@@ -362,41 +385,28 @@ pass_by(OeJob *job, const OeQueuePosition *position)
 }
 
 /*
- * False: it stays in the queue, until its budget begins anew or what is on the
- * wire has ended.  A raised budget lets it go before: see_to_budgets().
+ * The call stays in the queue until its budget begins anew or requests of its role
+ * that are on the wire have ended.  A raised budget releases it before:
+ * release_for_budgets().
  */
-static bool
-budget_lets_go(OeAccountEntry *account, const OeQueuedCall *queued,
-			   const OeLimits *limits, TimestampTz now)
+static void
+put_back_for_budget(const OeQueuedCall *queued, const OePermission *answer,
+					TimestampTz now)
 {
-	OeTime		when = now + BUDGET_RESERVED_MS * INT64CONST(1000);
-	OeError		error = {0};
+	const char *message = answer->error.message;
 
-	if (!oe_admission_prepare(account, queued->role, limits, now))
-		ereport(ERROR,
-				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				errmsg("could not lock ocean_enrich.reveal_cost"));
-	if (oe_budget_admit(queued->role, oe_limits_reserve(limits), now, &when,
-						&error) == OE_ADMIT_NOW)
-		return true;
-	(void) oe_queue_put_back(queued->position.call_id, when, 0,
-							 queued->attempts, 0,
-							 error.message ? oe_utf8_to_message(error.message)
+	(void) oe_queue_put_back(queued->position.call_id,
+							 answer->admission == OE_ADMIT_NEVER ? answer->when
+							 : now + BUDGET_RESERVED_MS * INT64CONST(1000),
+							 0, queued->attempts, 0,
+							 message ? oe_utf8_to_message(message)
 							 : "what is left of the budget is reserved");
-	oe_error_free(&error);
-	return false;
 }
 
-typedef struct Claim
-{
-	OeAccountEntry *account;
-	List	   *jobs;			/* about to be sent */
-	bool		cut_short;		/* by a limit: there is more */
-} Claim;
-
 /*
- * For what it reveals: no day of this limit has room for it, so the others shall
- * not wait for it.  A limit that lets nothing go at all stops the queue instead.
+ * True if no day of this limit has room for what the call may reveal, so that the
+ * others must not wait for it.  A limit that lets nothing go at all stops the
+ * queue instead.
  */
 static bool
 is_beyond_credit_limit(const OeLimits *limits)
@@ -406,15 +416,28 @@ is_beyond_credit_limit(const OeLimits *limits)
 		oe_limits_reserve(limits) > limits->credit_limit;
 }
 
-/* False: the limits do not let it go now. */
-static bool
-send_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
+/* The call may go: make it a job, and write its row. */
+static void
+send_queued(Claim *claim, const OeQueuedCall *queued, const OeCall *call,
 			TimestampTz now)
 {
+	OeJob	   *job = queued_job(queued, call);
+
+	job->account = claim->account;
+	oe_admission_sent(job, now);
+	oe_job_set_phase(job, OE_JOB_SENDING);
+	claim->jobs = lappend(claim->jobs, job);
+	oe_record_sending(job, now);
+	claim->transaction->tally.waiting--;
+}
+
+/* Send the call if it may go.  False: no further one may go now either. */
+static bool
+admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
+			 TimestampTz now)
+{
 	OeCall		call;
-	OeError		error = {0};
-	OeTime		when;
-	OeJob	   *job;
+	OePermission answer;
 
 	fill_call(queued, &call);
 	if (is_beyond_credit_limit(&call.limits))
@@ -424,25 +447,28 @@ send_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 								 "may cost more than credit_limit has for a day");
 		return true;
 	}
-	if (!budget_lets_go(claim->account, queued, &call.limits, now))
-		return true;
-	if (oe_account_admit(claim->account->account, &call.limits, now, &when,
-						 &error) != OE_ADMIT_NOW)
+	answer = oe_admission_ask(claim->account, &call, on_wire, now);
+	switch (answer.obstacle)
 	{
-		oe_error_free(&error);
-		next_limits = call.limits;
-		return false;
+		case OE_OBSTACLE_NONE:
+			send_queued(claim, queued, &call, now);
+			return true;
+		case OE_OBSTACLE_BUDGET:
+			put_back_for_budget(queued, &answer, now);
+			oe_error_free(&answer.error);
+			return true;
+		case OE_OBSTACLE_ACCOUNT:
+			oe_error_free(&answer.error);
+			queue.next_limits = call.limits;
+			return false;
+		case OE_OBSTACLE_FILES:
+			return false;
+		case OE_OBSTACLE_LOCK:
+			ereport(ERROR,
+					errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("could not lock ocean_enrich.reveal_cost"));
 	}
-	if (!oe_wire_reserve(on_wire))
-		return false;
-	job = queued_job(queued, &call);
-	job->account = claim->account;
-	oe_admission_sent(job, now);
-	job->phase = OE_JOB_SENDING;
-	claim->jobs = lappend(claim->jobs, job);
-	oe_record_sending(job, now);
-	oe_transaction_tally.waiting--;
-	return true;
+	pg_unreachable();
 }
 
 /* Send one queued call, or settle it.  False: no limit lets it go now. */
@@ -450,18 +476,18 @@ static bool
 take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			TimestampTz now)
 {
-	TimestampTz since = queue_call.reuse_for_us > 0
-		? now - queue_call.reuse_for_us : DT_NOEND;
+	TimestampTz since = queue.call.reuse_for_us > 0
+		? now - queue.call.reuse_for_us : DT_NOEND;
 	OeLedgerHit hit;
-	OeJob	   *job = oe_job_find(queue_call.account, queued->fingerprint);
+	OeJob	   *job = oe_job_find(queue.call.account, queued->fingerprint);
 
 	if (job)
 		pass_by(job, &queued->position);
 	else if (!queued->request)
-		fail_queued(queued, "its request was erased", now);
-	else if (oe_ledger_find(queue_call.account, queued->fingerprint, since, &hit))
-		settle_by_hit(queued, &hit, now);
-	else if (!send_queued(claim, queued, on_wire, now))
+		fail_queued(claim, queued, "its request was erased", now);
+	else if (oe_ledger_find(queue.call.account, queued->fingerprint, since, &hit))
+		settle_by_hit(claim, queued, &hit, now);
+	else if (!admit_queued(claim, queued, on_wire, now))
 		return false;
 	oe_queue_pass(&queued->position);
 	return true;
@@ -471,8 +497,8 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 static int
 room_for_claims(const OeAccountEntry *entry, TimestampTz now)
 {
-	const OeLimits *limits = &queue_call.limits;
-	int			room = claim_max;
+	const OeLimits *limits = &queue.call.limits;
+	int			room = queue.claim_max;
 	OeUsage		usage;
 
 	if (entry->streak >= OE_TROUBLE_STREAK)
@@ -485,45 +511,51 @@ room_for_claims(const OeAccountEntry *entry, TimestampTz now)
 }
 
 static void
-claim_calls(void *arg, TimestampTz now)
+claim_calls(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	Claim	   *claim = arg;
 	int			on_wire = oe_wire_in_flight();
 	OeQueuedCall *calls;
 	int			count;
 
-	next_limits = queue_call.limits;
-	claim->account = oe_admission_account(&queue_call, now);
+	queue.next_limits = queue.call.limits;
+	claim->transaction = transaction;
+	claim->account = oe_admission_account(&queue.call, now);
 	calls = oe_queue_claim(room_for_claims(claim->account, now), now, &count);
 	for (int i = 0; i < count && !claim->cut_short; i++)
 	{
-		claiming = calls[i].position.call_id;
-		claiming_attempts = calls[i].attempts;
+		claim->call_id = calls[i].position.call_id;
+		claim->attempts = calls[i].attempts;
 		claim->cut_short = !take_queued(claim, &calls[i],
 										on_wire + list_length(claim->jobs), now);
 		/* It is due still, although the claim has seen the end of the queue. */
 		if (claim->cut_short)
 			oe_queue_look_from(&calls[i].position);
 	}
-	queue_touched |= count > 0;
+	queue.touched |= count > 0;
 }
 
-/* One call of the queue cannot be recorded: the others shall not wait for it. */
-static void
-put_aside(void *arg, TimestampTz now)
+typedef struct HarmfulCall
 {
-	(void) oe_queue_put_back(claiming, now + USECS_PER_HOUR, 1,
-							 claiming_attempts, 0, arg);
+	int64		call_id;
+	int			attempts;
+	const char *detail;
+} HarmfulCall;
+
+/* One call of the queue cannot be recorded: the others must not wait for it. */
+static void
+put_aside(OeTransaction *transaction, void *arg, TimestampTz now)
+{
+	const HarmfulCall *call = arg;
+
+	(void) oe_queue_put_back(call->call_id, now + USECS_PER_HOUR, 1,
+							 call->attempts, 0, call->detail);
 }
 
-/*
- * The transaction failed.  Next time each call is tried alone, and one that
- * does harm alone is put aside; if that cannot be recorded either, nothing can.
- */
+/* Nothing of the claim was sent. */
 static void
-undo_claim(Claim *claim, char *reason, TimestampTz now)
+undo_claim(Claim *claim, TimestampTz now)
 {
-	XLogRecPtr	lsn;
 	ListCell   *lc;
 
 	oe_queue_undo();
@@ -532,52 +564,71 @@ undo_claim(Claim *claim, char *reason, TimestampTz now)
 		oe_admission_unsent(lfirst(lc), now);
 		oe_job_free(lfirst(lc));
 	}
-	if (!reason)
-		return;
-	if (claim_max > 1)
-		claim_max = 1;
-	else if (claiming != 0 &&
-			 oe_transaction(put_aside, psprintf("could not be sent: %s", reason),
-							now, &lsn) == NULL)
-		return;
+}
+
+/*
+ * The transaction failed.  Next time each call is tried alone, and one that does
+ * harm alone is put aside; if that cannot be recorded either, nothing can.
+ */
+static void
+find_harmful_call(const Claim *claim, const char *reason, TimestampTz now)
+{
+	HarmfulCall call = {claim->call_id, claim->attempts, NULL};
+
+	if (queue.claim_max > 1)
+		queue.claim_max = 1;
 	else
+	{
+		call.detail = psprintf("could not be sent: %s", reason);
+		if (call.call_id != 0 &&
+			oe_transaction(put_aside, &call, now).end != OE_LEDGER_HAS_FAILED)
+			return;
 		leave_queue_alone(now);
+	}
 	log_unsent(reason);
 }
 
+/* After the commit: flush it, and send. */
 static void
-claim_some(TimestampTz now)
+send_claim(const Claim *claim, XLogRecPtr lsn, TimestampTz now)
 {
-	Claim		claim = {0};
-	XLogRecPtr	lsn;
 	ListCell   *lc;
-	char	   *reason;
-
-	claiming = 0;
-	oe_queue_save();
-	reason = oe_transaction(claim_calls, &claim, now, &lsn);
-	if (reason || oe_ledger_access != OE_LEDGER_READY)
-	{
-		queue_wake_at = now + OE_LEDGER_BUSY_RETRY_MS * INT64CONST(1000);
-		undo_claim(&claim, reason, now);
-		return;
-	}
-	if (claim_max < CLAIM_MAX)
-		claim_max *= 2;
 
 	/* Unless it is a limit of ours, only an ending makes room. */
-	if (claim.cut_short)
+	if (claim->cut_short)
 	{
-		queue_wake_at = queue_allowed_at(now);
-		if (queue_wake_at <= now)
-			queue_wake_at = DT_NOEND;
+		queue.wake_at = queue_allowed_at(now);
+		if (queue.wake_at <= now)
+			queue.wake_at = DT_NOEND;
 	}
-	if (claim.jobs == NIL)
+	if (claim->jobs == NIL)
 		return;
 	XLogFlush(lsn);
-	foreach(lc, claim.jobs)
-		oe_record_act(lfirst(lc), lsn, now);
+	foreach(lc, claim->jobs)
+		oe_record_proceed(lfirst(lc), lsn, now);
 	oe_wire_run();
+}
+
+static OeLedgerEnd
+claim_and_send(TimestampTz now)
+{
+	Claim		claim = {0};
+	OeTransaction transaction;
+
+	oe_queue_save();
+	transaction = oe_transaction(claim_calls, &claim, now);
+	if (transaction.end == OE_LEDGER_COMMITTED)
+	{
+		if (queue.claim_max < CLAIM_MAX)
+			queue.claim_max *= 2;
+		send_claim(&claim, transaction.lsn, now);
+		return transaction.end;
+	}
+	queue.wake_at = now + OE_LEDGER_BUSY_RETRY_MS * INT64CONST(1000);
+	undo_claim(&claim, now);
+	if (transaction.end == OE_LEDGER_HAS_FAILED)
+		find_harmful_call(&claim, transaction.reason, now);
+	return transaction.end;
 }
 
 /* ----------------------------------------------------------------
@@ -588,173 +639,177 @@ claim_some(TimestampTz now)
 static void
 sweep_queue(TimestampTz now)
 {
-	if (now - queue_swept_at < QUEUE_SWEEP_S * USECS_PER_SEC)
+	if (now - queue.swept_at < QUEUE_SWEEP_S * USECS_PER_SEC)
 		return;
-	queue_swept_at = now;
-	if (!queue_touched && oe_queue_next_due() == DT_NOEND)
+	queue.swept_at = now;
+	if (!queue.touched && oe_queue_next_due() == DT_NOEND)
 		return;
-	queue_touched = false;
+	queue.touched = false;
 	oe_queue_look_everywhere();
 }
 
 static void
-fold_tally(void *arg, TimestampTz now)
+fold_tally(OeTransaction *transaction, void *arg, TimestampTz now)
 {
-	oe_tally_fold(&oe_transaction_tally);
+	oe_tally_fold(&transaction->tally);
 }
 
 /* Not after each commit of others: the sum is right with each of them. */
 static void
 keep_tally(TimestampTz now)
 {
-	XLogRecPtr	lsn;
+	OeTransaction transaction;
 
-	if (!tally_unfolded ||
-		now - tally_folded_at < TALLY_FOLD_MS * INT64CONST(1000))
+	if (!queue.tally_unfolded ||
+		now - queue.tally_folded_at < TALLY_FOLD_MS * INT64CONST(1000))
 		return;
-	tally_folded_at = now;
-	tally_unfolded = oe_transaction(fold_tally, NULL, now, &lsn) != NULL ||
-		oe_ledger_access == OE_LEDGER_BUSY;
+	queue.tally_folded_at = now;
+	transaction = oe_transaction(fold_tally, NULL, now);
+	queue.tally_unfolded = transaction.end == OE_LEDGER_IS_BUSY ||
+		transaction.end == OE_LEDGER_HAS_FAILED;
 }
 
 static void
-release_for_budgets(void *arg, TimestampTz now)
+release_calls(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	oe_budget_release(now);
 }
 
 /* Changed budgets may let calls go that wait until they begin anew. */
 static void
-see_to_budgets(TimestampTz now)
+release_for_budgets(TimestampTz now)
 {
 	uint64		changes = oe_channel_changes();
-	XLogRecPtr	lsn;
+	OeTransaction transaction;
 
-	if (budgets_seen == changes || oe_queue_next_due() == DT_NOEND)
+	if (queue.budgets_seen == changes || oe_queue_next_due() == DT_NOEND)
 		return;
-	if (oe_transaction(release_for_budgets, NULL, now, &lsn) != NULL ||
-		oe_ledger_access == OE_LEDGER_BUSY)
+	transaction = oe_transaction(release_calls, NULL, now);
+	if (transaction.end == OE_LEDGER_IS_BUSY ||
+		transaction.end == OE_LEDGER_HAS_FAILED)
 		return;
-	budgets_seen = changes;
+	queue.budgets_seen = changes;
 	oe_queue_look_everywhere();
 }
 
 static void
-hear_news(void)
+take_news(void)
 {
 	OeQueueNews news;
 
 	if (!oe_channel_take_news(&news))
 		return;
 	/* Another call may be the next. */
-	next_limits = queue_call.limits;
+	queue.next_limits = queue.call.limits;
 	oe_queue_learn(&news);
-	decisions_due |= news.decided;
-	queue_touched = true;
-	tally_unfolded = true;
+	queue.decisions_due |= news.decided;
+	queue.touched = true;
+	queue.tally_unfolded = true;
 }
 
 static void
-obey_decisions(void *arg, TimestampTz now)
+requeue_decided(OeTransaction *transaction, void *arg, TimestampTz now)
 {
-	oe_queue_obey(&oe_transaction_tally);
+	oe_queue_obey(&transaction->tally);
 }
 
 static void
-see_to_decisions(TimestampTz now)
+follow_decisions(TimestampTz now)
 {
-	XLogRecPtr	lsn;
-	char	   *reason;
+	OeTransaction transaction;
 
-	if (!decisions_due)
+	if (!queue.decisions_due)
 		return;
-	reason = oe_transaction(obey_decisions, NULL, now, &lsn);
-	decisions_due = oe_ledger_access == OE_LEDGER_BUSY;
-	if (reason)
+	transaction = oe_transaction(requeue_decided, NULL, now);
+	queue.decisions_due = transaction.end == OE_LEDGER_IS_BUSY;
+	if (transaction.end == OE_LEDGER_HAS_FAILED)
 		ereport(LOG,
-				errmsg("could not put calls back that may be paid again: %s", reason));
+				errmsg("could not put calls back that may be paid again: %s",
+					   transaction.reason));
 }
 
 static void
-survey_queue(void *arg, TimestampTz now)
+survey_queue(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	oe_queue_survey();
 }
 
 /* Whether anything may be sent or not: we may leave if there is nothing. */
-static bool
+static OeLedgerEnd
 look_through_queue(TimestampTz now)
 {
-	XLogRecPtr	lsn;
-	char	   *reason;
+	OeTransaction transaction;
 
 	if (!oe_queue_needs_survey())
-		return true;
-	reason = oe_transaction(survey_queue, NULL, now, &lsn);
-	if (reason)
+		return OE_LEDGER_COMMITTED;
+	transaction = oe_transaction(survey_queue, NULL, now);
+	if (transaction.end == OE_LEDGER_HAS_FAILED)
 	{
 		leave_queue_alone(now);
-		log_unsent(reason);
-		return false;
+		log_unsent(transaction.reason);
 	}
-	return oe_ledger_access == OE_LEDGER_READY;
+	return transaction.end;
 }
 
 /* ----------------------------------------------------------------
  * From the loop
  * ---------------------------------------------------------------- */
 
-void
+OeLedgerEnd
 oe_serve_queue(TimestampTz now)
 {
-	hear_news();
-	if (queue_left_until > now)
-		return;
-	see_to_decisions(now);
+	OeLedgerEnd end;
+
+	take_news();
+	if (queue.left_until > now)
+		return OE_LEDGER_COMMITTED;
+	follow_decisions(now);
 	sweep_queue(now);
 	keep_tally(now);
-	see_to_budgets(now);
-	queue_wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
-	if (!look_through_queue(now))
-		return;
-	queue_wake_at = oe_queue_next_due();
-	if (queue_wake_at > now)
+	release_for_budgets(now);
+	queue.wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
+	end = look_through_queue(now);
+	if (end != OE_LEDGER_COMMITTED)
+		return end;
+	queue.wake_at = oe_queue_next_due();
+	if (queue.wake_at > now)
 	{
 		say_pause("", 0);
-		return;
+		return OE_LEDGER_COMMITTED;
 	}
 	read_queue_settings(now);
-	queue_wake_at = queue_allowed_at(now);
-	if (queue_wake_at > now)
-		return;
-	claim_some(now);
-	if (queue_wake_at <= now)
-		queue_wake_at = Max(oe_queue_next_due(), now);
+	queue.wake_at = queue_allowed_at(now);
+	if (queue.wake_at > now)
+		return OE_LEDGER_COMMITTED;
+	end = claim_and_send(now);
+	if (queue.wake_at <= now)
+		queue.wake_at = Max(oe_queue_next_due(), now);
+	return end;
 }
 
 TimestampTz
 oe_serve_queue_wake_at(void)
 {
-	return queue_wake_at;
+	return queue.wake_at;
 }
 
 bool
 oe_serve_queue_is_wanted(void)
 {
-	return oe_queue_next_due() != DT_NOEND || queue_touched;
+	return oe_queue_next_due() != DT_NOEND || queue.touched;
 }
 
 void
 oe_serve_queue_reload(void)
 {
-	queue_settings_read_at = 0;
+	queue.settings_read_at = 0;
 }
 
 void
 oe_serve_queue_init(bool due)
 {
-	queue_mcxt = AllocSetContextCreate(oe_worker_mcxt, "ocean_enrich queue",
+	queue.mcxt = AllocSetContextCreate(oe_worker_mcxt, "ocean_enrich queue",
 									   ALLOCSET_SMALL_SIZES);
-	decisions_due = due;
+	queue.decisions_due = due;
 	say_pause("", 0);
 }

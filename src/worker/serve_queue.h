@@ -7,13 +7,16 @@
 #ifndef OE_SERVE_QUEUE_H
 #define OE_SERVE_QUEUE_H
 
-#include "datatype/timestamp.h"
+#include "worker/ledger_transaction.h"
 
 /* Once.  "decisions_due": look for decisions made while nobody served it. */
 extern void oe_serve_queue_init(bool decisions_due);
 
-/* In each turn of the loop, behind what sessions asked for. */
-extern void oe_serve_queue(TimestampTz now);
+/*
+ * In each turn of the loop, after the requests of sessions.  Returns how the last
+ * transaction ended; a failure is dealt with already.
+ */
+extern OeLedgerEnd oe_serve_queue(TimestampTz now);
 
 /* When it may go on by itself; DT_NOEND: when it is told, or something ends. */
 extern TimestampTz oe_serve_queue_wake_at(void);

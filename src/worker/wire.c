@@ -75,7 +75,7 @@ oe_wire_send(OeJob *job)
 	request.connect_timeout_ms = job->call.connect_timeout_ms;
 	request.request_timeout_ms = job->call.request_timeout_ms;
 	request.tag = job;
-	job->phase = OE_JOB_ON_WIRE;
+	oe_job_set_phase(job, OE_JOB_ON_WIRE);
 	if (oe_http_submit(http, &request, &error))
 	{
 		in_flight_of_queue += job->background;
@@ -87,7 +87,7 @@ oe_wire_send(OeJob *job)
 	if (job->call.is_balance)
 		end_balance(job);
 	else
-		oe_job_move(job, OE_JOB_ENDED);
+		oe_job_set_phase(job, OE_JOB_ENDED);
 }
 
 void
@@ -111,7 +111,7 @@ oe_wire_collect(void)
 		if (job->call.is_balance)
 			end_balance(job);
 		else
-			oe_job_move(job, OE_JOB_ENDED);
+			oe_job_set_phase(job, OE_JOB_ENDED);
 	}
 }
 

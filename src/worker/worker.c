@@ -46,9 +46,19 @@
 
 #define EXTENSION_DROPPED	"the extension ocean_enrich was dropped"
 
-static TimestampTz cancelled_checked_at;
-static int64 queue_length;		/* when we began */
-static int64 queue_copied;		/* likewise, of another database */
+/* The worker's loop. */
+static struct
+{
+	WaitEventSet *wait_set;
+	uint32		wait_event;
+	OeLedgerEnd ledger;			/* how this turn's last transaction ended */
+	bool		row_is_busy;	/* true if a row was locked in this turn */
+	bool		orphans_left;	/* true if there are rows "sent" that nobody has
+								 * on the wire */
+	TimestampTz cancelled_checked_at;
+	TimestampTz database_checked_at;
+	TimestampTz idle_since;		/* 0: not idle */
+} loop;
 
 /* ----------------------------------------------------------------
  * What sessions ask for
@@ -66,7 +76,7 @@ find_job_to_join(const OeCall *call)
 	if (job && (job->phase == OE_JOB_ARRIVED || job->phase == OE_JOB_WAITING) &&
 		!oe_job_is_wanted(job))
 	{
-		oe_job_drop(job);
+		oe_job_deliver(job, InvalidXLogRecPtr);
 		return NULL;
 	}
 	return job;
@@ -104,7 +114,7 @@ accept_request(int slot)
 
 		job = oe_job_new(bytes, len);
 		if (!call.is_balance)
-			oe_job_move(job, OE_JOB_ARRIVED);
+			oe_job_set_phase(job, OE_JOB_ARRIVED);
 	}
 
 	/* What is on its way already is beyond cancelling before it was sent. */
@@ -136,15 +146,15 @@ drop_unwanted(TimestampTz now)
 {
 	dlist_mutable_iter iter;
 
-	if (now - cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
+	if (now - loop.cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
 		return;
-	cancelled_checked_at = now;
-	dlist_foreach_modify(iter, &oe_jobs_waiting)
+	loop.cancelled_checked_at = now;
+	dlist_foreach_modify(iter, oe_job_list(OE_JOB_WAITING))
 	{
 		OeJob	   *job = dlist_container(OeJob, node, iter.cur);
 
 		if (!oe_job_is_wanted(job))
-			oe_job_drop(job);
+			oe_job_deliver(job, InvalidXLogRecPtr);
 	}
 }
 
@@ -157,23 +167,38 @@ begin_turn(void)
 {
 	MemoryContextReset(oe_turn_mcxt);
 	oe_admission_begin_turn();
-	if (oe_ledger_access == OE_LEDGER_BUSY)
-		oe_ledger_access = OE_LEDGER_READY;
-	oe_record_row_is_busy = false;
+	if (loop.ledger != OE_LEDGER_IS_GONE)
+		loop.ledger = OE_LEDGER_COMMITTED;
+	loop.row_is_busy = false;
 }
 
 /* Changed budgets may let a waiting job go; else they can wait for a call. */
 static bool
 budgets_are_due(void)
 {
-	return !dlist_is_empty(&oe_jobs_waiting) && oe_budget_is_stale();
+	return !dlist_is_empty(oe_job_list(OE_JOB_WAITING)) && oe_budget_is_stale();
 }
 
 static bool
 has_something_to_record(TimestampTz now)
 {
-	return !dlist_is_empty(&oe_jobs_arrived) || !dlist_is_empty(&oe_jobs_ended) ||
+	return !dlist_is_empty(oe_job_list(OE_JOB_ARRIVED)) ||
+		!dlist_is_empty(oe_job_list(OE_JOB_ENDED)) ||
 		budgets_are_due() || oe_admission_any_is_due(now);
+}
+
+static void
+note_recorded(const OeRecorded *recorded)
+{
+	loop.ledger = recorded->end;
+	loop.row_is_busy = recorded->row_is_busy;
+	loop.orphans_left |= recorded->orphans_left;
+}
+
+static bool
+ledger_is_usable(void)
+{
+	return loop.ledger != OE_LEDGER_IS_BUSY && loop.ledger != OE_LEDGER_IS_GONE;
 }
 
 static void
@@ -190,12 +215,16 @@ take_a_turn(void)
 	now = GetCurrentTimestamp();
 	drop_unwanted(now);
 	if (has_something_to_record(now))
-		oe_record_all(now);
-	if (oe_ledger_access == OE_LEDGER_READY)
-		oe_serve_queue(now);
+	{
+		OeRecorded	recorded = oe_record_all(now);
+
+		note_recorded(&recorded);
+	}
+	if (ledger_is_usable())
+		loop.ledger = oe_serve_queue(now);
 	status->in_flight = oe_wire_in_flight_of_queue();
 	status->next_due = oe_queue_next_due();
-	if (oe_ledger_access == OE_LEDGER_GONE)
+	if (loop.ledger == OE_LEDGER_IS_GONE)
 		oe_record_give_up_all(EXTENSION_DROPPED, now);
 }
 
@@ -226,25 +255,38 @@ force_settings(void)
 	oe_process_force(settings, lengthof(settings));
 }
 
+typedef struct QueueAtStart
+{
+	int64		length;
+	int64		copied;			/* calls that belong to another database */
+} QueueAtStart;
+
 /*
- * Requests that an earlier life left on the wire may have been paid.  Only
+ * Requests that an earlier worker left on the wire may have been paid.  Only
  * while we have none there ourselves.  False: the ledger is locked.
  */
 static bool
-try_reconcile(void)
+try_reconcile(QueueAtStart *queue)
 {
 	OeTally		tally = {0};
 	uint64		count = 0;
 
-	oe_ledger_access = oe_ledger_begin();
-	if (oe_ledger_access != OE_LEDGER_READY)
-		return oe_ledger_access == OE_LEDGER_GONE;
+	switch (oe_ledger_begin())
+	{
+		case OE_LEDGER_READY:
+			break;
+		case OE_LEDGER_BUSY:
+			return false;
+		case OE_LEDGER_GONE:
+			loop.ledger = OE_LEDGER_IS_GONE;
+			return true;
+	}
 
 	/* A row that somebody has locked can wait, and so can we with it. */
-	oe_record_orphans_left = !oe_ledger_reconcile(&count);
+	loop.orphans_left = !oe_ledger_reconcile(&count);
 
-	/* What was added or deleted by hand is counted, too. */
-	queue_length = oe_tally_recount(&tally, &queue_copied);
+	/* Calls that were added or deleted by hand are counted, too. */
+	queue->length = oe_tally_recount(&tally, &queue->copied);
 	if (tally.waiting != 0)
 		oe_tally_write(&tally, GetCurrentTimestamp());
 	oe_queue_survey();
@@ -267,9 +309,9 @@ try_reconcile(void)
 }
 
 static void
-reconcile(void)
+reconcile(QueueAtStart *queue)
 {
-	while (!try_reconcile() && !ShutdownRequestPending)
+	while (!try_reconcile(queue) && !ShutdownRequestPending)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -280,19 +322,19 @@ reconcile(void)
 }
 
 static void
-say_what_is_copied(void)
+log_copied_calls(const QueueAtStart *queue)
 {
-	if (queue_copied > 0)
+	if (queue->copied > 0)
 		ereport(LOG,
 				errmsg(INT64_FORMAT " queued calls came with a copy of the database and are not sent",
-					   queue_copied),
+					   queue->copied),
 				errhint("View ocean_enrich.copied_calls lists them; ocean_enrich.retry() takes "
 						"one over, ocean_enrich.cancel() takes it out of the queue."));
 }
 
 /* After a restart, nobody else does it. */
 static void
-look_for_kept_columns(void *arg, TimestampTz now)
+wake_applier_if_needed(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	oe_ledger_use_spi();
 	if (oe_sync_has_work())
@@ -300,7 +342,7 @@ look_for_kept_columns(void *arg, TimestampTz now)
 }
 
 static void
-wake_applier_if_noted(void *arg, TimestampTz now)
+wake_applier_if_noted(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	oe_ledger_use_spi();
 	if (oe_sync_is_noted())
@@ -308,20 +350,18 @@ wake_applier_if_noted(void *arg, TimestampTz now)
 }
 
 /*
- * Not everybody can tell us: not a session with another library, while the server
- * waits for a restart, and nobody when what was prepared is committed.
+ * Notifications do not come from everywhere: not from a session with another
+ * library, while the server waits for a restart, and not from the commit of a
+ * prepared transaction.
  */
 static void
-look_for_untold(void)
+look_for_missed_notes(void)
 {
-	XLogRecPtr	lsn;
-
 	oe_channel_say_revealed();
-	(void) oe_transaction(wake_applier_if_noted, NULL, GetCurrentTimestamp(),
-						  &lsn);
+	(void) oe_transaction(wake_applier_if_noted, NULL, GetCurrentTimestamp());
 }
 
-static WaitEventSet *
+static void
 create_wait_set(void)
 {
 	WaitEventSet *set = oe_create_wait_event_set(3);
@@ -329,7 +369,8 @@ create_wait_set(void)
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, oe_wire_fd(), NULL, NULL);
-	return set;
+	loop.wait_set = set;
+	loop.wait_event = WaitEventExtensionNew("OceanEnrichWorker");
 }
 
 static void
@@ -346,19 +387,19 @@ shorten_until(long *timeout_ms, TimestampTz when)
 			TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
 }
 
-/* For the loop's next turn, but no longer than until "deadline"; DT_NOEND: none. */
+/* Until the next turn, but no longer than until "deadline"; DT_NOEND: none. */
 static void
-wait_for_something(WaitEventSet *set, uint32 wait_event, TimestampTz deadline)
+wait_for_next_turn(TimestampTz deadline)
 {
 	WaitEvent	event;
 	long		timeout_ms = oe_wire_timeout_ms();
 
-	if (oe_ledger_access == OE_LEDGER_BUSY || oe_record_row_is_busy ||
-		budgets_are_due())
+	if (loop.ledger == OE_LEDGER_IS_BUSY || loop.row_is_busy || budgets_are_due())
 		shorten(&timeout_ms, OE_LEDGER_BUSY_RETRY_MS);
-	else if (!dlist_is_empty(&oe_jobs_arrived) || !dlist_is_empty(&oe_jobs_ended))
+	else if (!dlist_is_empty(oe_job_list(OE_JOB_ARRIVED)) ||
+			 !dlist_is_empty(oe_job_list(OE_JOB_ENDED)))
 		timeout_ms = 0;
-	if (!dlist_is_empty(&oe_jobs_waiting))
+	if (!dlist_is_empty(oe_job_list(OE_JOB_WAITING)))
 		shorten(&timeout_ms,
 				oe_admission_room_was_made() ? 0 : CANCELLED_CHECK_MS);
 	if (deadline != DT_NOEND)
@@ -372,44 +413,51 @@ wait_for_something(WaitEventSet *set, uint32 wait_event, TimestampTz deadline)
 		shorten(&timeout_ms, OE_DATABASE_CHECK_MS);
 		shorten_until(&timeout_ms, oe_upkeep_due_at());
 	}
-	(void) WaitEventSetWait(set, timeout_ms, &event, 1, wait_event);
+	(void) WaitEventSetWait(loop.wait_set, timeout_ms, &event, 1, loop.wait_event);
+}
+
+/* True at most every OE_DATABASE_CHECK_MS: what is looked at then costs something. */
+static bool
+database_check_is_due(TimestampTz now)
+{
+	if (now - loop.database_checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
+		return false;
+	loop.database_checked_at = now;
+	return true;
 }
 
 /*
- * Nothing to do?  Then leave after the idle time, and at once when no session
- * is left in the database: somebody may want to drop it.
+ * A worker without work leaves after the idle time, and at once when no session is
+ * left in the database: somebody may want to drop it.
  */
 static bool
-may_leave(TimestampTz *idle_since)
+may_leave(void)
 {
-	static TimestampTz checked_at = 0;
 	TimestampTz now = GetCurrentTimestamp();
+	QueueAtStart ignored;
 
 	if (oe_job_count() > 0)
 	{
-		*idle_since = 0;
+		loop.idle_since = 0;
 		return false;
 	}
-	if (oe_ledger_access == OE_LEDGER_GONE)
+	if (loop.ledger == OE_LEDGER_IS_GONE)
 		return true;
 	if (oe_serve_queue_is_wanted())
 	{
-		*idle_since = 0;
-		if (now - checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
-			return false;
-		checked_at = now;
-		return CountDBConnections(MyDatabaseId) == 0 &&
+		loop.idle_since = 0;
+		return database_check_is_due(now) &&
+			CountDBConnections(MyDatabaseId) == 0 &&
 			oe_process_database_is_wanted();
 	}
-	if (*idle_since == 0)
-		*idle_since = now;
-	if (now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
+	if (loop.idle_since == 0)
+		loop.idle_since = now;
+	if (now - loop.idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
 		return true;
-	if (now - checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
+	if (!database_check_is_due(now))
 		return false;
-	checked_at = now;
-	if (oe_record_orphans_left)
-		(void) try_reconcile();
+	if (loop.orphans_left)
+		(void) try_reconcile(&ignored);
 	return CountDBConnections(MyDatabaseId) == 0;
 }
 
@@ -417,20 +465,24 @@ may_leave(TimestampTz *idle_since)
 static void
 do_upkeep(void)
 {
-	oe_may_be_cancelled = true;
+	oe_transaction_allow_cancel();
 	oe_upkeep(GetCurrentTimestamp());
-	oe_may_be_cancelled = false;
-	QueryCancelPending = false;
-	look_for_untold();
+	oe_transaction_ignore_cancel();
+	look_for_missed_notes();
 }
 
-/* Unsent requests wait for the next worker; what is tried again, no longer. */
+/*
+ * Unsent requests of a phase wait for the next worker; those that were sent before
+ * end with what is known.
+ */
 static void
-hand_back_waiting(dlist_head *list)
+hand_back(OeJobPhase phase)
 {
-	while (!dlist_is_empty(list))
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, oe_job_list(phase))
 	{
-		OeJob	   *job = dlist_container(OeJob, node, dlist_pop_head_node(list));
+		OeJob	   *job = dlist_container(OeJob, node, iter.cur);
 		ListCell   *lc;
 
 		if (job->begun)
@@ -447,18 +499,18 @@ hand_back_waiting(dlist_head *list)
 }
 
 /*
- * Told to stop: finish what is on the wire, for a bounded time.  What is left
- * after that gets its "outcome unknown" from the channel when the process ends,
- * and its row from the next worker.
+ * Told to stop: finish what is on the wire, for a bounded time.  Requests that are
+ * left after that get their "outcome unknown" from the channel when the process
+ * ends, and their rows from the next worker.
  */
 static void
-drain(WaitEventSet *set, uint32 wait_event)
+drain(void)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													   DRAIN_MAX_MS);
 
-	hand_back_waiting(&oe_jobs_arrived);
-	hand_back_waiting(&oe_jobs_waiting);
+	hand_back(OE_JOB_ARRIVED);
+	hand_back(OE_JOB_WAITING);
 	while (oe_job_count() > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();
@@ -468,32 +520,31 @@ drain(WaitEventSet *set, uint32 wait_event)
 		ResetLatch(MyLatch);
 		begin_turn();
 		oe_wire_collect();
-		if (!dlist_is_empty(&oe_jobs_ended))
+		if (!dlist_is_empty(oe_job_list(OE_JOB_ENDED)))
 		{
-			oe_record_ended(now);
-			if (oe_ledger_access == OE_LEDGER_GONE)
+			OeRecorded	recorded = oe_record_ended(now);
+
+			note_recorded(&recorded);
+			if (loop.ledger == OE_LEDGER_IS_GONE)
 				oe_record_give_up_all(EXTENSION_DROPPED, now);
 		}
 		if (oe_job_count() > 0)
-			wait_for_something(set, wait_event, deadline);
+			wait_for_next_turn(deadline);
 	}
 }
 
-/* What the launcher goes by when we are gone. */
+/* The launcher goes by that when this worker is gone. */
 static void
-say_whether_wanted(void)
+announce_demand(void)
 {
-	oe_channel_want_worker(oe_ledger_access != OE_LEDGER_GONE &&
+	oe_channel_want_worker(loop.ledger != OE_LEDGER_IS_GONE &&
 						   oe_serve_queue_is_wanted());
 }
 
 static void
-run(void)
+run_loop(void)
 {
-	WaitEventSet *set = create_wait_set();
-	uint32		wait_event = WaitEventExtensionNew("OceanEnrichWorker");
-	TimestampTz idle_since = 0;
-
+	create_wait_set();
 	for (;;)
 	{
 		ResetLatch(MyLatch);
@@ -507,35 +558,24 @@ run(void)
 		}
 		if (ShutdownRequestPending)
 		{
-			drain(set, wait_event);
-			say_whether_wanted();
+			drain();
+			announce_demand();
 			return;
 		}
 		take_a_turn();
 		if (oe_upkeep_is_due(GetCurrentTimestamp(), oe_job_count() == 0))
 			do_upkeep();
-		if (may_leave(&idle_since))
+		if (may_leave())
 		{
-			say_whether_wanted();
+			announce_demand();
 			if (oe_upkeep_is_left())
 				do_upkeep();
 			if (oe_channel_retire())
 				return;
-			continue;			/* whoever came meanwhile woke nobody */
+			continue;			/* a request that came meanwhile woke nobody */
 		}
-		wait_for_something(set, wait_event, DT_NOEND);
+		wait_for_next_turn(DT_NOEND);
 	}
-}
-
-/*
- * SIGINT is how lock_timeout ends a wait.  It is pg_cancel_backend(), too: then a
- * transaction of the ledger is tried again, and elsewhere nothing is cancelled.
- */
-static void
-handle_cancel(SIGNAL_ARGS)
-{
-	if (oe_may_be_cancelled)
-		StatementCancelHandler(OE_SIGNAL_ARGUMENTS);
 }
 
 void
@@ -543,10 +583,10 @@ oe_worker_main(Datum database)
 {
 	/* By the launcher, or at a commit: nobody waits for us. */
 	bool		started_for_queue = MyBgworkerEntry->bgw_extra[0];
-	XLogRecPtr	lsn;
+	QueueAtStart queue = {0};
 
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	pqsignal(SIGINT, handle_cancel);
+	pqsignal(SIGINT, oe_transaction_handle_cancel);
 	oe_process_connect(DatumGetObjectId(database));
 	force_settings();
 
@@ -556,15 +596,16 @@ oe_worker_main(Datum database)
 	oe_wire_init();
 	if (!oe_channel_serve())
 		proc_exit(0);
-	reconcile();
-	say_what_is_copied();
-	oe_serve_queue_init(queue_length > 0);
-	(void) oe_transaction(look_for_kept_columns, NULL, GetCurrentTimestamp(),
-						  &lsn);
-	say_whether_wanted();
-	if (oe_ledger_access == OE_LEDGER_GONE || queue_length > 0 ||
+	reconcile(&queue);
+	log_copied_calls(&queue);
+	oe_serve_queue_init(queue.length > 0);
+	if (oe_transaction(wake_applier_if_needed, NULL,
+					   GetCurrentTimestamp()).end == OE_LEDGER_IS_GONE)
+		loop.ledger = OE_LEDGER_IS_GONE;
+	announce_demand();
+	if (loop.ledger == OE_LEDGER_IS_GONE || queue.length > 0 ||
 		!started_for_queue || !oe_channel_retire())
-		run();
+		run_loop();
 
 	/* The next worker may serve what this one has committed. */
 	XLogFlush(XactLastCommitEnd);
