@@ -53,6 +53,12 @@
 #define oe_create_wait_event_set(n)	CreateWaitEventSet(TopMemoryContext, (n))
 #endif
 
+/* 16 has the memory of settings' values managed by functions of its own. */
+#if PG_VERSION_NUM < 160000
+#define guc_strdup(elevel, string)	strdup(string)
+#define guc_free(value)	free(value)
+#endif
+
 /* 17 lets an extension name its wait events. */
 #if PG_VERSION_NUM < 170000
 #define WaitEventExtensionNew(name)	PG_WAIT_EXTENSION

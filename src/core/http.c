@@ -1251,25 +1251,66 @@ parse_and_judge_url(const char *url, CURLU *parsed, OeError *error)
 	return code == CURLUE_OK && !fault;
 }
 
-bool
-oe_http_check_url(const char *url, OeError *error)
+/*
+ * One spelling for all: scheme and host in lower case, no port that is the
+ * default one, no slash at the end.  NULL: no memory.
+ */
+static char *
+normal_url(CURLU *parsed)
+{
+	char	   *text;
+	char	   *normal;
+	size_t		len;
+
+	if (curl_url_get(parsed, CURLUPART_URL, &text, CURLU_NO_DEFAULT_PORT) != CURLUE_OK)
+		return NULL;
+	normal = strdup(text);
+	curl_free(text);
+	if (normal == NULL)
+		return NULL;
+	for (char *c = strstr(normal, "://") + 3; *c != '\0' && *c != '/'; c++)
+	{
+		if (*c >= 'A' && *c <= 'Z')
+			*c += 'a' - 'A';
+	}
+	len = strlen(normal);
+	while (len > 0 && normal[len - 1] == '/')
+		normal[--len] = '\0';
+	return normal;
+}
+
+static char *
+check_and_normalise_url(const char *url, CURLU *parsed, OeError *error)
+{
+	char	   *normal;
+
+	if (!parse_and_judge_url(url, parsed, error))
+		return NULL;
+	normal = normal_url(parsed);
+	if (normal == NULL)
+		oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
+	return normal;
+}
+
+char *
+oe_http_base_url(const char *url, OeError *error)
 {
 	CURLU	   *parsed;
-	bool		good;
+	char	   *normal;
 
 	if (has_control_character(url))
 	{
 		oe_error_set(error, OE_BAD_SETTING,
 					 "the API URL contains a control character");
-		return false;
+		return NULL;
 	}
 	parsed = curl_url();
 	if (!parsed)
 	{
 		oe_error_set(error, OE_OUT_OF_MEMORY, "out of memory");
-		return false;
+		return NULL;
 	}
-	good = parse_and_judge_url(url, parsed, error);
+	normal = check_and_normalise_url(url, parsed, error);
 	curl_url_cleanup(parsed);
-	return good;
+	return normal;
 }

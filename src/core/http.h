@@ -66,7 +66,7 @@ typedef struct OeHttpReply
 
 /*
  * Once per process, before anything else here; false: libcurl failed.  Not
- * needed for oe_http_check_url().
+ * needed for oe_http_base_url().
  */
 extern bool oe_http_global_init(void);
 
@@ -107,10 +107,14 @@ extern int	oe_http_in_flight(const OeHttp *http);
 extern int	oe_http_open_sockets(const OeHttp *http);
 
 /*
- * True if "url" may be the API's: https anywhere, plain http only at a loopback
- * address or "localhost"; without user, password, query, fragment and control
- * characters.  Otherwise fills "error" (OE_BAD_SETTING).
+ * The URL that the paths of endpoints are appended to, in a spelling that is the
+ * same for all that mean the same: scheme and host in lower case, no default port,
+ * no slash at the end.  malloc'd.
+ *
+ * NULL with "error" filled (OE_BAD_SETTING) unless "url" may be the API's: https
+ * anywhere, plain http only at a loopback address or "localhost"; without user,
+ * password, query, fragment and control characters.
  */
-extern bool oe_http_check_url(const char *url, OeError *error);
+extern char *oe_http_base_url(const char *url, OeError *error);
 
 #endif							/* OE_HTTP_H */

@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 #include "core/http.h"
+#include "base/compat.h"
 #include "base/text.h"
 #include "shared/settings.h"
 #include "shared/token.h"
@@ -137,19 +138,30 @@ check_secret(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* Kept in its one spelling, since an account is told by it. */
 static bool
 check_url(char **newval, void **extra, GucSource source)
 {
 	OeError		error = {0};
+	char	   *base = oe_http_base_url(*newval, &error);
+	char	   *kept;
 
-	if (oe_http_check_url(*newval, &error))
-		return true;
-	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_url\": %s",
-					 error.message ? error.message : "out of memory");
-	if (error.hint)
-		GUC_check_errhint("%s", error.hint);
-	oe_error_free(&error);
-	return false;
+	if (!base)
+	{
+		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_url\": %s",
+						 error.message ? error.message : "out of memory");
+		if (error.hint)
+			GUC_check_errhint("%s", error.hint);
+		oe_error_free(&error);
+		return false;
+	}
+	kept = guc_strdup(LOG, base);
+	free(base);
+	if (!kept)
+		return false;
+	guc_free(*newval);
+	*newval = kept;
+	return true;
 }
 
 static bool
@@ -427,11 +439,7 @@ digest_account(const char *url, const char *token,
 static char *
 endpoint(const char *path)
 {
-	Size		len = strlen(api_url);
-
-	while (len > 0 && api_url[len - 1] == '/')
-		len--;
-	return psprintf("%.*s%s", (int) len, api_url, path);
+	return psprintf("%s%s", api_url, path);
 }
 
 char *

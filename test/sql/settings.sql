@@ -54,6 +54,13 @@ FROM unnest(ARRAY['https://api.ocean.io', 'https://api.ocean.io/', 'https://api.
 	pg_temp.set_to('api_url', value);
 SET ocean_enrich.api_url = 'https://anna:secret@api.ocean.io';
 
+-- It is kept in one spelling: an account is a token at an address.
+
+SELECT value, shown
+FROM unnest(ARRAY['https://api.ocean.io/', 'HTTPS://API.Ocean.io:443//', 'https://api.ocean.io:80/', 'https://api.ocean.io/Base/',
+		'http://LocalHost:80/', 'http://[::1]:8080/']) AS value,
+	pg_temp.set_to('api_url', value);
+
 -- A token is one word of ASCII, and no message has any of it.
 
 SELECT value, shown IS NOT NULL AS taken, code, message, detail, hint,

@@ -1425,11 +1425,45 @@ test_good_urls(void)
 	for (int i = 0; i < COUNT(urls); i++)
 	{
 		OeError		error = {0};
+		char	   *base;
 
 		unit_context("%s", urls[i]);
-		CHECK(oe_http_check_url(urls[i], &error));
+		base = oe_http_base_url(urls[i], &error);
+		CHECK(base != NULL);
 		CHECK_INT(error.code, OE_OK);
 		CHECK(error.message == NULL);
+		free(base);
+	}
+}
+
+/* An account is told by it, so that spellings of one URL must not differ. */
+static void
+test_one_spelling(void)
+{
+	static const char *const urls[][2] = {
+		{"https://api.ocean.io", "https://api.ocean.io"},
+		{"https://api.ocean.io/", "https://api.ocean.io"},
+		{"https://api.ocean.io///", "https://api.ocean.io"},
+		{"https://api.ocean.io:443", "https://api.ocean.io"},
+		{"HTTPS://API.Ocean.IO:0443//", "https://api.ocean.io"},
+		{"https://api.ocean.io:80", "https://api.ocean.io:80"},
+		{"https://api.ocean.io:8443/", "https://api.ocean.io:8443"},
+		{"https://host/Some/Path/", "https://host/Some/Path"},
+		{"https://host:443/x", "https://host/x"},
+		{"http://LocalHost:80/", "http://localhost"},
+		{"http://localhost:443", "http://localhost:443"},
+		{"http://127.0.0.1:8080/", "http://127.0.0.1:8080"},
+		{"http://[::1]:80/x", "http://[::1]/x"},
+		{"http://[::1]:81", "http://[::1]:81"},
+	};
+
+	for (int i = 0; i < COUNT(urls); i++)
+	{
+		OeError		error = {0};
+		char	   *base = oe_http_base_url(urls[i][0], &error);
+
+		CHECK_STRING(base, urls[i][1]);
+		free(base);
 	}
 }
 
@@ -1458,7 +1492,7 @@ test_bad_urls(void)
 		OeError		error = {0};
 
 		unit_context("%s", urls[i]);
-		CHECK(!oe_http_check_url(urls[i], &error));
+		CHECK(oe_http_base_url(urls[i], &error) == NULL);
 		CHECK_INT(error.code, OE_BAD_SETTING);
 		CHECK(error.message && !strstr(error.message, "secret"));
 		oe_error_free(&error);
@@ -1475,12 +1509,14 @@ check_some_urls(void)
 	for (int i = 0; i < COUNT(urls); i++)
 	{
 		OeError		error = {0};
-		bool		good = oe_http_check_url(urls[i], &error);
+		char	   *base = oe_http_base_url(urls[i], &error);
+		bool		good = base != NULL;
 
 		CHECK(good == (error.code == OE_OK));
 		CHECK(!good || i < 2);
 		if (!unit_malloc_failed())
 			CHECK(good == (i < 2));
+		free(base);
 		oe_error_free(&error);
 	}
 }
@@ -1535,6 +1571,7 @@ static const UnitTest tests[] = {
 	{"slow name look-up", test_slow_lookup},
 	{"no memory", test_no_memory},
 	{"good URLs", test_good_urls},
+	{"one spelling of a URL", test_one_spelling},
 	{"bad URLs", test_bad_urls},
 	{"URLs without memory", test_urls_without_memory},
 };

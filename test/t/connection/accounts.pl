@@ -80,6 +80,18 @@ fails(
 	user => 'ordinary',
 	database => 'other');
 
+# However the URL is spelled, it is the same account, with its answers and limits.
+
+my $other_spelling = uc($first->url) . '//';
+calls('anna@example.com', '1|1', 'another spelling, an answer at hand',
+	set => "SET ocean_enrich.api_url = '$other_spelling';");
+fails(
+	$node,
+	"SET ocean_enrich.api_url = '$other_spelling'; SET ocean_enrich.daily_limit = 2; SELECT "
+	  . enrich('dorothy@example.com'),
+	qr{OE429: daily limit of 2 requests},
+	'another spelling, a limit that is reached');
+
 # The other's token does no good.
 
 fails($node, "$use_second; SELECT " . enrich('emma@example.com'),
