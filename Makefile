@@ -23,6 +23,7 @@ OBJS = \
 	src/ocean_enrich.o \
 	src/core/answer.o \
 	src/core/buffer.o \
+	src/core/endpoint.o \
 	src/core/error.o \
 	src/core/http.o \
 	src/core/json.o \

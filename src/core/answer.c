@@ -3,7 +3,8 @@
  *		Judge an answer of the API; see answer.h.
  *
  * What a status means, for the caller and for the money, stands in one table.
- * The body is looked into only for "id", "creditsUsed" and "detail".
+ * The body is looked into only for what makes it an answer, "creditsUsed" and
+ * "detail".
  */
 #include "core/answer.h"
 
@@ -37,14 +38,15 @@ typedef struct StatusMeaning
 	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
 #define RUN_LATER \
 	"Run the statement again later."
+#define ASK_AGAIN \
+	"It costs nothing to ask again."
 #define LOOK_FIRST \
 	"Look at the usage in your Ocean.io account; ocean_enrich.resolve() then " \
 	"allows the request to be sent again."
 
 /* The first row that fits counts. */
 static const StatusMeaning meanings[] = {
-	{200, 200, OE_ANSWERED, OE_BAD_ANSWER,
-		"the API answered 200 without a usable person", CHECK_URL},
+	{200, 200, OE_ANSWERED, OE_BAD_ANSWER, NULL, CHECK_URL},
 	{201, 201, OE_REFUSED, OE_GATHERING,
 		"Data gathering process has started. Please try again later.",
 		"Run the statement again in 2 to 5 minutes."},
@@ -87,20 +89,32 @@ oe_answer_outcome(int status)
 	return meaning_of(status)->outcome;
 }
 
+/* A sentence that follows others, or nothing: what is free needs no word. */
 static const char *
-money_for_people(OeOutcome outcome)
+money_for_people(const OeEndpoint *endpoint, OeOutcome outcome)
 {
+	if (endpoint->price_count == 0)
+		return "";
 	switch (outcome)
 	{
 		case OE_ANSWERED:
-			return "The call was paid for.";
+			return "  The call was paid for.";
 		case OE_REFUSED:
 		case OE_FAILED:
-			return "Nothing was paid.";
+			return "  Nothing was paid.";
 		case OE_UNKNOWN:
-			return "The call may have been paid for.";
+			return "  The call may have been paid for.";
 	}
 	return "";
+}
+
+/* Nobody has to look for a payment that cannot have been. */
+static const char *
+hint_of(const OeEndpoint *endpoint, const StatusMeaning *meaning)
+{
+	if (endpoint->price_count == 0 && meaning->outcome == OE_UNKNOWN)
+		return ASK_AGAIN;
+	return meaning->hint;
 }
 
 static void
@@ -232,36 +246,43 @@ set_complaints(OeCode code, const char *detail, OeError *error)
 	return error->code != OE_OK;
 }
 
+static void
+set_message(const OeEndpoint *endpoint, const StatusMeaning *meaning,
+			int status, const char *detail, OeError *error)
+{
+	if (detail != NULL)
+		oe_error_set(error, meaning->code, "%s", detail);
+	else if (meaning->outcome == OE_ANSWERED)
+		oe_error_set(error, meaning->code,
+					 "the API answered 200 without a usable %s", endpoint->name);
+	else if (meaning->message != NULL)
+		oe_error_set(error, meaning->code, "%s", meaning->message);
+	else
+		oe_error_set(error, meaning->code,
+					 "the API answered with HTTP status %d", status);
+}
+
 OeCode
-oe_answer_error(int status, const char *detail, OeError *error)
+oe_answer_error(const OeEndpoint *endpoint, int status, const char *detail,
+				OeError *error)
 {
 	const StatusMeaning *meaning = meaning_of(status);
-	const char *money = money_for_people(meaning->outcome);
-	bool		listed = false;
+	const char *money = money_for_people(endpoint, meaning->outcome);
 
 	oe_error_free(error);
 
-	/* A 200 promises a person, so what else it says is not quoted. */
+	/* A 200 promises an answer, so what else it says is not quoted. */
 	if (meaning->outcome == OE_ANSWERED || (detail && detail[0] == '\0'))
 		detail = NULL;
-	if (detail != NULL)
-		listed = set_complaints(meaning->code, detail, error);
-
-	if (listed)
-		oe_error_detail(error, "HTTP status %d.  %s  The API said: %s",
+	if (detail != NULL && set_complaints(meaning->code, detail, error))
+		oe_error_detail(error, "HTTP status %d.%s  The API said: %s",
 						status, money, detail);
 	else
 	{
-		if (detail == NULL)
-			detail = meaning->message;
-		if (detail != NULL)
-			oe_error_set(error, meaning->code, "%s", detail);
-		else
-			oe_error_set(error, meaning->code,
-						 "the API answered with HTTP status %d", status);
-		oe_error_detail(error, "HTTP status %d.  %s", status, money);
+		set_message(endpoint, meaning, status, detail, error);
+		oe_error_detail(error, "HTTP status %d.%s", status, money);
 	}
-	oe_error_hint(error, "%s", meaning->hint);
+	oe_error_hint(error, "%s", hint_of(endpoint, meaning));
 
 	if (error->message == NULL)
 		error->code = OE_OUT_OF_MEMORY;
@@ -315,7 +336,7 @@ copy_upper_levels(OeBuf *copy, const char *text, size_t len)
 
 /*
  * Read a body of any depth.  PostgreSQL takes many more levels than json-c,
- * and a person was paid for, however deep its unknown keys go.
+ * and an answer was paid for, however deep its unknown keys go.
  */
 static OeJsonResult
 read_body(const char *body, size_t len, struct json_object **value)
@@ -335,35 +356,77 @@ read_body(const char *body, size_t len, struct json_object **value)
 	return result;
 }
 
-/* Why a body is no person, after it was read in vain or in full. */
-static const char not_an_object[] = "The body is not a JSON object.";
+/* Why a body is no answer. */
+typedef enum Fault
+{
+	FAULT_NONE,
+	FAULT_EMPTY,
+	FAULT_TOO_LONG,
+	FAULT_NOT_UTF8,
+	FAULT_NOT_AN_OBJECT,
+	FAULT_NO_IDENTITY,
+	FAULT_IDENTITY_NOT_A_STRING,
+} Fault;
 
-/* Why bytes are no person: their number, their encoding. */
-static const char *
+/* Of the bytes: their number, their encoding. */
+static Fault
 fault_of_bytes(size_t len, bool valid_utf8, bool truncated)
 {
 	if (len == 0)
-		return "The body is empty.";
+		return FAULT_EMPTY;
 	if (truncated)
-		return "The body is longer than the largest answer that is taken.";
-	if (!valid_utf8)
-		return "The body is not UTF-8.";
-	return NULL;
+		return FAULT_TOO_LONG;
+	return valid_utf8 ? FAULT_NONE : FAULT_NOT_UTF8;
 }
 
-/* Why a value is no person. */
-static const char *
-fault_of_value(struct json_object *value)
+static Fault
+fault_of_value(const OeEndpoint *endpoint, struct json_object *value)
 {
-	struct json_object *id;
+	struct json_object *identity;
 
 	if (!json_object_is_type(value, json_type_object))
-		return not_an_object;
-	if (!json_object_object_get_ex(value, "id", &id))
-		return "The body has no \"id\".";
-	if (!json_object_is_type(id, json_type_string))
-		return "The \"id\" is not a string.";
-	return NULL;
+		return FAULT_NOT_AN_OBJECT;
+	if (endpoint->identity == NULL)
+		return FAULT_NONE;
+	if (!json_object_object_get_ex(value, endpoint->identity, &identity))
+		return FAULT_NO_IDENTITY;
+	return json_object_is_type(identity, json_type_string) ? FAULT_NONE :
+		FAULT_IDENTITY_NOT_A_STRING;
+}
+
+/* What the status says of the money, and why there is no answer all the same. */
+static void
+set_fault(const OeEndpoint *endpoint, int status, Fault fault, OeError *error)
+{
+	const char *money = money_for_people(endpoint, oe_answer_outcome(status));
+	const char *sentence = "";
+
+	switch (fault)
+	{
+		case FAULT_NONE:
+			break;
+		case FAULT_EMPTY:
+			sentence = "The body is empty.";
+			break;
+		case FAULT_TOO_LONG:
+			sentence = "The body is longer than the largest answer that is taken.";
+			break;
+		case FAULT_NOT_UTF8:
+			sentence = "The body is not UTF-8.";
+			break;
+		case FAULT_NOT_AN_OBJECT:
+			sentence = "The body is not a JSON object.";
+			break;
+		case FAULT_NO_IDENTITY:
+			oe_error_detail(error, "HTTP status %d.%s  The body has no \"%s\".",
+							status, money, endpoint->identity);
+			return;
+		case FAULT_IDENTITY_NOT_A_STRING:
+			oe_error_detail(error, "HTTP status %d.%s  The \"%s\" is not a string.",
+							status, money, endpoint->identity);
+			return;
+	}
+	oe_error_detail(error, "HTTP status %d.%s  %s", status, money, sentence);
 }
 
 /* False when memory ran out, as in the next two. */
@@ -407,7 +470,7 @@ extract(struct json_object *value, OeAnswer *answer)
 	if (answer->outcome == OE_ANSWERED &&
 		!extract_credits(value, &answer->credits))
 		return false;
-	return answer->has_person || extract_detail(value, &answer->detail);
+	return answer->is_usable || extract_detail(value, &answer->detail);
 }
 
 /* Keep what holds without any memory: what the status says about money. */
@@ -423,11 +486,12 @@ decode_out_of_memory(OeAnswer *answer, OeError *error)
 }
 
 OeCode
-oe_answer_decode(int status, const char *body, size_t len,
+oe_answer_decode(const OeEndpoint *endpoint, int status,
+				 const char *body, size_t len,
 				 bool body_valid_utf8, bool truncated,
 				 OeAnswer *answer, OeError *error)
 {
-	const char *fault = fault_of_bytes(len, body_valid_utf8, truncated);
+	Fault		fault = fault_of_bytes(len, body_valid_utf8, truncated);
 	OeJsonResult result = OE_JSON_INVALID;
 	struct json_object *value = NULL;
 
@@ -435,13 +499,13 @@ oe_answer_decode(int status, const char *body, size_t len,
 	answer->outcome = oe_answer_outcome(status);
 	oe_error_free(error);
 
-	if (fault == NULL)
+	if (fault == FAULT_NONE)
 	{
 		result = read_body(body, len, &value);
-		fault = (result == OE_JSON_OK) ? fault_of_value(value) :
-			not_an_object;
+		fault = (result == OE_JSON_OK) ? fault_of_value(endpoint, value) :
+			FAULT_NOT_AN_OBJECT;
 	}
-	answer->has_person = answer->outcome == OE_ANSWERED && fault == NULL;
+	answer->is_usable = answer->outcome == OE_ANSWERED && fault == FAULT_NONE;
 
 	if (result == OE_JSON_OK && !extract(value, answer))
 		result = OE_JSON_OUT_OF_MEMORY;
@@ -449,13 +513,12 @@ oe_answer_decode(int status, const char *body, size_t len,
 
 	if (result == OE_JSON_OUT_OF_MEMORY)
 		return decode_out_of_memory(answer, error);
-	if (answer->has_person)
+	if (answer->is_usable)
 		return OE_OK;
 
-	(void) oe_answer_error(status, answer->detail, error);
+	(void) oe_answer_error(endpoint, status, answer->detail, error);
 	if (answer->outcome == OE_ANSWERED)
-		oe_error_detail(error, "HTTP status %d.  %s  %s", status,
-						money_for_people(answer->outcome), fault);
+		set_fault(endpoint, status, fault, error);
 	return error->code;
 }
 

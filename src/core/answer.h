@@ -1,9 +1,9 @@
 /*
  * answer.h
- *		What the API said: an HTTP status and a body become a person or an
- *		error.  Follows the vendor's page "Enrich person".
+ *		What the API said: an HTTP status and a body become an answer or an
+ *		error.  Statuses and errors are the same at all endpoints.
  *
- * json-c only extracts here; whether a person is valid jsonb is judged by
+ * json-c only extracts here; whether an answer is valid jsonb is judged by
  * PostgreSQL afterwards, which also keeps every number exact.
  */
 #ifndef OE_ANSWER_H
@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/endpoint.h"
 #include "core/error.h"
 
 /* What the answer says about money. */
@@ -26,13 +27,13 @@ typedef enum OeOutcome
 typedef struct OeAnswer
 {
 	OeOutcome	outcome;
-	bool		has_person;		/* 200 and the body is an object with an "id"
-								 * that is a string */
+	bool		is_usable;		/* 200 and the body is what the endpoint
+								 * promises */
 	char	   *credits;		/* "creditsUsed" of a 200 as the decimal text
 								 * that came, non-negative, or NULL */
 	char	   *detail;			/* the API's "detail": the string, or the JSON
 								 * of anything else; NULL when it gave none,
-								 * and beside a person */
+								 * and beside what is usable */
 } OeAnswer;
 
 /*
@@ -43,11 +44,12 @@ typedef struct OeAnswer
  * The depth of a body does not matter; only in "detail" whatever lies more than
  * 16 levels deep is left out.
  *
- * Fills "answer", and "error" unless there is a person.  Returns the code that
- * stands in "error", OE_OK for a person.  When memory runs out the outcome is
- * still right and the code is OE_OUT_OF_MEMORY.
+ * Fills "answer", and "error" unless that is usable.  Returns the code that
+ * stands in "error", OE_OK for what is usable.  When memory runs out the outcome
+ * is still right and the code is OE_OUT_OF_MEMORY.
  */
-extern OeCode oe_answer_decode(int status, const char *body, size_t len,
+extern OeCode oe_answer_decode(const OeEndpoint *endpoint, int status,
+							   const char *body, size_t len,
 							   bool body_valid_utf8, bool truncated,
 							   OeAnswer *answer, OeError *error);
 
@@ -58,7 +60,8 @@ extern OeCode oe_answer_decode(int status, const char *body, size_t len,
  * expected", several joined by "; ", with the whole array in the error's detail.
  * For 200 that is always OE_BAD_ANSWER, and "detail" is not quoted.
  */
-extern OeCode oe_answer_error(int status, const char *detail, OeError *error);
+extern OeCode oe_answer_error(const OeEndpoint *endpoint, int status,
+							  const char *detail, OeError *error);
 
 extern void oe_answer_free(OeAnswer *answer);
 

@@ -88,22 +88,23 @@ multiply(int64_t a, int64_t b)
 OeCredits
 oe_limits_reserve(const OeLimits *limits)
 {
-	OeCredits	reserve = limits->credits_per_call;
+	OeCredits	reserve = 0;
 
-	if (limits->email_in_answer)
-		reserve = add(reserve, limits->credits_per_email);
-	if (limits->phone_in_answer)
-		reserve = add(reserve, limits->credits_per_phone);
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+	{
+		if (limits->in_answer[i])
+			reserve = add(reserve, limits->prices[i]);
+	}
 	return reserve;
 }
 
 OeCredits
 oe_limits_reserve_doubtful(const OeLimits *limits, const OeDoubtful *doubtful)
 {
-	OeCredits	sum = multiply(doubtful->calls, limits->credits_per_call);
+	OeCredits	sum = 0;
 
-	sum = add(sum, multiply(doubtful->emails_in_answer, limits->credits_per_email));
-	sum = add(sum, multiply(doubtful->phones_in_answer, limits->credits_per_phone));
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+		sum = add(sum, multiply(doubtful->in_answer[i], limits->prices[i]));
 	return sum < OE_CREDITS_MAX ? sum : OE_CREDITS_MAX;
 }
 

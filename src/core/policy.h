@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "core/answer.h"
+#include "core/endpoint.h"
 #include "core/http.h"
 
 typedef int64_t OeTime;			/* microseconds */
@@ -33,25 +34,21 @@ typedef struct OeLimits
 	int			rate_limit;		/* requests in any 60 seconds */
 	int			daily_limit;	/* requests in a UTC day */
 	OeCredits	credit_limit;	/* credits in a UTC day */
-	OeCredits	credits_per_call;	/* what an answer costs that does not say */
-	OeCredits	credits_per_email;	/* and more, if it has an address that was
-									 * asked for */
-	OeCredits	credits_per_phone;
+	OeCredits	prices[OE_PRICES_MAX];	/* what an answer costs that does not
+										 * say: as the endpoint has them */
 	int			max_retries;	/* tries after the first */
 	int			retry_wait_max_ms;	/* the longest wait before a try */
-	bool		email_in_answer;	/* asked for, and told by no webhook */
-	bool		phone_in_answer;
+	bool		in_answer[OE_PRICES_MAX];	/* the answer has to have this: it is
+											 * asked for, and told by no webhook */
 } OeLimits;
 
 /* What a request reserves: the most that its answer costs if it does not say. */
 extern OeCredits oe_limits_reserve(const OeLimits *limits);
 
-/* Calls that may have been paid, and how many of them asked for these. */
+/* Of calls that may have been paid, how many asked for what has these prices. */
 typedef struct OeDoubtful
 {
-	int64_t		calls;
-	int64_t		emails_in_answer;
-	int64_t		phones_in_answer;
+	int64_t		in_answer[OE_PRICES_MAX];
 } OeDoubtful;
 
 /* What they reserve; OE_CREDITS_MAX: that, or more. */

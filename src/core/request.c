@@ -2,9 +2,8 @@
  * request.c
  *		Check, normalise and encode a request; see request.h.
  *
- * The vocabulary of the API stands in the tables below and nowhere else: what
- * is accepted, of which type, and in which order it is sent.  Everything else
- * here walks those tables.
+ * What is accepted, of which type, and in which order it is sent, the endpoint
+ * says; everything here walks the tables of its vocabulary.
  */
 #include "core/request.h"
 
@@ -15,91 +14,31 @@
 #include "core/buffer.h"
 #include "core/json.h"
 
-#define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
-
 /* Longer keys are cut in messages and are like no known key. */
 #define KEY_SHOWN_MAX_BYTES		64
 
-struct ObjectType;
-
-typedef struct Member
+/* What a request is checked against, and what comes of that. */
+typedef struct Check
 {
-	const char *name;
-	enum json_type type;		/* string, boolean or object */
-	bool		null_allowed;
-	const struct ObjectType *object;	/* what an object consists of */
-} Member;
+	const OeVocabulary *vocabulary;
+	bool		pass_unknown_keys;
+	OeError    *error;
+} Check;
 
-typedef struct ObjectType
+static enum json_type
+type_in_json(OeMemberType type)
 {
-	const char *name;			/* NULL for the request itself */
-	const Member *members;
-	size_t		count;
-} ObjectType;
-
-#define STRING(name)		{name, json_type_string, true, NULL}
-#define BOOLEAN(name)		{name, json_type_boolean, false, NULL}
-#define OBJECT_TYPE(name, members)	{name, members, lengthof(members)}
-
-static const Member person_members[] = {
-	STRING("id"),
-	STRING("name"),
-	STRING("firstName"),
-	STRING("lastName"),
-	STRING("jobTitle"),
-	STRING("email"),
-	STRING("phone"),
-	STRING("facebook"),
-	STRING("twitter"),
-	STRING("linkedin"),
-	STRING("country"),
-};
-
-static const Member company_members[] = {
-	STRING("name"),
-	STRING("registrationNumber"),
-	STRING("email"),
-	STRING("phone"),
-	STRING("countryCode"),
-	STRING("state"),
-	STRING("city"),
-	STRING("streetAddress"),
-	STRING("postalCode"),
-	STRING("address"),
-	STRING("facebook"),
-	STRING("twitter"),
-	STRING("linkedin"),
-	STRING("instagram"),
-	STRING("xing"),
-	STRING("domain"),
-	STRING("youtube"),
-};
-
-static const Member reveal_emails_members[] = {
-	BOOLEAN("includeEmails"),
-	STRING("webhookUrl"),
-};
-
-static const Member reveal_phones_members[] = {
-	BOOLEAN("includePhones"),
-	STRING("webhookUrl"),
-};
-
-static const ObjectType person_type = OBJECT_TYPE("person", person_members);
-static const ObjectType company_type = OBJECT_TYPE("company", company_members);
-static const ObjectType reveal_emails_type = OBJECT_TYPE("revealEmails",
-														 reveal_emails_members);
-static const ObjectType reveal_phones_type = OBJECT_TYPE("revealPhones",
-														 reveal_phones_members);
-
-static const Member request_members[] = {
-	{"person", json_type_object, false, &person_type},
-	{"company", json_type_object, true, &company_type},
-	{"revealEmails", json_type_object, true, &reveal_emails_type},
-	{"revealPhones", json_type_object, true, &reveal_phones_type},
-};
-
-static const ObjectType request_type = OBJECT_TYPE(NULL, request_members);
+	switch (type)
+	{
+		case OE_MEMBER_STRING:
+			return json_type_string;
+		case OE_MEMBER_BOOLEAN:
+			return json_type_boolean;
+		case OE_MEMBER_OBJECT:
+			return json_type_object;
+	}
+	return json_type_null;
+}
 
 static const char *
 type_for_people(enum json_type type)
@@ -152,11 +91,10 @@ out_of_memory(OeError *error)
 }
 
 static void
-not_an_object(OeError *error)
+not_an_object(const OeVocabulary *vocabulary, OeError *error)
 {
 	oe_error_set(error, OE_BAD_REQUEST, "the request is not a JSON object");
-	oe_error_hint(error, "It is one such as {\"person\": {\"email\": \"...\"}}, "
-				  "which ocean_person_request() makes.");
+	oe_error_hint(error, "It is one such as %s.", vocabulary->example);
 }
 
 static void
@@ -176,12 +114,12 @@ inexact_number(OeError *error)
 }
 
 static void
-wrong_type(OeError *error, const ObjectType *type, const Member *member,
+wrong_type(OeError *error, const OeObject *type, const OeMember *member,
 		   struct json_object *value)
 {
 	oe_error_set(error, OE_BAD_REQUEST, "\"%s%s%s\" must be %s, not %s",
 				 type->name ? type->name : "", type->name ? "." : "",
-				 member->name, type_for_people(member->type),
+				 member->name, type_for_people(type_in_json(member->type)),
 				 type_for_people(json_object_get_type(value)));
 }
 
@@ -261,10 +199,10 @@ key_distance(const char *a, const char *b)
 }
 
 /* The first of the nearest members of "type" within "limit", or NULL. */
-static const Member *
-nearest_member(const ObjectType *type, const char *key, size_t limit)
+static const OeMember *
+nearest_member(const OeObject *type, const char *key, size_t limit)
 {
-	const Member *nearest = NULL;
+	const OeMember *nearest = NULL;
 
 	for (size_t i = 0; i < type->count; i++)
 	{
@@ -280,13 +218,14 @@ nearest_member(const ObjectType *type, const char *key, size_t limit)
 }
 
 /* The same among the members of all inner objects; sets their owner. */
-static const Member *
-nearest_inner_member(const char *key, size_t limit, const ObjectType **owner)
+static const OeMember *
+nearest_inner_member(const OeObject *request, const char *key, size_t limit,
+					 const OeObject **owner)
 {
-	for (size_t i = 0; i < request_type.count; i++)
+	for (size_t i = 0; i < request->count; i++)
 	{
-		const ObjectType *type = request_type.members[i].object;
-		const Member *member = nearest_member(type, key, limit);
+		const OeObject *type = request->members[i].object;
+		const OeMember *member = type ? nearest_member(type, key, limit) : NULL;
 
 		if (member != NULL)
 		{
@@ -299,60 +238,61 @@ nearest_inner_member(const char *key, size_t limit, const ObjectType **owner)
 
 /*
  * What may have been meant by "key" in "type", and where that belongs.  At top
- * level people forget "person", so there the inner objects come before keys
- * that are merely alike.
+ * level people forget the inner objects, so there these come before keys that are
+ * merely alike.
  */
-static const Member *
-meant_member(const ObjectType *type, const char *key, const ObjectType **owner)
+static const OeMember *
+meant_member(const OeObject *request, const OeObject *type, const char *key,
+			 const OeObject **owner)
 {
-	size_t		alike = (type == &request_type) ? 0 : 1;
+	size_t		alike = (type == request) ? 0 : 1;
 	size_t		typo = (strlen(key) + 1) / 3;
-	const Member *member;
+	const OeMember *member;
 
 	*owner = type;
 	if ((member = nearest_member(type, key, alike)) == NULL &&
-		(member = nearest_inner_member(key, 0, owner)) == NULL &&
-		(member = nearest_inner_member(key, 1, owner)) == NULL)
+		(member = nearest_inner_member(request, key, 0, owner)) == NULL &&
+		(member = nearest_inner_member(request, key, 1, owner)) == NULL)
 		member = nearest_member(type, key, (typo > 1) ? typo : 1);
 	return member;
 }
 
 static void
-hint_at_meant_key(OeError *error, const ObjectType *type, const char *key)
+hint_at_meant_key(const Check *check, const OeObject *type, const char *key)
 {
-	const ObjectType *owner = type;
-	const Member *member = NULL;
+	const OeObject *owner = type;
+	const OeMember *member = NULL;
 
 	if (strlen(key) <= KEY_SHOWN_MAX_BYTES)
-		member = meant_member(type, key, &owner);
+		member = meant_member(&check->vocabulary->request, type, key, &owner);
 
 	if (member == NULL)
-		oe_error_hint(error, "Set \"ocean_enrich.unknown_keys\" to \"pass\" "
-					  "to send it all the same.");
+		oe_error_hint(check->error, "Set \"ocean_enrich.unknown_keys\" to "
+					  "\"pass\" to send it all the same.");
 	else if (owner == type)
-		oe_error_hint(error, "Did you mean \"%s\"?", member->name);
+		oe_error_hint(check->error, "Did you mean \"%s\"?", member->name);
 	else
-		oe_error_hint(error, "\"%s\" belongs inside \"%s\".",
+		oe_error_hint(check->error, "\"%s\" belongs inside \"%s\".",
 					  member->name, owner->name);
 }
 
 static void
-unknown_key(OeError *error, const ObjectType *type, const char *key)
+unknown_key(const Check *check, const OeObject *type, const char *key)
 {
 	char		shown[KEY_SHOWN_MAX_BYTES + sizeof("...")];
 
 	show_key(shown, key);
 	if (type->name != NULL)
-		oe_error_set(error, OE_BAD_REQUEST, "unknown key \"%s\" in \"%s\"",
-					 shown, type->name);
+		oe_error_set(check->error, OE_BAD_REQUEST,
+					 "unknown key \"%s\" in \"%s\"", shown, type->name);
 	else
-		oe_error_set(error, OE_BAD_REQUEST,
+		oe_error_set(check->error, OE_BAD_REQUEST,
 					 "unknown key \"%s\" in the request", shown);
-	hint_at_meant_key(error, type, key);
+	hint_at_meant_key(check, type, key);
 }
 
-static const Member *
-find_member(const ObjectType *type, const char *key)
+static const OeMember *
+find_member(const OeObject *type, const char *key)
 {
 	for (size_t i = 0; i < type->count; i++)
 	{
@@ -362,37 +302,35 @@ find_member(const ObjectType *type, const char *key)
 	return NULL;
 }
 
-static bool check_object(const ObjectType *type, struct json_object *object,
-						 bool pass_unknown_keys, OeError *error);
+static bool check_object(const Check *check, const OeObject *type,
+						 struct json_object *object);
 
 static bool
-check_member(const ObjectType *type, const Member *member,
-			 struct json_object *value, bool pass_unknown_keys, OeError *error)
+check_member(const Check *check, const OeObject *type, const OeMember *member,
+			 struct json_object *value)
 {
 	if (value == NULL && member->null_allowed)
 		return true;
-	if (!json_object_is_type(value, member->type))
+	if (!json_object_is_type(value, type_in_json(member->type)))
 	{
-		wrong_type(error, type, member, value);
+		wrong_type(check->error, type, member, value);
 		return false;
 	}
-	return member->object == NULL ||
-		check_object(member->object, value, pass_unknown_keys, error);
+	return member->object == NULL || check_object(check, member->object, value);
 }
 
 static bool
-check_unknown(const ObjectType *type, const char *key,
-			  struct json_object *value, bool pass_unknown_keys,
-			  OeError *error)
+check_unknown(const Check *check, const OeObject *type, const char *key,
+			  struct json_object *value)
 {
-	if (!pass_unknown_keys)
+	if (!check->pass_unknown_keys)
 	{
-		unknown_key(error, type, key);
+		unknown_key(check, type, key);
 		return false;
 	}
 	if (!oe_json_is_exact(value))
 	{
-		inexact_number(error);
+		inexact_number(check->error);
 		return false;
 	}
 	return true;
@@ -400,18 +338,18 @@ check_unknown(const ObjectType *type, const char *key,
 
 /* Recursive as deep as the vocabulary is: two levels. */
 static bool
-check_object(const ObjectType *type, struct json_object *object,
-			 bool pass_unknown_keys, OeError *error)
+check_object(const Check *check, const OeObject *type,
+			 struct json_object *object)
 {
 	json_object_object_foreach(object, key, value)
 	{
-		const Member *member = find_member(type, key);
+		const OeMember *member = find_member(type, key);
 		bool		good;
 
 		if (member != NULL)
-			good = check_member(type, member, value, pass_unknown_keys, error);
+			good = check_member(check, type, member, value);
 		else
-			good = check_unknown(type, key, value, pass_unknown_keys, error);
+			good = check_unknown(check, type, key, value);
 		if (!good)
 			return false;
 	}
@@ -419,20 +357,22 @@ check_object(const ObjectType *type, struct json_object *object,
 }
 
 static bool
-check_request(struct json_object *json, bool pass_unknown_keys, OeError *error)
+check_request(const Check *check, struct json_object *json)
 {
+	const OeVocabulary *vocabulary = check->vocabulary;
+
 	if (!json_object_is_type(json, json_type_object))
 	{
-		not_an_object(error);
+		not_an_object(vocabulary, check->error);
 		return false;
 	}
-	if (!check_object(&request_type, json, pass_unknown_keys, error))
+	if (!check_object(check, &vocabulary->request, json))
 		return false;
-	if (!json_object_object_get_ex(json, "person", NULL))
+	if (!json_object_object_get_ex(json, vocabulary->required, NULL))
 	{
-		oe_error_set(error, OE_BAD_REQUEST, "the request has no \"person\"");
-		oe_error_hint(error, "What identifies the person belongs inside "
-					  "\"person\", such as {\"person\": {\"email\": ...}}.");
+		oe_error_set(check->error, OE_BAD_REQUEST, "the request has no \"%s\"",
+					 vocabulary->required);
+		oe_error_hint(check->error, "%s", vocabulary->missing_hint);
 		return false;
 	}
 	return true;
@@ -454,12 +394,12 @@ add_value(struct json_object *object, const char *key,
 	return false;
 }
 
-static struct json_object *normalise_object(const ObjectType *type,
+static struct json_object *normalise_object(const OeObject *type,
 											struct json_object *object);
 
 /* An object of the vocabulary; left out when nothing is left of it. */
 static bool
-add_object(struct json_object *normalised, const Member *member,
+add_object(struct json_object *normalised, const OeMember *member,
 		   struct json_object *value)
 {
 	struct json_object *inner = normalise_object(member->object, value);
@@ -475,12 +415,12 @@ add_object(struct json_object *normalised, const Member *member,
 
 /* The members of the vocabulary, in its order. */
 static bool
-add_known(struct json_object *normalised, const ObjectType *type,
+add_known(struct json_object *normalised, const OeObject *type,
 		  struct json_object *object)
 {
 	for (size_t i = 0; i < type->count; i++)
 	{
-		const Member *member = &type->members[i];
+		const OeMember *member = &type->members[i];
 		struct json_object *value =
 			json_object_object_get(object, member->name);
 		bool		added = true;
@@ -505,7 +445,7 @@ compare_keys(const void *a, const void *b)
 
 /* Collect the keys that are not in the vocabulary, in byte order. */
 static size_t
-unknown_keys(const ObjectType *type, struct json_object *object,
+unknown_keys(const OeObject *type, struct json_object *object,
 			 const char **keys)
 {
 	size_t		count = 0;
@@ -521,7 +461,7 @@ unknown_keys(const ObjectType *type, struct json_object *object,
 
 /* The members outside the vocabulary. */
 static bool
-add_unknown(struct json_object *normalised, const ObjectType *type,
+add_unknown(struct json_object *normalised, const OeObject *type,
 			struct json_object *object)
 {
 	int			members = json_object_object_length(object);
@@ -542,7 +482,7 @@ add_unknown(struct json_object *normalised, const ObjectType *type,
 
 /* A new object, which the caller puts; NULL when memory ran out. */
 static struct json_object *
-normalise_object(const ObjectType *type, struct json_object *object)
+normalise_object(const OeObject *type, struct json_object *object)
 {
 	struct json_object *normalised = json_object_new_object();
 
@@ -555,15 +495,19 @@ normalise_object(const ObjectType *type, struct json_object *object)
 	return NULL;
 }
 
+/* How a request asks for what this is the price of. */
 static OeReveal
-reveal_of(struct json_object *normalised, const char *name, const char *flag)
+reveal_of(const OePrice *price, struct json_object *normalised)
 {
-	struct json_object *reveal = json_object_object_get(normalised, name);
+	struct json_object *reveal;
 	struct json_object *asked = NULL;
 	struct json_object *url = NULL;
 
+	if (price->object == NULL)
+		return OE_REVEAL_IN_ANSWER;
+	reveal = json_object_object_get(normalised, price->object);
 	(void) json_object_object_get_ex(reveal, "webhookUrl", &url);
-	if (!json_object_object_get_ex(reveal, flag, &asked))
+	if (!json_object_object_get_ex(reveal, price->flag, &asked))
 		return url ? OE_REVEAL_NOT_ASKED : OE_REVEAL_NONE;
 	if (!json_object_get_boolean(asked))
 		return OE_REVEAL_NONE;
@@ -573,17 +517,18 @@ reveal_of(struct json_object *normalised, const char *name, const char *flag)
 }
 
 static void
-encode(struct json_object *normalised, OeRequest *request, OeError *error)
+encode(const OeEndpoint *endpoint, struct json_object *normalised,
+	   OeRequest *request, OeError *error)
 {
+	const OeVocabulary *vocabulary = endpoint->vocabulary;
 	const char *text;
 	size_t		len;
 
-	if (!json_object_object_get_ex(normalised, "person", NULL))
+	if (!json_object_object_get_ex(normalised, vocabulary->required, NULL))
 	{
-		oe_error_set(error, OE_API_BAD_REQUEST, "Empty `person` body");
+		oe_error_set(error, OE_API_BAD_REQUEST, "%s", vocabulary->empty_message);
 		oe_error_detail(error, "Nothing was sent.");
-		oe_error_hint(error, "Give at least one value that identifies the "
-					  "person, such as \"linkedin\" or \"email\".");
+		oe_error_hint(error, "%s", vocabulary->empty_hint);
 		return;
 	}
 
@@ -607,15 +552,13 @@ encode(struct json_object *normalised, OeRequest *request, OeError *error)
 	}
 	memcpy(request->body, text, len + 1);
 	request->body_len = len;
-	request->reveals.emails =
-		reveal_of(normalised, "revealEmails", "includeEmails");
-	request->reveals.phones =
-		reveal_of(normalised, "revealPhones", "includePhones");
+	for (size_t i = 0; i < endpoint->price_count; i++)
+		request->reveals.of[i] = reveal_of(&endpoint->prices[i], normalised);
 }
 
 static bool
-read_request(const char *json, size_t len, struct json_object **value,
-			 OeError *error)
+read_request(const OeVocabulary *vocabulary, const char *json, size_t len,
+			 struct json_object **value, OeError *error)
 {
 	/* Normalising makes nothing longer that PostgreSQL calls JSON. */
 	if (len > OE_REQUEST_MAX_BYTES)
@@ -630,7 +573,7 @@ read_request(const char *json, size_t len, struct json_object **value,
 		case OE_JSON_OK:
 			return true;
 		case OE_JSON_INVALID:
-			not_an_object(error);
+			not_an_object(vocabulary, error);
 			return false;
 		case OE_JSON_BAD_NUMBER:
 			inexact_number(error);
@@ -648,24 +591,25 @@ read_request(const char *json, size_t len, struct json_object **value,
 }
 
 OeCode
-oe_request_parse(const char *json, size_t len, bool pass_unknown_keys,
-				 OeRequest *request, OeError *error)
+oe_request_parse(const OeEndpoint *endpoint, const char *json, size_t len,
+				 bool pass_unknown_keys, OeRequest *request, OeError *error)
 {
+	Check		check = {endpoint->vocabulary, pass_unknown_keys, error};
 	struct json_object *value;
 	struct json_object *normalised;
 
 	memset(request, 0, sizeof(*request));
 	oe_error_free(error);
-	if (!read_request(json, len, &value, error))
+	if (!read_request(check.vocabulary, json, len, &value, error))
 		return error->code;
 
-	if (check_request(value, pass_unknown_keys, error))
+	if (check_request(&check, value))
 	{
-		normalised = normalise_object(&request_type, value);
+		normalised = normalise_object(&check.vocabulary->request, value);
 		if (normalised == NULL)
 			out_of_memory(error);
 		else
-			encode(normalised, request, error);
+			encode(endpoint, normalised, request, error);
 		(void) json_object_put(normalised); /* "value" still has its members */
 	}
 	(void) json_object_put(value);	/* the body is a copy */

@@ -1,7 +1,6 @@
 /*
  * request.h
- *		The request vocabulary of POST /v2/enrich/person: check, normalise,
- *		encode.  Follows the vendor's page "Enrich person".
+ *		A request by the vocabulary of its endpoint: check, normalise, encode.
  *
  * The only files that know json-c are this module's .c, answer.c and json.c.
  */
@@ -11,12 +10,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/endpoint.h"
 #include "core/error.h"
 
 /* A body beyond this is refused before it is sent. */
 #define OE_REQUEST_MAX_BYTES	(64 * 1024)
 
-/* What a request asks for beside the person, e-mail addresses or phone numbers. */
+/* Does a request ask for something that has a price, and who tells? */
 typedef enum OeReveal
 {
 	OE_REVEAL_NONE,
@@ -26,10 +26,10 @@ typedef enum OeReveal
 	OE_REVEAL_BY_WEBHOOK,
 } OeReveal;
 
+/* In the order of the endpoint's prices; the first one is always in the answer. */
 typedef struct OeReveals
 {
-	OeReveal	emails;
-	OeReveal	phones;
+	OeReveal	of[OE_PRICES_MAX];
 } OeReveals;
 
 typedef struct OeRequest
@@ -40,28 +40,29 @@ typedef struct OeRequest
 } OeRequest;
 
 /*
- * Check "json" (UTF-8, "len" bytes) against the vocabulary and fill "request"
- * with the body to send.
+ * Check "json" (UTF-8, "len" bytes) against the vocabulary of the endpoint, which
+ * has one, and fill "request" with the body to send.
  *
  * Normalised means: the same request always gives the same bytes.  Members
  * stand in the order of the vocabulary, unknown ones after them in byte order;
- * members that are null and objects "company", "revealEmails", "revealPhones"
- * that are left empty are dropped; nothing else is changed, and nothing at all
- * inside the value of an unknown key.
+ * members that are null and objects of the vocabulary that are left empty are
+ * dropped; nothing else is changed, and nothing at all inside the value of an
+ * unknown key.
  *
  * Errors, all with code OE_BAD_REQUEST unless said otherwise, none of them
- * quoting a value of the request: not a JSON object; "person" missing, null or
- * no object; a wrong type; unless "pass_unknown_keys" an unknown key, which
- * identifiers outside "person" are too (hint: where they belong, or the nearest
- * known key); more than OE_REQUEST_MAX_BYTES, before or after normalising; more
- * than 32 levels; a number that json-c cannot hold exactly (both only possible
- * under an unknown key).  A person without any value is OE_API_BAD_REQUEST with
- * the API's own message, "Empty `person` body".  OE_OUT_OF_MEMORY.
+ * quoting a value of the request: not a JSON object; the required member missing,
+ * null or no object; a wrong type; unless "pass_unknown_keys" an unknown key,
+ * which members of inner objects outside these are too (hint: where they belong,
+ * or the nearest known key); more than OE_REQUEST_MAX_BYTES, before or after
+ * normalising; more than 32 levels; a number that json-c cannot hold exactly (both
+ * only possible under an unknown key).  A required member without any value is
+ * OE_API_BAD_REQUEST with the API's own message.  OE_OUT_OF_MEMORY.
  *
  * On success the caller frees with oe_request_free(); on failure "request" is
  * left empty and "error" filled.
  */
-extern OeCode oe_request_parse(const char *json, size_t len,
+extern OeCode oe_request_parse(const OeEndpoint *endpoint,
+							   const char *json, size_t len,
 							   bool pass_unknown_keys,
 							   OeRequest *request, OeError *error);
 extern void oe_request_free(OeRequest *request);

@@ -48,17 +48,18 @@ static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
 /* Of "call", everything but its body lives as long as the settings. */
 static char *
-pack_call(Jsonb *jsonb, bool early, OeCall *call, Size *len)
+pack_call(const OeEndpoint *endpoint, Jsonb *jsonb, bool early, OeCall *call,
+		  Size *len)
 {
 	OeReveals	reveals;
 	char	   *packed;
 
 	memset(call, 0, sizeof(*call));
-	call->body = oe_request_body(jsonb, early, &reveals);
-	oe_sha256(call->body, strlen(call->body), call->fingerprint);
+	call->body = oe_request_body(endpoint, jsonb, early, &reveals);
+	oe_request_fingerprint(endpoint, call->body, call->fingerprint);
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
-	oe_settings_fill(call);
+	oe_settings_fill(endpoint, call);
 	oe_request_set_reveals(&call->limits, &reveals);
 	packed = oe_call_pack(call, len);
 	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
@@ -149,7 +150,8 @@ after_transaction(bool committed)
 }
 
 static OeExpectedCall *
-expect(Jsonb *request, bool early, OeCallStats *stats)
+expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
+	   OeCallStats *stats)
 {
 	static OeAtCommit at_commit = {
 		.after = after_transaction,
@@ -157,7 +159,7 @@ expect(Jsonb *request, bool early, OeCallStats *stats)
 	};
 	OeCall		call;
 	Size		len;
-	char	   *packed = pack_call(request, true, &call, &len);
+	char	   *packed = pack_call(endpoint, request, true, &call, &len);
 	OeExpectedCall *expected;
 
 	oe_at_commit(&at_commit);
@@ -181,7 +183,8 @@ expect(Jsonb *request, bool early, OeCallStats *stats)
  * caught, so it has to wait.
  */
 OeExpectedCall *
-oe_call_expect(Jsonb *request, bool early, OeCallStats *stats)
+oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
+			   OeCallStats *stats)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext scratch;
@@ -195,7 +198,7 @@ oe_call_expect(Jsonb *request, bool early, OeCallStats *stats)
 	HOLD_INTERRUPTS();
 	PG_TRY();
 	{
-		expected = expect(request, early, stats);
+		expected = expect(endpoint, request, early, stats);
 		RESUME_INTERRUPTS();
 	}
 	PG_CATCH();
@@ -227,11 +230,11 @@ typedef struct Making
 } Making;
 
 static void
-take_or_submit(Jsonb *request, Making *making)
+take_or_submit(const OeEndpoint *endpoint, Jsonb *request, Making *making)
 {
 	OeCall		call;
 	Size		len;
-	char	   *packed = pack_call(request, false, &call, &len);
+	char	   *packed = pack_call(endpoint, request, false, &call, &len);
 	OeExpectedCall *expected = find_expected(&call);
 
 	making->ticket = expected ? take_off_list(expected) : OE_NO_TICKET;
@@ -352,20 +355,27 @@ count_call(const Making *making, const OeResult *result, OeCredits credits,
 }
 
 void
-oe_call(Jsonb *request, OeResult *result)
+oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 {
 	Making		making;
 	OeCredits	credits = 0;
 	instr_time	start;
 	instr_time	waited;
 
+	/* What costs nothing is neither estimated nor counted. */
+	if (!endpoint->recorded)
+	{
+		take_or_submit(endpoint, request, &making);
+		unpack_result(wait_for_result(making.ticket), result);
+		return;
+	}
 	if (oe_call_instead)
 	{
-		oe_call_instead(request, result);
+		oe_call_instead(endpoint, request, result);
 		return;
 	}
 	oe_progress_call();
-	take_or_submit(request, &making);
+	take_or_submit(endpoint, request, &making);
 	INSTR_TIME_SET_CURRENT(start);
 	unpack_result(wait_for_result(making.ticket), result);
 	INSTR_TIME_SET_CURRENT(waited);
@@ -375,22 +385,4 @@ oe_call(Jsonb *request, OeResult *result)
 	oe_progress_count(result->code != OE_OK, result->reused, credits);
 	if (making.stats)
 		count_call(&making, result, credits, waited);
-}
-
-void
-oe_call_balance(OeResult *result)
-{
-	OeCall		call = {0};
-	OeTicket	ticket;
-	Size		len;
-	char	   *packed;
-
-	oe_settings_fill(&call);
-	call.url = oe_settings_balance_url();
-	call.is_balance = true;
-	packed = oe_call_pack(&call, &len);
-	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
-	ticket = oe_channel_submit(packed, len, false);
-	explicit_bzero(packed, len);
-	unpack_result(wait_for_result(ticket), result);
 }

@@ -12,26 +12,25 @@
 #include "shared/message.h"
 
 /*
- * Check "request", have the worker answer it, and wait.  The result's strings
+ * Check "request", have the endpoint answer it, and wait.  The result's strings
  * are palloc'd.  Raises what is wrong with the request, a missing token, and a
  * cancel; what the API, the network or a limit says is in "result".
  *
  * A call that oe_call_expect() has begun for an equal request is taken over, so it
  * is the very same.
  */
-extern void oe_call(Jsonb *request, OeResult *result);
+extern void oe_call(const OeEndpoint *endpoint, Jsonb *request,
+					OeResult *result);
 
-/* The balance of the account, as the "person" of the result; costs nothing. */
-extern void oe_call_balance(OeResult *result);
-
-/* Would ocean_enrich_person() raise this, rather than return a value? */
+/* Does an enriching function raise this, unless it gives errors as values? */
 extern bool oe_call_raises(OeCode code);
 
 /*
  * While this is set, calls go there instead of to the worker, and none is begun
- * early.  The result of such a call may be OE_OK without a person.
+ * early.  The result of such a call may be OE_OK without an answer.
  */
-typedef void (*OeCallHandler) (Jsonb *request, OeResult *result);
+typedef void (*OeCallHandler) (const OeEndpoint *endpoint, Jsonb *request,
+							   OeResult *result);
 
 extern OeCallHandler oe_call_instead;
 
@@ -66,7 +65,8 @@ extern OeCallStats *oe_call_stats;
  */
 typedef struct OeExpectedCall OeExpectedCall;
 
-extern OeExpectedCall *oe_call_expect(Jsonb *request, bool early,
+extern OeExpectedCall *oe_call_expect(const OeEndpoint *endpoint,
+									  Jsonb *request, bool early,
 									  OeCallStats *stats);
 
 /* Would oe_call() return without waiting, or is there nothing to wait for yet? */

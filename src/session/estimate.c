@@ -4,7 +4,7 @@
  *
  * The statement is run as its caller, in a subtransaction that is always rolled
  * back.  Its calls come here instead of to the worker: each is looked up in the
- * ledger, with the owner's rights, and gives the person that is known, or NULL.
+ * ledger, with the owner's rights, and gives the answer that is known, or NULL.
  * A statement that makes no call may return requests instead.
  */
 #include "postgres.h"
@@ -63,8 +63,7 @@ typedef struct Estimate
 	int64		rows;
 	int64		requests;		/* the sum of the next five */
 	int64		to_send;
-	int64		emails;			/* that these ask for, whoever tells */
-	int64		phones;
+	int64		asked_for[OE_PRICES_MAX];	/* by these, whoever tells */
 	OeCredits	reserve;		/* what they reserve in all */
 	OeCredits	dearest;		/* and the dearest of them */
 	int64		repeated;
@@ -84,14 +83,14 @@ static ExecutorStart_hook_type previous_executor_start;
 
 /* NULL: the call would raise an error before anything is sent. */
 static char *
-body_if_valid(Jsonb *request, OeReveals *reveals)
+body_if_valid(const OeEndpoint *endpoint, Jsonb *request, OeReveals *reveals)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *volatile body = NULL;
 
 	PG_TRY();
 	{
-		body = oe_request_body(request, true, reveals);
+		body = oe_request_body(endpoint, request, true, reveals);
 	}
 	PG_CATCH();
 	{
@@ -107,9 +106,9 @@ body_if_valid(Jsonb *request, OeReveals *reveals)
 	return body;
 }
 
-/* "person" is what the ledger has, or NULL. */
+/* "answer" is what the ledger has, or NULL. */
 static RequestKind
-look_up(const uint8 *fingerprint, Jsonb **person)
+look_up(const uint8 *fingerprint, Jsonb **answer)
 {
 	TimestampTz since = current->call.reuse_for_us > 0
 		? GetCurrentTimestamp() - current->call.reuse_for_us : DT_NOEND;
@@ -119,7 +118,7 @@ look_up(const uint8 *fingerprint, Jsonb **person)
 	oe_ledger_enter();
 	found = oe_ledger_find(current->call.account, fingerprint, since, &hit);
 	oe_ledger_leave();
-	*person = hit.person;
+	*answer = hit.answer;
 	if (!found)
 		return REQUEST_NEW;
 	return hit.state == OE_LEDGER_UNKNOWN ? REQUEST_UNKNOWN : REQUEST_KNOWN;
@@ -140,8 +139,8 @@ count_to_send(const OeReveals *reveals)
 	oe_request_set_reveals(&limits, reveals);
 	reserve = oe_limits_reserve(&limits);
 	current->to_send++;
-	current->emails += is_asked_for(reveals->emails);
-	current->phones += is_asked_for(reveals->phones);
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+		current->asked_for[i] += is_asked_for(reveals->of[i]);
 	current->dearest = Max(current->dearest, reserve);
 	if (pg_add_s64_overflow(current->reserve, reserve, &current->reserve))
 		current->reserve = PG_INT64_MAX;
@@ -164,15 +163,15 @@ count_first(RequestKind kind, const OeReveals *reveals)
 	}
 }
 
-/* Counts the request; gives the person that is known, or NULL. */
+/* Counts the request; gives the answer that is known, or NULL. */
 static Jsonb *
-note_request(Jsonb *request)
+note_request(const OeEndpoint *endpoint, Jsonb *request)
 {
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
 	SeenRequest *seen;
 	OeReveals	reveals;
-	char	   *body = body_if_valid(request, &reveals);
-	Jsonb	   *person = NULL;
+	char	   *body = body_if_valid(endpoint, request, &reveals);
+	Jsonb	   *answer = NULL;
 	bool		found;
 
 	current->requests++;
@@ -181,16 +180,16 @@ note_request(Jsonb *request)
 		current->invalid++;
 		return NULL;
 	}
-	oe_sha256(body, strlen(body), fingerprint);
+	oe_request_fingerprint(endpoint, body, fingerprint);
 	seen = hash_search(current->seen, fingerprint, HASH_FIND, &found);
 	if (!seen)
 	{
-		RequestKind kind = look_up(fingerprint, &person);
+		RequestKind kind = look_up(fingerprint, &answer);
 
 		seen = hash_search(current->seen, fingerprint, HASH_ENTER, &found);
 		seen->kind = kind;
 		count_first(kind, &reveals);
-		return person;
+		return answer;
 	}
 
 	/* Without reuse an equal request is paid again. */
@@ -199,18 +198,18 @@ note_request(Jsonb *request)
 	else
 		current->repeated++;
 	if (seen->kind == REQUEST_KNOWN)
-		(void) look_up(fingerprint, &person);
-	return person;
+		(void) look_up(fingerprint, &answer);
+	return answer;
 }
 
 /* In place of a call. */
 static void
-estimate_call(Jsonb *request, OeResult *result)
+estimate_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	current->calls++;
-	result->person = note_request(request);
-	if (!result->person)
+	result->answer = note_request(endpoint, request);
+	if (!result->answer)
 		return;
 	result->status = 200;
 	result->reused = true;
@@ -244,7 +243,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	{
 		request = slot_getattr(slot, 1, &isnull);
 		if (!isnull)
-			(void) note_request(DatumGetJsonbP(request));
+			(void) note_request(&oe_endpoint_person, DatumGetJsonbP(request));
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(estimate->row_mcxt);
@@ -398,7 +397,7 @@ begin_estimate(Estimate *estimate)
 {
 	HASHCTL		ctl = {0};
 
-	oe_settings_fill(&estimate->call);
+	oe_settings_fill(&oe_endpoint_person, &estimate->call);
 	explicit_bzero(unconstify(char *, estimate->call.token),
 				   strlen(estimate->call.token));
 	estimate->receiver.receiveSlot = receive_row;
@@ -478,19 +477,17 @@ price_of(int64 count, OeCredits price)
 							   millionths(price));
 }
 
-/* One address and one number for each person that is asked for them. */
+/* All that is asked for is found, once for each answer. */
 static Datum
 credits_at_most(const Estimate *estimate)
 {
 	const OeLimits *limits = &estimate->call.limits;
-	Datum		people = price_of(estimate->to_send, limits->credits_per_call);
-	Datum		emails = price_of(estimate->emails, limits->credits_per_email);
-	Datum		phones = price_of(estimate->phones, limits->credits_per_phone);
+	Datum		sum = NumericGetDatum(int64_to_numeric(0));
 
-	return DirectFunctionCall1(numeric_trim_scale,
-							   DirectFunctionCall2(numeric_add, people,
-												   DirectFunctionCall2(numeric_add,
-																	   emails, phones)));
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+		sum = DirectFunctionCall2(numeric_add, sum,
+								  price_of(estimate->asked_for[i], limits->prices[i]));
+	return DirectFunctionCall1(numeric_trim_scale, sum);
 }
 
 /* Columns of the result. */

@@ -47,9 +47,9 @@ PG_FUNCTION_INFO_V1(ocean_enrich_queue_state);
 
 /* In memory of its own: a result is not part of something else. */
 static Datum
-person_datum(const OeResult *result)
+answer_datum(const OeResult *result)
 {
-	return datumCopy(JsonbPGetDatum(result->person), false, -1);
+	return datumCopy(JsonbPGetDatum(result->answer), false, -1);
 }
 
 pg_noreturn static void raise_result(const OeResult *result);
@@ -76,9 +76,9 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 {
 	OeResult	result;
 
-	oe_call(PG_GETARG_JSONB_P(0), &result);
-	if (result.person)
-		PG_RETURN_DATUM(person_datum(&result));
+	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
+	if (result.answer)
+		PG_RETURN_DATUM(answer_datum(&result));
 	if (!oe_call_raises(result.code))	/* of an estimate, too */
 		PG_RETURN_NULL();
 	raise_result(&result);
@@ -87,7 +87,7 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 /* Columns of ocean_enrich_result. */
 enum
 {
-	R_PERSON,
+	R_ANSWER,
 	R_STATUS,
 	R_ERROR_CODE,
 	R_ERROR_MESSAGE,
@@ -109,10 +109,10 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
-	oe_call(PG_GETARG_JSONB_P(0), &result);
-	nulls[R_PERSON] = result.person == NULL;
-	if (result.person)
-		values[R_PERSON] = person_datum(&result);
+	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
+	nulls[R_ANSWER] = result.answer == NULL;
+	if (result.answer)
+		values[R_ANSWER] = answer_datum(&result);
 	nulls[R_STATUS] = result.status == 0;
 	values[R_STATUS] = Int32GetDatum(result.status);
 	nulls[R_ERROR_CODE] = nulls[R_ERROR_MESSAGE] = result.code == OE_OK;
@@ -305,7 +305,7 @@ ocean_enrich_submit(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (oe_call_instead)
 	{
-		oe_call_instead(PG_GETARG_JSONB_P(0), &estimated);
+		oe_call_instead(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &estimated);
 		PG_RETURN_NULL();
 	}
 	PG_RETURN_INT64(oe_submit(PG_GETARG_JSONB_P(0),
@@ -347,10 +347,10 @@ ocean_enrich_balance(PG_FUNCTION_ARGS)
 {
 	OeResult	result;
 
-	oe_call_balance(&result);
+	oe_call(&oe_endpoint_balance, NULL, &result);
 	if (result.code != OE_OK)
 		raise_result(&result);
-	PG_RETURN_DATUM(person_datum(&result));
+	PG_RETURN_DATUM(answer_datum(&result));
 }
 
 /* Columns of ocean_enrich.queue_state(). */
@@ -484,7 +484,7 @@ ocean_enrich_account(PG_FUNCTION_ARGS)
 {
 	OeCall		call = {0};
 
-	oe_settings_fill(&call);
+	oe_settings_fill(&oe_endpoint_balance, &call);
 	explicit_bzero(unconstify(char *, call.token), strlen(call.token));
 	PG_RETURN_TEXT_P(cstring_to_text(call.account));
 }

@@ -378,7 +378,8 @@ expect_calls(ReadAheadState *state, Row *row, bool early)
 #endif
 		if (!isnull)
 			row->calls[foreach_current_index(column)] =
-				oe_call_expect(DatumGetJsonbP(arg), early, &state->stats);
+				oe_call_expect(&oe_endpoint_person, DatumGetJsonbP(arg), early,
+							   &state->stats);
 	}
 	MemoryContextSwitchTo(old);
 }

@@ -486,12 +486,13 @@ fill_new_call(NewCall *call, Jsonb *request, int32 priority,
 			  TimestampTz not_before)
 {
 	OeReveals	reveals;
-	char	   *body = oe_request_body(request, false, &reveals);
+	char	   *body = oe_request_body(&oe_endpoint_person, request, false, &reveals);
 	Size		len = strlen(body);
 
 	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
 	SET_VARSIZE(call->fingerprint, VARHDRSZ + OE_FINGERPRINT_BYTES);
-	oe_sha256(body, len, (uint8 *) VARDATA(call->fingerprint));
+	oe_request_fingerprint(&oe_endpoint_person, body,
+						   (uint8 *) VARDATA(call->fingerprint));
 	/* It came from a jsonb of this database, so it can be converted back. */
 	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(oe_utf8_to_server(body, len)));
 	namestrcpy(&call->role, GetUserNameFromId(GetUserId(), false));

@@ -694,8 +694,8 @@ set_outcome(const OeLedgerRow *row)
 	set(C_STATE, ObjectIdGetDatum(state_oids[row->state]));
 	set_int(C_STATUS, row->status);
 	set_text(C_DETAIL, row->detail);
-	if (row->person)
-		set(C_PERSON, JsonbPGetDatum(row->person));
+	if (row->answer)
+		set(C_PERSON, JsonbPGetDatum(row->answer));
 	else
 		set_null(C_PERSON);
 	set_bytes(C_RAW, row->raw, row->raw_len);
@@ -902,7 +902,7 @@ fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
 	value = column_of(tuple, C_DETAIL, &isnull);
 	hit->detail = isnull ? NULL : TextDatumGetCString(value);
 	value = column_of(tuple, C_PERSON, &isnull);
-	hit->person = isnull ? NULL : DatumGetJsonbPCopy(value);
+	hit->answer = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
 /* The first by state, of those the newest. */
@@ -1018,9 +1018,8 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 	(void) execute(&usage_statement, values);
 	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
 	usage->credits_today = credits_of(2);
-	usage->unknown_today.calls = oe_statement_int64(0, 3);
-	usage->unknown_today.emails_in_answer = oe_statement_int64(0, 4);
-	usage->unknown_today.phones_in_answer = oe_statement_int64(0, 5);
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+		usage->unknown_today.in_answer[i] = oe_statement_int64(0, 3 + i);
 	usage->paused_until = oe_statement_int64(0, 6);
 
 	values[0] = TimestampTzGetDatum(minute_start);

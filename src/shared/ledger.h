@@ -106,7 +106,7 @@ typedef struct OeLedgerRow
 	const char *request;		/* JSON text */
 	int			status;
 	const char *detail;
-	Jsonb	   *person;
+	Jsonb	   *answer;
 	const char *raw;			/* the body, if it is no jsonb */
 	Size		raw_len;
 	bool		raw_truncated;
@@ -132,7 +132,7 @@ typedef struct OeLedgerHit
 	OeLedgerState state;		/* answered, refused (404), unknown or sent */
 	int			status;
 	char	   *detail;			/* palloc'd, or NULL */
-	Jsonb	   *person;			/* likewise; NULL: see "detail" */
+	Jsonb	   *answer;			/* likewise; NULL: see "detail" */
 } OeLedgerHit;
 
 /*

@@ -3,9 +3,10 @@
  *		Requests and results as bytes that fit into shared memory.
  *
  * The fixed part goes as the struct itself, since both sides are the same
- * library.  A person follows it, aligned as a varlena has to be, and then the
+ * library.  An answer follows it, aligned as a varlena has to be, and then the
  * strings in the order in which unpacking reads them, each as a byte that says
- * whether there is one, and its NUL-terminated text.
+ * whether there is one, and its NUL-terminated text.  An endpoint goes by its
+ * name, as the library need not lie at the same address in both processes.
  */
 #include "postgres.h"
 
@@ -42,7 +43,8 @@ oe_call_pack(const OeCall *call, Size *len)
 
 	initStringInfo(&buf);
 	appendBinaryStringInfo(&buf, (const char *) call, sizeof(*call));
-	pack_string(&buf, call->url);
+	pack_string(&buf, call->endpoint->name);
+	pack_string(&buf, call->base_url);
 	pack_string(&buf, call->token);
 	pack_string(&buf, call->ca_file);
 	pack_string(&buf, call->proxy);
@@ -56,7 +58,8 @@ oe_call_unpack(const char *bytes, OeCall *call)
 {
 	memcpy(call, bytes, sizeof(*call));
 	bytes += sizeof(*call);
-	call->url = unpack_string(&bytes);
+	call->endpoint = oe_endpoint_find(unpack_string(&bytes));
+	call->base_url = unpack_string(&bytes);
 	call->token = unpack_string(&bytes);
 	call->ca_file = unpack_string(&bytes);
 	call->proxy = unpack_string(&bytes);
@@ -72,9 +75,9 @@ oe_result_pack(const OeResult *result, Size *len)
 					 "what follows an OeResult is not aligned");
 	initStringInfo(&buf);
 	appendBinaryStringInfo(&buf, (const char *) result, sizeof(*result));
-	if (result->person)
-		appendBinaryStringInfo(&buf, (const char *) result->person,
-							   VARSIZE(result->person));
+	if (result->answer)
+		appendBinaryStringInfo(&buf, (const char *) result->answer,
+							   VARSIZE(result->answer));
 	pack_string(&buf, result->credits);
 	pack_string(&buf, result->message);
 	pack_string(&buf, result->detail);
@@ -88,10 +91,10 @@ oe_result_unpack(const char *bytes, OeResult *result)
 {
 	memcpy(result, bytes, sizeof(*result));
 	bytes += sizeof(*result);
-	if (result->person)
+	if (result->answer)
 	{
-		result->person = (const Jsonb *) bytes;
-		bytes += VARSIZE(result->person);
+		result->answer = (const Jsonb *) bytes;
+		bytes += VARSIZE(result->answer);
 	}
 	result->credits = unpack_string(&bytes);
 	result->message = unpack_string(&bytes);

@@ -11,16 +11,17 @@
 
 #include "utils/jsonb.h"
 
+#include "core/endpoint.h"
 #include "core/error.h"
 #include "core/policy.h"
-#include "base/text.h"
+#include "shared/request_body.h"
 
-#define OE_FINGERPRINT_BYTES	OE_SHA256_BYTES
 #define OE_ACCOUNT_CHARS		16	/* hexadecimal digits */
 
 /* A request.  Strings are in the server's encoding but "body", which is UTF-8. */
 typedef struct OeCall
 {
+	const OeEndpoint *endpoint;
 	char		role[NAMEDATALEN];
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
@@ -29,27 +30,27 @@ typedef struct OeCall
 	int			connect_timeout_ms;
 	int			request_timeout_ms;
 	bool		token_in_query;
-	bool		is_balance;		/* of the account; there is no body */
-	const char *url;
+	const char *base_url;		/* of all endpoints, in its one spelling */
 	const char *token;
 	const char *ca_file;		/* or NULL */
 	const char *proxy;			/* or NULL */
-	const char *body;			/* the normalised request */
+	const char *body;			/* the normalised request; NULL if the
+								 * endpoint takes none */
 } OeCall;
 
 /*
- * What became of it.  Strings are in the server's encoding, or NULL.  The person
- * is jsonb already, so that only one of the two sides has to read the answer.
+ * What became of it.  Strings are in the server's encoding, or NULL.  The answer
+ * is jsonb already, so that only one of the two sides has to read what came.
  */
 typedef struct OeResult
 {
-	OeCode		code;			/* OE_OK: there is a person */
+	OeCode		code;			/* OE_OK: there is an answer */
 	int			status;			/* HTTP status; 0: none came */
 	bool		reused;			/* from the ledger, or from an equal request
 								 * in flight: this call cost nothing */
 	int64		call_id;		/* row of the ledger; 0: none was written */
 	const char *credits;		/* decimal text; NULL: not known */
-	const Jsonb *person;		/* or NULL */
+	const Jsonb *answer;		/* or NULL */
 	const char *message;
 	const char *detail;
 	const char *hint;

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 
 #include "core/request.h"
@@ -14,16 +15,16 @@
 
 /* It is sent all the same, but the user will have meant something else. */
 static void
-warn_not_asked(const OeReveals *reveals)
+warn_not_asked(const OeEndpoint *endpoint, const OeReveals *reveals)
 {
-	if (reveals->emails == OE_REVEAL_NOT_ASKED)
-		ereport(WARNING,
-				errmsg("\"revealEmails\" has a \"webhookUrl\" but asks for nothing"),
-				errhint("Add \"includeEmails\": true."));
-	if (reveals->phones == OE_REVEAL_NOT_ASKED)
-		ereport(WARNING,
-				errmsg("\"revealPhones\" has a \"webhookUrl\" but asks for nothing"),
-				errhint("Add \"includePhones\": true."));
+	for (Size i = 0; i < endpoint->price_count; i++)
+	{
+		if (reveals->of[i] == OE_REVEAL_NOT_ASKED)
+			ereport(WARNING,
+					errmsg("\"%s\" has a \"webhookUrl\" but asks for nothing",
+						   endpoint->prices[i].object),
+					errhint("Add \"%s\": true.", endpoint->prices[i].flag));
+	}
 }
 
 /* Errors of the core are UTF-8; a key that is quoted in one need not be ASCII. */
@@ -46,15 +47,21 @@ convert_error(OeError *error)
 }
 
 char *
-oe_request_body(Jsonb *jsonb, bool early, OeReveals *reveals)
+oe_request_body(const OeEndpoint *endpoint, Jsonb *jsonb, bool early,
+				OeReveals *reveals)
 {
-	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
 	OeRequest	request = {0};
 	OeError		error = {0};
+	char	   *text;
+	char	   *utf8;
 	char	   *body;
 
-	if (oe_request_parse(utf8, strlen(utf8),
+	*reveals = request.reveals;
+	if (!endpoint->vocabulary)
+		return NULL;
+	text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	if (oe_request_parse(endpoint, utf8, strlen(utf8),
 						 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
 						 &request, &error) != OE_OK)
 	{
@@ -73,13 +80,28 @@ oe_request_body(Jsonb *jsonb, bool early, OeReveals *reveals)
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of memory"));
 	if (!early)
-		warn_not_asked(reveals);
+		warn_not_asked(endpoint, reveals);
 	return body;
+}
+
+void
+oe_request_fingerprint(const OeEndpoint *endpoint, const char *body,
+					   uint8 fingerprint[OE_FINGERPRINT_BYTES])
+{
+	StringInfoData both;
+
+	initStringInfo(&both);
+	appendStringInfoString(&both, endpoint->name);
+	appendStringInfoChar(&both, '\n');
+	if (body)
+		appendStringInfoString(&both, body);
+	oe_sha256(both.data, both.len, fingerprint);
+	pfree(both.data);
 }
 
 void
 oe_request_set_reveals(OeLimits *limits, const OeReveals *reveals)
 {
-	limits->email_in_answer = reveals->emails == OE_REVEAL_IN_ANSWER;
-	limits->phone_in_answer = reveals->phones == OE_REVEAL_IN_ANSWER;
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+		limits->in_answer[i] = reveals->of[i] == OE_REVEAL_IN_ANSWER;
 }

@@ -16,9 +16,6 @@
 #include "shared/settings.h"
 #include "shared/token.h"
 
-#define ENRICH_PERSON_PATH	"/v2/enrich/person"
-#define BALANCE_PATH		"/v2/credits/balance"
-
 /* A secret that is given by its digest begins so. */
 #define DIGEST_PREFIX		"sha256:"
 
@@ -436,24 +433,33 @@ digest_account(const char *url, const char *token,
 	account[OE_ACCOUNT_CHARS] = '\0';
 }
 
-static char *
-endpoint(const char *path)
+/* What the check hook took parses. */
+static OeCredits
+credits_of(const char *setting)
 {
-	return psprintf("%s%s", api_url, path);
-}
-
-char *
-oe_settings_balance_url(void)
-{
-	return endpoint(BALANCE_PATH);
+	return credits_setting(GetConfigOption(setting, false, false));
 }
 
 void
-oe_settings_fill(OeCall *call)
+oe_settings_set_endpoint(const OeEndpoint *endpoint, OeCall *call)
 {
-	call->url = endpoint(ENRICH_PERSON_PATH);
+	OeLimits   *limits = &call->limits;
+
+	call->endpoint = endpoint;
+	for (Size i = 0; i < OE_PRICES_MAX; i++)
+		limits->prices[i] = i < endpoint->price_count
+			? credits_of(endpoint->prices[i].setting) : 0;
+	/* Extras have to be asked for. */
+	memset(limits->in_answer, 0, sizeof(limits->in_answer));
+	limits->in_answer[0] = endpoint->price_count > 0;
+}
+
+void
+oe_settings_fill(const OeEndpoint *endpoint, OeCall *call)
+{
+	call->base_url = api_url;
 	call->token = oe_token(api_token, api_token_file);
-	digest_account(call->url, call->token, call->account);
+	digest_account(call->base_url, call->token, call->account);
 	call->token_in_query = token_in == TOKEN_IN_QUERY;
 	call->ca_file = ca_file[0] != '\0' ? ca_file : NULL;
 	call->proxy = proxy[0] != '\0' ? proxy : NULL;
@@ -464,9 +470,7 @@ oe_settings_fill(OeCall *call)
 	call->limits.rate_limit = rate_limit;
 	call->limits.daily_limit = daily_limit;
 	call->limits.credit_limit = credits_setting(credit_limit);
-	call->limits.credits_per_call = credits_setting(credits_per_call);
-	call->limits.credits_per_email = credits_setting(credits_per_email);
-	call->limits.credits_per_phone = credits_setting(credits_per_phone);
 	call->limits.max_retries = max_retries;
 	call->limits.retry_wait_max_ms = retry_wait_max_ms;
+	oe_settings_set_endpoint(endpoint, call);
 }

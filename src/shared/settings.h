@@ -38,9 +38,6 @@ extern int	oe_worker_idle_timeout_s;
 extern bool oe_queue_enabled;
 extern int	oe_balance_interval_s;
 
-/* Where the account's balance is asked for, palloc'd. */
-extern char *oe_settings_balance_url(void);
-
 /* How patient the queue is, by the current settings. */
 extern void oe_settings_patience(OePatience *patience);
 extern int	oe_retention_s;		/* 0: for ever */
@@ -50,10 +47,14 @@ extern void oe_settings_define(void);
 
 /*
  * Fill everything of "call" that comes from settings: URL, token, account,
- * limits, times.  The strings live in the current memory context.  Raises
- * 28000 (invalid_authorization_specification) when there is no usable token.
+ * limits, times, and what the endpoint costs.  The strings live in the current
+ * memory context.  Raises 28000 (invalid_authorization_specification) when there
+ * is no usable token.
  */
-extern void oe_settings_fill(OeCall *call);
+extern void oe_settings_fill(const OeEndpoint *endpoint, OeCall *call);
+
+/* What changes of that for a call of another endpoint. */
+extern void oe_settings_set_endpoint(const OeEndpoint *endpoint, OeCall *call);
 
 /* Is ocean_enrich.webhook_secret set?  And the SHA-256 of the secret. */
 extern bool oe_webhook_has_secret(void);

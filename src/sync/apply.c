@@ -395,7 +395,7 @@ oe_apply_body(Jsonb *request, ErrorData **error)
 
 	PG_TRY();
 	{
-		body = oe_request_body(request, true, &reveals);
+		body = oe_request_body(&oe_endpoint_person, request, true, &reveals);
 	}
 	PG_CATCH();
 	{
@@ -416,7 +416,7 @@ oe_apply_is_fingerprint_of(Datum fingerprint, const char *body)
 	if (!fingerprint)
 		return false;
 	bytes = DatumGetByteaPP(fingerprint);
-	oe_sha256(body, strlen(body), digest);
+	oe_request_fingerprint(&oe_endpoint_person, body, digest);
 	return VARSIZE_ANY_EXHDR(bytes) == OE_FINGERPRINT_BYTES &&
 		memcmp(VARDATA_ANY(bytes), digest, OE_FINGERPRINT_BYTES) == 0;
 }

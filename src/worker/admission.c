@@ -377,7 +377,7 @@ oe_admission_learn_balance(const OeCall *call, const OeResult *balance)
 	if (!entry)
 		return;
 	entry->balance_asked = false;
-	if (balance->person && (entry->blocked_by != 402 ||
-							oe_balance_is_positive(balance->person)))
+	if (balance->answer && (entry->blocked_by != 402 ||
+							oe_balance_is_positive(balance->answer)))
 		entry->blocked_by = 0;
 }

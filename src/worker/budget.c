@@ -57,7 +57,7 @@ static OeStatement budgets_statement = {
 	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Emails")) "," \
 	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Phones"))
 
-#define SPENT_COLUMNS	4		/* for each period */
+#define SPENT_COLUMNS	(1 + OE_PRICES_MAX) /* for each period */
 
 /* In the order of the periods. */
 static OeStatement spent_statement = {
@@ -316,12 +316,10 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	for (int i = 0; i < OE_PERIODS; i++)
 	{
 		int			column = SPENT_COLUMNS * i + 1;
-		OeDoubtful	doubtful = {
-			oe_statement_int64(0, column + 1),
-			oe_statement_int64(0, column + 2),
-			oe_statement_int64(0, column + 3)
-		};
+		OeDoubtful	doubtful;
 
+		for (int j = 0; j < OE_PRICES_MAX; j++)
+			doubtful.in_answer[j] = oe_statement_int64(0, column + 1 + j);
 		credits[i] = credits_from_text(oe_statement_text(0, column)) +
 			oe_limits_reserve_doubtful(limits, &doubtful);
 	}

@@ -226,7 +226,7 @@ record_ending(OeTransaction *transaction, OeJob *job, TimestampTz now)
 	row.state = verdict.state;
 	row.status = verdict.status;
 	row.detail = verdict.detail;
-	row.person = verdict.person;
+	row.answer = verdict.answer;
 	row.raw = verdict.raw;
 	row.raw_len = verdict.raw_len;
 	row.raw_truncated = verdict.raw_truncated;
@@ -237,7 +237,7 @@ record_ending(OeTransaction *transaction, OeJob *job, TimestampTz now)
 		row.next_attempt_at = now + job->reply->retry_after_ms * INT64CONST(1000);
 	if (!write_row(job, &row))
 		return;
-	if (verdict.person && oe_upkeep_has_webhook(job->call.body))
+	if (verdict.answer && oe_upkeep_has_webhook(job->call.body))
 		oe_upkeep_answered(job->call_id);
 	oe_job_set_result(job, &verdict.result);
 	oe_job_set_phase(job, again ? OE_JOB_WAITING : OE_JOB_SETTLED);
@@ -260,7 +260,7 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 		/* A live job of ours would have been joined: it is an orphan. */
 		if (hit.state == OE_LEDGER_SENT)
 			(void) oe_ledger_give_up(hit.call_id);
-		oe_judge_hit(&hit, &result);
+		oe_judge_hit(job->call.endpoint, &hit, &result);
 		oe_job_settle(job, &result);
 		return;
 	}

@@ -45,6 +45,7 @@ static struct
 {
 	MemoryContext mcxt;			/* holds what "call" points to */
 	OeCall		call;			/* the settings that the queue is sent with */
+	OeCall		balance_call;	/* and how its balance is asked for */
 	TimestampTz settings_read_at;
 	bool		has_token;
 	OeLimits	next_limits;	/* those of the call that did not fit into the
@@ -88,8 +89,12 @@ read_queue_settings(TimestampTz now)
 	MemoryContextSwitchTo(queue.mcxt);
 	PG_TRY();
 	{
-		oe_settings_fill(&queue.call);
+		oe_settings_fill(&oe_endpoint_person, &queue.call);
 		queue.next_limits = queue.call.limits;
+		queue.balance_call = queue.call;
+		oe_settings_set_endpoint(&oe_endpoint_balance, &queue.balance_call);
+		oe_request_fingerprint(&oe_endpoint_balance, NULL,
+							   queue.balance_call.fingerprint);
 		queue.has_token = true;
 		CommitTransactionCommand();
 	}
@@ -178,7 +183,6 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 static TimestampTz
 blocked_until(OeAccountEntry *entry, TimestampTz now)
 {
-	OeCall		call = queue.call;
 	OeJob	   *job;
 	char	   *bytes;
 	Size		len;
@@ -194,10 +198,8 @@ blocked_until(OeAccountEntry *entry, TimestampTz now)
 		return entry->balance_due;
 	entry->balance_asked = true;
 	entry->balance_due = now + oe_balance_interval_s * USECS_PER_SEC;
-	call.url = oe_settings_balance_url();
-	call.is_balance = true;
-	bytes = oe_call_pack(&call, &len);
-	job = oe_job_find(call.account, call.fingerprint);
+	bytes = oe_call_pack(&queue.balance_call, &len);
+	job = oe_job_find(queue.balance_call.account, queue.balance_call.fingerprint);
 	if (!job)
 	{
 		job = oe_job_new(bytes, len);
@@ -296,7 +298,7 @@ fill_call(const OeQueuedCall *queued, OeCall *call)
 	*call = queue.call;
 	strlcpy(call->role, queued->role, sizeof(call->role));
 	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
-	call->body = oe_request_body(queued->request, true, &reveals);
+	call->body = oe_request_body(call->endpoint, queued->request, true, &reveals);
 	oe_request_set_reveals(&call->limits, &reveals);
 }
 
@@ -412,7 +414,7 @@ static bool
 is_beyond_credit_limit(const OeLimits *limits)
 {
 	return limits->credit_limit > 0 &&
-		limits->credits_per_call <= limits->credit_limit &&
+		limits->prices[0] <= limits->credit_limit &&
 		oe_limits_reserve(limits) > limits->credit_limit;
 }
 

@@ -71,11 +71,20 @@ ledger_state(OeOutcome outcome)
 
 /* The words for an ending without an answer. */
 static void
-describe_lost(const OeHttpReply *reply, OeOutcome outcome, OeError *error)
+describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
+			  OeOutcome outcome, OeError *error)
 {
 	const char *problem = reply && reply->problem ? reply->problem
 		: "no reason is known";
 
+	if (endpoint->price_count == 0)
+	{
+		oe_error_set(error, OE_NOT_CONNECTED, "could not get the %s from the API",
+					 endpoint->name);
+		oe_error_detail(error, "No answer came: %s.", problem);
+		oe_error_hint(error, "It costs nothing to ask again.");
+		return;
+	}
 	if (outcome == OE_FAILED)
 	{
 		oe_error_set(error, OE_NOT_CONNECTED, "could not connect to the API");
@@ -95,7 +104,7 @@ describe_lost(const OeHttpReply *reply, OeOutcome outcome, OeError *error)
 }
 
 /*
- * A proxy, or a page for errors, may send back what it got.  What is no person
+ * A proxy, or a page for errors, may send back what it got.  What is no answer
  * goes into messages and into the ledger, so the token is taken out of it.
  */
 static void
@@ -123,19 +132,19 @@ keep_body(const OeBuf *body, OeVerdict *verdict)
 }
 
 /*
- * The person as jsonb's own input function reads it, which keeps every number
+ * The answer as jsonb's own input function reads it, which keeps every number
  * exact; NULL when it takes it for none.  That function only allocates, so an
  * error of it may be caught without the end of a subtransaction.
  */
 static Jsonb *
-person_from_text(char *text)
+answer_from_text(char *text)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Jsonb	   *volatile person = NULL;
+	Jsonb	   *volatile answer = NULL;
 
 	PG_TRY();
 	{
-		person = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+		answer = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 													CStringGetDatum(text)));
 	}
 	PG_CATCH();
@@ -146,7 +155,7 @@ person_from_text(char *text)
 		FlushErrorState();
 	}
 	PG_END_TRY();
-	return person;
+	return answer;
 }
 
 /* What the API said is kept to the letter, unless numeric might refuse it. */
@@ -168,25 +177,29 @@ set_credits(OeCredits by_settings, const char *used, OeVerdict *verdict)
 		verdict->credits = credits_text(verdict->cost);
 }
 
-/* A person has an "id", which is a string. */
+/* As the core has it. */
 static bool
-has_id(Jsonb *person)
+is_usable(const OeEndpoint *endpoint, Jsonb *answer)
 {
-	JsonbValue	id;
+	JsonbValue	identity;
 
-	return JB_ROOT_IS_OBJECT(person) &&
-		getKeyJsonValueFromContainer(&person->root, "id", 2, &id) &&
-		id.type == jbvString;
+	if (!JB_ROOT_IS_OBJECT(answer))
+		return false;
+	if (!endpoint->identity)
+		return true;
+	return getKeyJsonValueFromContainer(&answer->root, endpoint->identity,
+										strlen(endpoint->identity), &identity) &&
+		identity.type == jbvString;
 }
 
 /* "creditsUsed" as text, or NULL. */
 static char *
-credits_used(Jsonb *person)
+credits_used(Jsonb *answer)
 {
 	static const char key[] = "creditsUsed";
 	JsonbValue	used;
 
-	if (!getKeyJsonValueFromContainer(&person->root, key, strlen(key), &used) ||
+	if (!getKeyJsonValueFromContainer(&answer->root, key, strlen(key), &used) ||
 		used.type != jbvNumeric)
 		return NULL;
 	return DatumGetCString(DirectFunctionCall1(numeric_out,
@@ -223,15 +236,15 @@ has_numbers(JsonbContainer *contact)
 		JsonContainerSize(numbers.val.binary.data) > 0;
 }
 
-/* "email" or "phone": found as ocean_enrich.contact_rank() has it, from 4 on. */
+/* An extra is found as ocean_enrich.contact_rank() has it, from 4 on. */
 static bool
-is_found(Jsonb *person, const char *key)
+is_found(Jsonb *answer, const char *key)
 {
 	JsonbValue	value;
 	JsonbValue	status;
 	JsonbContainer *contact;
 
-	if (!getKeyJsonValueFromContainer(&person->root, key, strlen(key), &value) ||
+	if (!getKeyJsonValueFromContainer(&answer->root, key, strlen(key), &value) ||
 		value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
 		return false;
 	contact = value.val.binary.data;
@@ -242,41 +255,45 @@ is_found(Jsonb *person, const char *key)
 }
 
 static OeCredits
-price_of(const OeLimits *limits, Jsonb *person)
+price_of(const OeCall *call, Jsonb *answer)
 {
-	OeCredits	price = limits->credits_per_call;
+	const OeLimits *limits = &call->limits;
+	OeCredits	sum = 0;
 
-	if (limits->email_in_answer && is_found(person, "email"))
-		price += limits->credits_per_email;
-	if (limits->phone_in_answer && is_found(person, "phone"))
-		price += limits->credits_per_phone;
-	return price;
+	for (Size i = 0; i < call->endpoint->price_count; i++)
+	{
+		const char *found = call->endpoint->prices[i].found;
+
+		if (limits->in_answer[i] && (!found || is_found(answer, found)))
+			sum += limits->prices[i];
+	}
+	return sum;
 }
 
 /*
- * The usual case: a 200 whose body is a person.  What jsonb holds need not be
- * read a second time by the core.  False: it is something else.
+ * The usual case: a 200 whose body is what the endpoint promises.  What jsonb
+ * holds need not be read a second time by the core.  False: it is something else.
  */
 static bool
-judge_person(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
+judge_usable(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
 {
 	char	   *text;
-	Jsonb	   *person;
+	Jsonb	   *answer;
 
 	if (body->len == 0 || body->truncated)
 		return false;
 	text = oe_utf8_to_server(body->data, body->len);
-	person = text ? person_from_text(text) : NULL;
-	if (!person || !has_id(person))
+	answer = text ? answer_from_text(text) : NULL;
+	if (!answer || !is_usable(call->endpoint, answer))
 		return false;
-	set_credits(price_of(&call->limits, person), credits_used(person), verdict);
-	verdict->person = person;
-	verdict->result.person = person;
+	set_credits(price_of(call, answer), credits_used(answer), verdict);
+	verdict->answer = answer;
+	verdict->result.answer = answer;
 	return true;
 }
 
 /*
- * A 200 that is no person for us: "error" says why, unless it is one for the
+ * A 200 that is no answer for us: "error" says why, unless it is one for the
  * core.  It was paid for, so its bytes are kept.  Nobody reads in them what was
  * found: all that was asked for may have been charged.
  */
@@ -288,17 +305,20 @@ judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 
 	set_credits(oe_limits_reserve(&call->limits), answer->credits, verdict);
 	keep_body(body, verdict);
-	if (answer->has_person)
+	if (answer->is_usable)
 	{
 		result->code = OE_BAD_ANSWER;
-		result->message = "the person cannot be stored as jsonb in this database";
-		result->detail = "HTTP status 200.  The call was paid for.";
+		result->message = psprintf("the %s cannot be stored as jsonb in this database",
+								   call->endpoint->name);
+		result->detail = call->endpoint->price_count > 0
+			? "HTTP status 200.  The call was paid for." : "HTTP status 200.";
 		result->hint = "It has a character that the database's encoding lacks, the NUL "
 			"character, half of a surrogate pair, or too many levels.";
 	}
 	verdict->detail = result->message;
-	result->detail = psprintf("%s  Column \"raw\" of ocean_enrich.call has what came.",
-							  result->detail);
+	if (call->endpoint->recorded)
+		result->detail = psprintf("%s  Column \"raw\" of ocean_enrich.call has what came.",
+								  result->detail);
 }
 
 static void
@@ -309,10 +329,10 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
 	const OeBuf *body = &reply->body;
 	const char *bytes = body->data ? body->data : "";
 
-	if (verdict->outcome == OE_ANSWERED && judge_person(call, body, verdict))
+	if (verdict->outcome == OE_ANSWERED && judge_usable(call, body, verdict))
 		return;
 	hide_token(call, body);
-	(void) oe_answer_decode(reply->status, bytes, body->len,
+	(void) oe_answer_decode(call->endpoint, reply->status, bytes, body->len,
 							pg_verify_mbstr(PG_UTF8, bytes, body->len, true),
 							body->truncated, &answer, &error);
 	if (error.code != OE_OK)
@@ -340,7 +360,7 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 		judge_answer(call, reply, verdict);
 	else
 	{
-		describe_lost(reply, verdict->outcome, &error);
+		describe_lost(call->endpoint, reply, verdict->outcome, &error);
 		oe_result_from_error(&error, &verdict->result);
 		verdict->detail = verdict->result.message;
 		if (reply && reply->body.len > 0)
@@ -353,65 +373,6 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 	verdict->result.credits = verdict->credits;
 	if (!verdict->credits && verdict->outcome != OE_UNKNOWN)
 		verdict->result.credits = "0";
-}
-
-static const char asking_is_free[] = "It costs nothing to ask again.";
-
-static void
-judge_no_balance(const OeHttpReply *reply, OeResult *result)
-{
-	OeAnswer	answer = {0};
-	OeError		error = {0};
-	const char *bytes = reply->body.data ? reply->body.data : "";
-
-	(void) oe_answer_decode(reply->status, bytes, reply->body.len,
-							pg_verify_mbstr(PG_UTF8, bytes, reply->body.len, true),
-							reply->body.truncated, &answer, &error);
-	if (error.code == OE_OK || reply->status == 200)
-	{
-		oe_error_set(&error, OE_BAD_ANSWER, "the API answered without a balance");
-		oe_error_detail(&error, "HTTP status %d.", reply->status);
-	}
-	else if (answer.outcome == OE_UNKNOWN)
-	{
-		/* Only a person may have been paid for. */
-		oe_error_detail(&error, "HTTP status %d.", reply->status);
-		oe_error_hint(&error, "%s", asking_is_free);
-	}
-	oe_result_from_error(&error, result);
-	oe_answer_free(&answer);
-}
-
-void
-oe_judge_balance(const OeCall *call, const OeHttpReply *reply,
-				 OeResult *result)
-{
-	OeError		error = {0};
-	char	   *text = NULL;
-	Jsonb	   *balance;
-
-	memset(result, 0, sizeof(*result));
-	result->credits = "0";
-	result->status = reply ? reply->status : 0;
-	if (!reply || reply->result != OE_HTTP_COMPLETE)
-	{
-		oe_error_set(&error, OE_NOT_CONNECTED, "could not get the balance from the API");
-		if (reply && reply->problem)
-			oe_error_detail(&error, "No answer came: %s.", reply->problem);
-		oe_error_hint(&error, "%s", asking_is_free);
-		oe_result_from_error(&error, result);
-		return;
-	}
-	if (reply->status == 200 && reply->body.len > 0 && !reply->body.truncated)
-		text = oe_utf8_to_server(reply->body.data, reply->body.len);
-	balance = text ? person_from_text(text) : NULL;
-	if (balance && JB_ROOT_IS_OBJECT(balance))
-		result->person = balance;
-	else
-	{
-		hide_token(call, &reply->body);
-		judge_no_balance(reply, result);
-	}
 }
 
 /* The sum of the numbers in "credits", whichever kinds there are. */
@@ -443,7 +404,7 @@ oe_balance_is_positive(const Jsonb *balance)
 }
 
 void
-oe_judge_hit(OeLedgerHit *hit, OeResult *result)
+oe_judge_hit(const OeEndpoint *endpoint, OeLedgerHit *hit, OeResult *result)
 {
 	OeError		error = {0};
 
@@ -452,8 +413,8 @@ oe_judge_hit(OeLedgerHit *hit, OeResult *result)
 	result->status = hit->status;
 	result->reused = true;
 	result->credits = "0";
-	if (hit->person)
-		result->person = hit->person;
+	if (hit->answer)
+		result->answer = hit->answer;
 	else if (hit->state == OE_LEDGER_UNKNOWN || hit->state == OE_LEDGER_SENT)
 	{
 		result->code = OE_OUTCOME_UNKNOWN;
@@ -469,7 +430,7 @@ oe_judge_hit(OeLedgerHit *hit, OeResult *result)
 	{
 		result->code = OE_BAD_ANSWER;
 		result->message = hit->detail ? hit->detail
-			: "the API answered 200 without a usable person";
+			: psprintf("the API answered 200 without a usable %s", endpoint->name);
 		result->detail = psprintf("Call " INT64_FORMAT " was paid; column \"raw\" "
 								  "of ocean_enrich.call has what came.",
 								  hit->call_id);
@@ -477,7 +438,7 @@ oe_judge_hit(OeLedgerHit *hit, OeResult *result)
 	else
 	{
 		/* What the ledger holds is in the server's encoding already. */
-		(void) oe_answer_error(hit->status, hit->detail, &error);
+		(void) oe_answer_error(endpoint, hit->status, hit->detail, &error);
 		result->code = error.code;
 		result->message = pstrdup(error.message ? error.message : "out of memory");
 		result->detail = error.detail ? pstrdup(error.detail) : NULL;

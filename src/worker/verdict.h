@@ -20,7 +20,7 @@ typedef struct OeVerdict
 	OeLedgerState state;
 	int			status;
 	const char *detail;
-	Jsonb	   *person;
+	Jsonb	   *answer;
 	const char *raw;
 	Size		raw_len;
 	bool		raw_truncated;
@@ -38,18 +38,12 @@ typedef struct OeVerdict
 extern void oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 						   OeVerdict *verdict);
 
-/*
- * The balance that came, as the "person" of the result.  Likewise needs a
- * transaction.
- */
-extern void oe_judge_balance(const OeCall *call, const OeHttpReply *reply,
-							 OeResult *result);
-
 /* Are credits left?  True also if the balance does not say. */
 extern bool oe_balance_is_positive(const Jsonb *balance);
 
-/* The result that an earlier equal request gives. */
-extern void oe_judge_hit(OeLedgerHit *hit, OeResult *result);
+/* The result that an earlier equal request to the endpoint gives. */
+extern void oe_judge_hit(const OeEndpoint *endpoint, OeLedgerHit *hit,
+						 OeResult *result);
 
 /* A result that is an error; takes the texts over, converted, and frees it. */
 extern void oe_result_from_error(OeError *error, OeResult *result);

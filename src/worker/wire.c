@@ -45,18 +45,29 @@ oe_wire_reserve(int on_wire)
 }
 
 static void
-end_balance(OeJob *job)
+end_unrecorded(OeJob *job)
 {
-	OeResult	result;
+	OeVerdict	verdict;
 
 	StartTransactionCommand();
 	MemoryContextSwitchTo(oe_turn_mcxt);
-	oe_judge_balance(&job->call, job->reply, &result);
-	oe_admission_learn_balance(&job->call, &result);
-	oe_job_settle(job, &result);
+	oe_judge_reply(&job->call, job->reply, &verdict);
+	if (job->call.endpoint == &oe_endpoint_balance)
+		oe_admission_learn_balance(&job->call, &verdict.result);
+	oe_job_settle(job, &verdict.result);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(oe_turn_mcxt);
 	oe_job_deliver(job, InvalidXLogRecPtr);
+}
+
+/* Without a reply, the next turn records that it was not sent. */
+static void
+end_job(OeJob *job)
+{
+	if (job->call.endpoint->recorded)
+		oe_job_set_phase(job, OE_JOB_ENDED);
+	else
+		end_unrecorded(job);
 }
 
 void
@@ -65,7 +76,7 @@ oe_wire_send(OeJob *job)
 	OeHttpRequest request = {0};
 	OeError		error = {0};
 
-	request.url = job->call.url;
+	request.url = psprintf("%s%s", job->call.base_url, job->call.endpoint->path);
 	request.token = job->call.token;
 	request.token_in_query = job->call.token_in_query;
 	request.ca_file = job->call.ca_file;
@@ -82,12 +93,8 @@ oe_wire_send(OeJob *job)
 		return;
 	}
 
-	/* Ended without a reply: the next turn records that it was not sent. */
 	oe_error_free(&error);
-	if (job->call.is_balance)
-		end_balance(job);
-	else
-		oe_job_set_phase(job, OE_JOB_ENDED);
+	end_job(job);
 }
 
 void
@@ -108,10 +115,7 @@ oe_wire_collect(void)
 
 		job->reply = reply;
 		in_flight_of_queue -= job->background;
-		if (job->call.is_balance)
-			end_balance(job);
-		else
-			oe_job_set_phase(job, OE_JOB_ENDED);
+		end_job(job);
 	}
 }
 

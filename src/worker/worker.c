@@ -82,11 +82,9 @@ find_job_to_join(const OeCall *call)
 	return job;
 }
 
-/*
- * The balance is asked for at once: it costs nothing, and no limit counts it.
- */
+/* Nothing is to be looked up or written, and no limit counts it. */
 static void
-ask_for_balance(OeJob *job)
+send_unrecorded(OeJob *job)
 {
 	oe_job_begin(job);
 	if (job->begun)
@@ -113,7 +111,7 @@ accept_request(int slot)
 		const char *bytes = oe_channel_request(slot, &len);
 
 		job = oe_job_new(bytes, len);
-		if (!call.is_balance)
+		if (call.endpoint->recorded)
 			oe_job_set_phase(job, OE_JOB_ARRIVED);
 	}
 
@@ -127,8 +125,8 @@ accept_request(int slot)
 	old = MemoryContextSwitchTo(oe_worker_mcxt);
 	job->slots = lappend_int(job->slots, slot);
 	MemoryContextSwitchTo(old);
-	if (call.is_balance && job->phase != OE_JOB_ON_WIRE)
-		ask_for_balance(job);
+	if (!call.endpoint->recorded && job->phase != OE_JOB_ON_WIRE)
+		send_unrecorded(job);
 }
 
 static void

@@ -48,11 +48,11 @@ static void
 check_answer(int status, OeCode code, bool usable, const OeAnswer *answer)
 {
 	REQUIRE(answer->outcome == oe_answer_outcome(status));
-	REQUIRE(answer->has_person == (code == OE_OK));
-	REQUIRE(!answer->has_person || status == 200);
+	REQUIRE(answer->is_usable == (code == OE_OK));
+	REQUIRE(!answer->is_usable || status == 200);
 	REQUIRE(!answer->credits || status == 200);
-	REQUIRE(!answer->detail || !answer->has_person);
-	REQUIRE(usable || (!answer->has_person && !answer->credits &&
+	REQUIRE(!answer->detail || !answer->is_usable);
+	REQUIRE(usable || (!answer->is_usable && !answer->credits &&
 					   !answer->detail));
 	check_credits(answer->credits);
 	check_text(answer->detail);
@@ -64,7 +64,7 @@ check_replay(int status, const char *detail, const OeError *fresh)
 {
 	OeError		replayed = {0};
 
-	REQUIRE(oe_answer_error(status, detail, &replayed) == fresh->code);
+	REQUIRE(oe_answer_error(&oe_endpoint_person, status, detail, &replayed) == fresh->code);
 	REQUIRE(strcmp(replayed.message, fresh->message) == 0);
 	REQUIRE(strcmp(replayed.hint, fresh->hint) == 0);
 	oe_error_free(&replayed);
@@ -95,7 +95,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	len = size - HEAD_BYTES;
 	valid_utf8 = fuzz_is_utf8(body, len);
 
-	code = oe_answer_decode(status, body, len, valid_utf8, truncated,
+	code = oe_answer_decode(&oe_endpoint_person, status, body, len, valid_utf8, truncated,
 							&answer, &error);
 	check_error(code, &error);
 	check_answer(status, code, valid_utf8 && !truncated, &answer);

@@ -47,7 +47,7 @@ static OeError error;
 static OeCode
 decode(int status, const char *body)
 {
-	return oe_answer_decode(status, body, strlen(body), true, false,
+	return oe_answer_decode(&oe_endpoint_person, status, body, strlen(body), true, false,
 							&answer, &error);
 }
 
@@ -328,7 +328,7 @@ test_persons(void)
 		unit_context("%s", persons[i].body);
 		CHECK_INT(decode(200, persons[i].body), OE_OK);
 		CHECK_INT(answer.outcome, OE_ANSWERED);
-		CHECK(answer.has_person);
+		CHECK(answer.is_usable);
 		CHECK_STRING(answer.credits, persons[i].credits);
 		CHECK(answer.detail == NULL);
 		CHECK(error.code == OE_OK && error.message == NULL);
@@ -347,7 +347,7 @@ test_long_numbers(void)
 		snprintf(body, sizeof(body), "{\"new\":%s,\"id\":\"1\"}",
 				 long_numbers[i]);
 		CHECK_INT(decode(200, body), OE_OK);
-		CHECK(answer.has_person);
+		CHECK(answer.is_usable);
 		forget();
 	}
 }
@@ -361,7 +361,7 @@ check_fault(const char *reason)
 			 "HTTP status 200.  The call was paid for.  %s", reason);
 	CHECK_INT(error.code, OE_BAD_ANSWER);
 	CHECK_INT(answer.outcome, OE_ANSWERED);
-	CHECK(!answer.has_person);
+	CHECK(!answer.is_usable);
 	CHECK_STRING(error.message,
 				 "the API answered 200 without a usable person");
 	CHECK_STRING(error.detail, detail);
@@ -395,7 +395,7 @@ test_nul_inside(void)
 {
 	static const char body[] = "{\"id\":\"1\"}\0";
 
-	CHECK_INT(oe_answer_decode(200, body, sizeof(body) - 1, true, false,
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 200, body, sizeof(body) - 1, true, false,
 							   &answer, &error), OE_BAD_ANSWER);
 	check_fault("The body is not a JSON object.");
 	forget();
@@ -408,25 +408,25 @@ test_unusable_bytes(void)
 	static const char body[] =
 		"{\"id\":\"1\",\"creditsUsed\":3,\"detail\":\"x\"} ";
 
-	CHECK_INT(oe_answer_decode(200, body, strlen(body), false, false,
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 200, body, strlen(body), false, false,
 							   &answer, &error), OE_BAD_ANSWER);
 	check_fault("The body is not UTF-8.");
 	CHECK(answer.credits == NULL && answer.detail == NULL);
 	forget();
 
-	CHECK_INT(oe_answer_decode(200, body, strlen(body), true, true,
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 200, body, strlen(body), true, true,
 							   &answer, &error), OE_BAD_ANSWER);
 	check_fault("The body is longer than the largest answer that is taken.");
 	CHECK(answer.credits == NULL && answer.detail == NULL);
 	forget();
 
-	CHECK_INT(oe_answer_decode(402, body, strlen(body), false, false,
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 402, body, strlen(body), false, false,
 							   &answer, &error), OE_API_CREDITS);
 	CHECK_STRING(error.message, "the API answered with HTTP status 402");
 	CHECK(answer.detail == NULL);
 	forget();
 
-	CHECK_INT(oe_answer_decode(404, NULL, 0, true, false, &answer, &error),
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 404, NULL, 0, true, false, &answer, &error),
 			  OE_API_NOT_FOUND);
 	CHECK_STRING(error.message, "the API answered with HTTP status 404");
 	forget();
@@ -452,12 +452,12 @@ test_refusals(void)
 		CHECK_INT(decode(it->status, it->body), it->code);
 		check_refusal(it);
 		CHECK_INT(answer.outcome, it->outcome);
-		CHECK(!answer.has_person && answer.credits == NULL);
+		CHECK(!answer.is_usable && answer.credits == NULL);
 		CHECK_STRING(answer.detail, it->api_detail);
 		forget();
 
 		/* The same from the ledger. */
-		CHECK_INT(oe_answer_error(it->status, it->api_detail, &error),
+		CHECK_INT(oe_answer_error(&oe_endpoint_person, it->status, it->api_detail, &error),
 				  it->code);
 		check_refusal(it);
 		forget();
@@ -467,7 +467,7 @@ test_refusals(void)
 static void
 test_200_from_the_ledger(void)
 {
-	CHECK_INT(oe_answer_error(200, "s3cret", &error), OE_BAD_ANSWER);
+	CHECK_INT(oe_answer_error(&oe_endpoint_person, 200, "s3cret", &error), OE_BAD_ANSWER);
 	CHECK_STRING(error.message,
 				 "the API answered 200 without a usable person");
 	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.");
@@ -518,7 +518,7 @@ test_message_has_a_ceiling(void)
 	/* Three bytes a character, and the ceiling of 1000 falls into one. */
 	char	   *list = long_complaint(1000, "\xE2\x82\xAC");
 
-	CHECK_INT(oe_answer_error(422, list, &error), OE_API_INVALID);
+	CHECK_INT(oe_answer_error(&oe_endpoint_person, 422, list, &error), OE_API_INVALID);
 	CHECK_INT(strlen(error.message), 999 + strlen("..."));
 	CHECK_STRING(error.message + 996, "\xE2\x82\xAC...");
 	CHECK(strstr(error.detail, list) != NULL);
@@ -527,7 +527,7 @@ test_message_has_a_ceiling(void)
 
 	/* Just full is not cut. */
 	list = long_complaint(1000, "x");
-	CHECK_INT(oe_answer_error(422, list, &error), OE_API_INVALID);
+	CHECK_INT(oe_answer_error(&oe_endpoint_person, 422, list, &error), OE_API_INVALID);
 	CHECK_INT(strlen(error.message), 1000);
 	CHECK_STRING(error.message + 997, "xxx");
 	forget();
@@ -541,7 +541,7 @@ test_long_detail(void)
 
 	memset(detail, 'd', 300000);
 	detail[300000] = '\0';
-	CHECK_INT(oe_answer_error(400, detail, &error), OE_API_BAD_REQUEST);
+	CHECK_INT(oe_answer_error(&oe_endpoint_person, 400, detail, &error), OE_API_BAD_REQUEST);
 	CHECK_STRING(error.message, detail);
 	forget();
 	free(detail);
@@ -578,7 +578,7 @@ test_deep_person(void)
 		body = nested(levels[i], "[", "\"]}\\\"{[\"", "]",
 					  ",\"id\":\"1\",\"creditsUsed\":0.1}");
 		CHECK_INT(decode(200, body), OE_OK);
-		CHECK(answer.has_person);
+		CHECK(answer.is_usable);
 		CHECK_STRING(answer.credits, "0.1");
 		forget();
 		free(body);
@@ -677,7 +677,7 @@ decode_without_memory(void)
 
 	CHECK_INT(answer.outcome, oe_answer_outcome(failing_status));
 	CHECK_INT(error.code, code);
-	CHECK(answer.has_person == (code == OE_OK));
+	CHECK(answer.is_usable == (code == OE_OK));
 	if (code == OE_OUT_OF_MEMORY)
 		CHECK(unit_malloc_failed());
 	else

@@ -20,7 +20,8 @@
 #define COUNT(array) ((int) (sizeof(array) / sizeof((array)[0])))
 
 static const OeLimits no_limits = {
-	.credits_per_call = 3 * OE_CREDITS_ONE,
+	.prices = {3 * OE_CREDITS_ONE},
+	.in_answer = {true},
 	.max_retries = 3,
 	.retry_wait_max_ms = 60000
 };
@@ -80,8 +81,8 @@ send_and_end(OeAccount *account, OeTime now, int count)
 	{
 		CHECK(oe_account_sent(account, &no_limits, now));
 		oe_account_ended(account, now, now, OE_ANSWERED,
-						 no_limits.credits_per_call,
-						 no_limits.credits_per_call);
+						 no_limits.prices[0],
+						 no_limits.prices[0]);
 	}
 }
 
@@ -304,9 +305,9 @@ test_concurrency(void)
 	limits.max_concurrency = 3;
 	CHECK(may_go(account, &limits, NOON));
 	limits.max_concurrency = 1;
-	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, limits.credits_per_call, 0);
+	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, limits.prices[0], 0);
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
-	oe_account_ended(account, NOON, NOON, OE_REFUSED, limits.credits_per_call, 0);
+	oe_account_ended(account, NOON, NOON, OE_REFUSED, limits.prices[0], 0);
 	CHECK(may_go(account, &limits, NOON));
 	oe_account_free(account);
 }
@@ -379,12 +380,12 @@ test_daily_limit(void)
 	/* A failure gives the day's request back, a refusal does not. */
 	CHECK(oe_account_sent(account, &limits, midnight));
 	oe_account_ended(account, midnight, midnight, OE_FAILED,
-					 limits.credits_per_call, 0);
+					 limits.prices[0], 0);
 	CHECK(usage(account, midnight).today == 0);
 	CHECK(usage(account, midnight).last_minute == 1);
 	CHECK(oe_account_sent(account, &limits, midnight));
 	oe_account_ended(account, midnight, midnight, OE_REFUSED,
-					 limits.credits_per_call, 0);
+					 limits.prices[0], 0);
 	CHECK(usage(account, midnight).today == 1);
 	oe_account_free(account);
 }
@@ -510,7 +511,7 @@ test_credit_limit_texts(void)
 	OeError		error = {0};
 
 	limits.credit_limit = 30 * OE_CREDITS_ONE;
-	limits.credits_per_call = OE_CREDITS_ONE / 10;
+	limits.prices[0] = OE_CREDITS_ONE / 10;
 	oe_account_restore_day(account, NOON, 1, 30 * OE_CREDITS_ONE - 1);
 	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
 	CHECK_STRING(error.message, "credit limit of 30 credits a day is reached");
@@ -521,22 +522,22 @@ test_credit_limit_texts(void)
 	oe_account_free(account);
 }
 
-/* What the answer may have beside the person is reserved, too. */
+/* What the answer may have beside itself is reserved, too. */
 static void
 test_reserve(void)
 {
 	const OeCredits one = OE_CREDITS_ONE;
 	OeAccount  *account = oe_account_new();
 	OeLimits	limits = no_limits;
-	OeDoubtful	doubtful = {3, 2, 1};
+	OeDoubtful	doubtful = {{3, 2, 1}};
 
 	limits.credit_limit = 30 * one;
-	limits.credits_per_email = one;
-	limits.credits_per_phone = 10 * one;
+	limits.prices[1] = one;
+	limits.prices[2] = 10 * one;
 	CHECK(oe_limits_reserve(&limits) == 3 * one);
-	limits.email_in_answer = true;
+	limits.in_answer[1] = true;
 	CHECK(oe_limits_reserve(&limits) == 4 * one);
-	limits.phone_in_answer = true;
+	limits.in_answer[2] = true;
 	CHECK(oe_limits_reserve(&limits) == 14 * one);
 
 	CHECK(may_go(account, &limits, NOON));
@@ -551,15 +552,15 @@ test_reserve(void)
 	CHECK(may_go(account, &limits, NOON));
 	oe_account_restore_day(account, NOON, 1, 17 * one);
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
-	limits.phone_in_answer = false;
+	limits.in_answer[2] = false;
 	CHECK(may_go(account, &limits, NOON));
 	oe_account_free(account);
 
 	/* of three calls two asked for an address and one for a number */
 	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == 21 * one);
-	doubtful.phones_in_answer = INT64_MAX;
+	doubtful.in_answer[2] = INT64_MAX;
 	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == OE_CREDITS_MAX);
-	limits.credits_per_call = INT64_MAX;
+	limits.prices[0] = INT64_MAX;
 	CHECK(oe_limits_reserve(&limits) == INT64_MAX);
 }
 
@@ -723,7 +724,7 @@ test_clock_set_back_and_forth(void)
 	CHECK(oe_account_sent(account, &no_limits, NOON));
 	(void) admit(account, &no_limits, NOON - 10 * DAY);
 	oe_account_ended(account, NOON, NOON, OE_FAILED,
-					 no_limits.credits_per_call, 0);
+					 no_limits.prices[0], 0);
 	CHECK(usage(account, NOON).today == 0);
 	CHECK(usage(account, NOON).credits_today == 0);
 	oe_account_free(account);
@@ -772,7 +773,7 @@ test_extreme_values(void)
 
 			limits.rate_limit = 1;
 			limits.credit_limit = INT64_MAX;
-			limits.credits_per_call = INT64_MAX;
+			limits.prices[0] = INT64_MAX;
 			oe_account_restore_day(account, times[i], INT64_MAX, INT64_MAX);
 			(void) admit(account, &limits, times[j]);
 			CHECK(oe_account_sent(account, &limits, times[j]));
@@ -822,7 +823,7 @@ test_no_memory(void)
 			CHECK(usage(account, NOON).in_flight == sent);
 			CHECK(usage(account, NOON).today == sent);
 			CHECK(usage(account, NOON).last_minute == sent);
-			CHECK(usage(account, NOON).credits_today == sent * limits.credits_per_call);
+			CHECK(usage(account, NOON).credits_today == sent * limits.prices[0]);
 			CHECK(oe_account_sent(account, &no_limits, NOON));
 			sent++;
 		}
@@ -948,7 +949,7 @@ model_admit(const Model *model, const OeLimits *limits, OeTime now, OeCode *code
 	else if (limits->daily_limit && used.today >= limits->daily_limit)
 		*code = OE_LOCAL_RATE_LIMIT;
 	else if (limits->credit_limit &&
-			 spent + limits->credits_per_call > limits->credit_limit)
+			 spent + limits->prices[0] > limits->credit_limit)
 		*code = OE_LOCAL_CREDIT_LIMIT;
 	else
 		*code = OE_OK;
@@ -958,7 +959,7 @@ model_admit(const Model *model, const OeLimits *limits, OeTime now, OeCode *code
 	if (limits->max_concurrency && used.in_flight >= limits->max_concurrency)
 		return OE_ADMIT_WHEN_ONE_ENDS;
 	if (limits->credit_limit &&
-		used.credits_today + limits->credits_per_call > limits->credit_limit)
+		used.credits_today + limits->prices[0] > limits->credit_limit)
 		return OE_ADMIT_WHEN_ONE_ENDS;
 	if (model_when(model, limits, now) > now)
 		return OE_ADMIT_LATER;
@@ -992,7 +993,7 @@ send_one(OeAccount *account, Model *model, const OeLimits *limits, OeTime now)
 	CHECK(oe_account_sent(account, limits, now));
 	*request = (ModelRequest)
 	{
-		.sent = now, .reserved = limits->credits_per_call, .in_flight = true
+		.sent = now, .reserved = limits->prices[0], .in_flight = true
 	};
 }
 
@@ -1026,7 +1027,7 @@ random_limits(void)
 	limits.rate_limit = next_random(3) ? next_random(40) : 0;
 	limits.daily_limit = next_random(3) ? next_random(200) : 0;
 	limits.credit_limit = next_random(3) ? next_random(500 * OE_CREDITS_ONE) : 0;
-	limits.credits_per_call = next_random(5 * OE_CREDITS_ONE);
+	limits.prices[0] = next_random(5 * OE_CREDITS_ONE);
 	limits.retry_wait_max_ms = next_random(90000);
 	return limits;
 }

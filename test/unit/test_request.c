@@ -322,7 +322,7 @@ static OeError error;
 static OeCode
 parse(const char *json, bool pass_unknown_keys)
 {
-	return oe_request_parse(json, strlen(json), pass_unknown_keys,
+	return oe_request_parse(&oe_endpoint_person, json, strlen(json), pass_unknown_keys,
 							&request, &error);
 }
 
@@ -353,8 +353,8 @@ check_refused(const RefusedCase *it, bool pass_unknown_keys)
 	CHECK_STRING(error.message, it->message);
 	CHECK_STRING(error.hint, it->hint);
 	CHECK(request.body == NULL && request.body_len == 0);
-	CHECK_INT(request.reveals.emails, OE_REVEAL_NONE);
-	CHECK_INT(request.reveals.phones, OE_REVEAL_NONE);
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+		CHECK_INT(request.reveals.of[i], OE_REVEAL_NONE);
 	forget();
 }
 
@@ -564,10 +564,10 @@ test_length(void)
 	forget();
 
 	/* "len" counts, not a NUL. */
-	CHECK_INT(oe_request_parse(json, OE_REQUEST_MAX_BYTES + 1, false,
+	CHECK_INT(oe_request_parse(&oe_endpoint_person, json, OE_REQUEST_MAX_BYTES + 1, false,
 							   &request, &error), OE_BAD_REQUEST);
 	forget();
-	CHECK_INT(oe_request_parse("{\"person\":{\"id\":\"1\"}}garbage", 21, false,
+	CHECK_INT(oe_request_parse(&oe_endpoint_person, "{\"person\":{\"id\":\"1\"}}garbage", 21, false,
 							   &request, &error), OE_OK);
 	forget();
 	free(json);
@@ -590,7 +590,7 @@ test_nul_inside(void)
 {
 	static const char json[] = "{\"person\":{\"id\":\"1\"}}\0{}";
 
-	CHECK_INT(oe_request_parse(json, sizeof(json) - 1, true,
+	CHECK_INT(oe_request_parse(&oe_endpoint_person, json, sizeof(json) - 1, true,
 							   &request, &error), OE_BAD_REQUEST);
 	CHECK_STRING(error.message, "the request is not a JSON object");
 	forget();
@@ -648,8 +648,9 @@ test_reveals(void)
 	{
 		OeReveals	reveals = reveals_of(table[i].members);
 
-		CHECK_INT(reveals.emails, table[i].emails);
-		CHECK_INT(reveals.phones, table[i].phones);
+		CHECK_INT(reveals.of[0], OE_REVEAL_IN_ANSWER);
+		CHECK_INT(reveals.of[1], table[i].emails);
+		CHECK_INT(reveals.of[2], table[i].phones);
 	}
 }
 

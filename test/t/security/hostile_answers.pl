@@ -27,11 +27,11 @@ my $line = 'X-Padding: ' . ('x' x 1000) . "\r\n";
 my %meanings = (
 	garbled => [
 		qr/^OE502: the API answered 200 without a usable person$/,
-		qr/^OE502: the API answered without a balance$/,
+		qr/^OE502: the API answered 200 without a usable balance$/,
 		qr/^answered\|3\|f$/ ],
 	not_stored => [
 		qr/^OE502: the person cannot be stored as jsonb in this database$/,
-		qr/^OE502: the API answered without a balance$/,
+		qr/^OE502: the balance cannot be stored as jsonb in this database$/,
 		qr/^answered\|3\|f$/ ],
 	lost => [
 		qr/^OE504: the connection to the API was lost after the request was sent$/,

@@ -1,0 +1,129 @@
+/*
+ * endpoint.c
+ *		The endpoints of the API that we know; see endpoint.h.
+ *
+ * What the vendor's pages say of an endpoint stands here and nowhere else: what
+ * is accepted, of which type, and in which order it is sent.
+ */
+#include "core/endpoint.h"
+
+#include <string.h>
+
+#define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
+
+#define STRING(name)	{name, OE_MEMBER_STRING, true, NULL}
+#define BOOLEAN(name)	{name, OE_MEMBER_BOOLEAN, false, NULL}
+#define OBJECT(name, null_allowed, object) \
+	{name, OE_MEMBER_OBJECT, null_allowed, object}
+#define OBJECT_TYPE(name, members)	{name, members, lengthof(members)}
+
+/* ---- POST /v2/enrich/person: the vendor's page "Enrich person" ---- */
+
+static const OeMember person_members[] = {
+	STRING("id"),
+	STRING("name"),
+	STRING("firstName"),
+	STRING("lastName"),
+	STRING("jobTitle"),
+	STRING("email"),
+	STRING("phone"),
+	STRING("facebook"),
+	STRING("twitter"),
+	STRING("linkedin"),
+	STRING("country"),
+};
+
+static const OeMember company_members[] = {
+	STRING("name"),
+	STRING("registrationNumber"),
+	STRING("email"),
+	STRING("phone"),
+	STRING("countryCode"),
+	STRING("state"),
+	STRING("city"),
+	STRING("streetAddress"),
+	STRING("postalCode"),
+	STRING("address"),
+	STRING("facebook"),
+	STRING("twitter"),
+	STRING("linkedin"),
+	STRING("instagram"),
+	STRING("xing"),
+	STRING("domain"),
+	STRING("youtube"),
+};
+
+static const OeMember reveal_emails_members[] = {
+	BOOLEAN("includeEmails"),
+	STRING("webhookUrl"),
+};
+
+static const OeMember reveal_phones_members[] = {
+	BOOLEAN("includePhones"),
+	STRING("webhookUrl"),
+};
+
+static const OeObject person_type = OBJECT_TYPE("person", person_members);
+static const OeObject company_type = OBJECT_TYPE("company", company_members);
+static const OeObject reveal_emails_type = OBJECT_TYPE("revealEmails",
+													   reveal_emails_members);
+static const OeObject reveal_phones_type = OBJECT_TYPE("revealPhones",
+													   reveal_phones_members);
+
+static const OeMember person_request_members[] = {
+	OBJECT("person", false, &person_type),
+	OBJECT("company", true, &company_type),
+	OBJECT("revealEmails", true, &reveal_emails_type),
+	OBJECT("revealPhones", true, &reveal_phones_type),
+};
+
+static const OeVocabulary person_vocabulary = {
+	.request = OBJECT_TYPE(NULL, person_request_members),
+	.example = "{\"person\": {\"email\": \"...\"}}, "
+	"which ocean_person_request() makes",
+	.required = "person",
+	.missing_hint = "What identifies the person belongs inside "
+	"\"person\", such as {\"person\": {\"email\": ...}}.",
+	.empty_message = "Empty `person` body",
+	.empty_hint = "Give at least one value that identifies the "
+	"person, such as \"linkedin\" or \"email\".",
+};
+
+static const OePrice person_prices[] = {
+	{"ocean_enrich.credits_per_call", NULL, NULL, NULL},
+	{"ocean_enrich.credits_per_email", "revealEmails", "includeEmails", "email"},
+	{"ocean_enrich.credits_per_phone", "revealPhones", "includePhones", "phone"},
+};
+
+const OeEndpoint oe_endpoint_person = {
+	.name = "person",
+	.path = "/v2/enrich/person",
+	.vocabulary = &person_vocabulary,
+	.identity = "id",
+	.prices = person_prices,
+	.price_count = lengthof(person_prices),
+	.recorded = true,
+};
+
+/* ---- GET /v2/credits/balance: the vendor's page "Credit balance" ---- */
+
+const OeEndpoint oe_endpoint_balance = {
+	.name = "balance",
+	.path = "/v2/credits/balance",
+};
+
+const OeEndpoint *const oe_endpoints[] = {
+	&oe_endpoint_person,
+	&oe_endpoint_balance,
+	NULL
+};
+
+const OeEndpoint *
+oe_endpoint_find(const char *name)
+{
+	const OeEndpoint *const *endpoint = oe_endpoints;
+
+	while (*endpoint != NULL && strcmp((*endpoint)->name, name) != 0)
+		endpoint++;
+	return *endpoint;
+}
