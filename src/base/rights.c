@@ -4,52 +4,75 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "base/rights.h"
-#include "base/statement.h"
 
-/* What a value looks like as text must not depend on who looks. */
 static const char *const pinned_settings[][2] = {
 	{"search_path", "pg_catalog, pg_temp"},
 	{"DateStyle", "ISO, YMD"},
 	{"TimeZone", "UTC"},
+	{"row_security", "on"},
 };
 
 static void
-pin(const char *name, const char *value)
+pin_settings(void)
 {
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < (int) lengthof(pinned_settings); i++)
+		(void) set_config_option(pinned_settings[i][0], pinned_settings[i][1],
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 }
 
-static void
-take(Oid role, int context, bool pinned, OeRights *before)
+void
+oe_rights_switch(OeRights *before, Oid role, int flags)
 {
-	GetUserIdAndSecContext(&before->user, &before->context);
-	SetUserIdAndSecContext(role, before->context | context);
+	MemoryContext caller = CurrentMemoryContext;
+
+	GetUserIdAndSecContext(&before->user, &before->security_context);
+	SetUserIdAndSecContext(role, before->security_context |
+						   ((flags & OE_RIGHTS_RESTRICTED)
+							? SECURITY_RESTRICTED_OPERATION
+							: SECURITY_LOCAL_USERID_CHANGE));
 	before->guc_level = NewGUCNestLevel();
-	for (int i = 0; pinned && i < (int) lengthof(pinned_settings); i++)
-		pin(pinned_settings[i][0], pinned_settings[i][1]);
-	pin("row_security", "on");
+	if (flags & OE_RIGHTS_PINNED)
+		pin_settings();
+	before->spi = (flags & OE_RIGHTS_SPI) != 0;
+	if (before->spi && SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(caller);
 }
 
 void
-oe_rights_of_extension(OeRights *before)
+oe_rights_restore(const OeRights *before)
 {
-	take(oe_owner_of("sync"), SECURITY_LOCAL_USERID_CHANGE, true, before);
-}
-
-void
-oe_rights_of_role(Oid role, bool pinned, OeRights *before)
-{
-	take(role, SECURITY_RESTRICTED_OPERATION, pinned, before);
-}
-
-void
-oe_rights_give_back(const OeRights *before)
-{
+	if (before->spi)
+		SPI_finish();
 	AtEOXact_GUC(false, before->guc_level);
-	SetUserIdAndSecContext(before->user, before->context);
+	SetUserIdAndSecContext(before->user, before->security_context);
+}
+
+Oid
+oe_owner_of(const char *table)
+{
+	Oid			relation = get_relname_relid(table,
+											 get_namespace_oid("ocean_enrich", false));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("table ocean_enrich.%s does not exist", table),
+				errhint("CREATE EXTENSION ocean_enrich makes it."));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }

@@ -1,19 +1,13 @@
 /*
  * statement.c
- *		SQL of ours with a saved plan, and running it as a table's owner.
+ *		SQL of ours with a saved plan.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "base/statement.h"
 
@@ -136,68 +130,4 @@ oe_statement_int8_array(const int64 *numbers, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = Int64GetDatum(numbers[i]);
 	return oe_statement_array(values, NULL, count, INT8OID);
-}
-
-Oid
-oe_owner_of(const char *table)
-{
-	Oid			relation = get_relname_relid(table,
-											 get_namespace_oid("ocean_enrich", false));
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_TABLE),
-				errmsg("table ocean_enrich.%s does not exist", table),
-				errhint("CREATE EXTENSION ocean_enrich makes it."));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-Oid
-oe_owner_become(const char *table)
-{
-	Oid			user;
-	int			security_context;
-
-	GetUserIdAndSecContext(&user, &security_context);
-	SetUserIdAndSecContext(oe_owner_of(table), security_context);
-	return user;
-}
-
-void
-oe_owner_return(Oid user)
-{
-	Oid			owner;
-	int			security_context;
-
-	GetUserIdAndSecContext(&owner, &security_context);
-	SetUserIdAndSecContext(user, security_context);
-}
-
-void
-oe_owner_begin(OeOwnerScope *scope, Oid owner)
-{
-	MemoryContext caller = CurrentMemoryContext;
-
-	scope->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-							 0, false);
-	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	SetUserIdAndSecContext(owner, scope->security_context |
-						   SECURITY_RESTRICTED_OPERATION);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	MemoryContextSwitchTo(caller);
-}
-
-void
-oe_owner_end(OeOwnerScope *scope)
-{
-	SPI_finish();
-	AtEOXact_GUC(false, scope->guc_level);
-	SetUserIdAndSecContext(scope->user, scope->security_context);
 }

@@ -1,6 +1,6 @@
 /*
  * statement.h
- *		SQL of ours with a saved plan, and running it as a table's owner.
+ *		SQL of ours with a saved plan.
  */
 #ifndef OE_STATEMENT_H
 #define OE_STATEMENT_H
@@ -46,32 +46,5 @@ extern bool oe_statement_is_null(uint64 row, int column);
 /* An array for a parameter; "nulls" may be NULL. */
 extern Datum oe_statement_array(Datum *values, bool *nulls, int count, Oid type);
 extern Datum oe_statement_int8_array(const int64 *numbers, int count);
-
-/*
- * From "begin" to "end" everything runs with the rights of the owner of a table
- * and no others, in a security-restricted operation with a fixed search_path and
- * with SPI connected: nothing that the caller has planted is run by the owner,
- * and nothing of the owner's by the caller.  An error undoes it all.
- */
-typedef struct OeOwnerScope
-{
-	Oid			user;
-	int			security_context;
-	int			guc_level;
-} OeOwnerScope;
-
-/* The table of that name in schema ocean_enrich, and who it belongs to. */
-extern Oid	oe_owner_of(const char *table);
-
-/*
- * For a statement on that table, which may have another owner than the ledger:
- * be its owner, in a security-restricted operation that goes on already, and be
- * again who we were.  An error gives the user back with the transaction.
- */
-extern Oid	oe_owner_become(const char *table);
-extern void oe_owner_return(Oid user);
-
-extern void oe_owner_begin(OeOwnerScope *scope, Oid owner);
-extern void oe_owner_end(OeOwnerScope *scope);
 
 #endif							/* OE_STATEMENT_H */

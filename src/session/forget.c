@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 
 #include "base/errors.h"
+#include "base/rights.h"
 #include "base/statement.h"
 #include "session/functions.h"
 #include "shared/ledger.h"
@@ -63,7 +64,7 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 {
 	Datum		values[WAYS_TO_NAME] = {0};
 	char		nulls[WAYS_TO_NAME + 1] = {0};
-	OeOwnerScope scope;
+	OeRights	rights;
 	int64		erased;
 
 	if (!who(fcinfo, values, nulls))
@@ -72,12 +73,12 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 				errmsg("nothing says who is to be forgotten"),
 				errhint("Give an id, an e-mail address or a LinkedIn URL."));
 	oe_prevent_if_read_only("ocean_enrich.forget()");
-	oe_owner_begin(&scope, oe_ledger_owner());
+	oe_rights_switch(&rights, oe_ledger_owner(), OE_RIGHTS_FOR_SQL);
 	oe_sync_hold_off();
 	(void) oe_statement_run(&erase_statement, values, nulls);
 	erased = DatumGetInt64(oe_statement_value(0, 1));
 	oe_sync_forgotten(oe_statement_value(0, 2));
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 
 	/* The statement and the context name the person. */
 	ereport(LOG,

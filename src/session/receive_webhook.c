@@ -19,6 +19,7 @@
 #include "utils/jsonb.h"
 
 #include "base/errors.h"
+#include "base/rights.h"
 #include "base/statement.h"
 #include "session/functions.h"
 #include "shared/ledger.h"
@@ -202,7 +203,7 @@ Datum
 ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 {
 	Datum		values[2];
-	OeOwnerScope scope;
+	OeRights	rights;
 	Jsonb	   *payload;
 	Oid			owner = oe_ledger_owner();
 	int64		changed;
@@ -217,10 +218,10 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	oe_prevent_if_read_only("ocean_enrich.receive_webhook()");
 	values[0] = JsonbPGetDatum(payload);
 	values[1] = digest_of(payload);
-	oe_owner_begin(&scope, owner);
+	oe_rights_switch(&rights, owner, OE_RIGHTS_FOR_SQL);
 	(void) oe_statement_run(&take_statement, values, NULL);
 	changed = DatumGetInt64(oe_statement_value(0, 1));
 	check_crowd(values);
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 	PG_RETURN_INT64(changed);
 }

@@ -10,6 +10,7 @@
 #include "utils/memutils.h"
 
 #include "base/errors.h"
+#include "base/rights.h"
 #include "base/statement.h"
 #include "session/wait.h"
 #include "shared/channel.h"
@@ -48,24 +49,24 @@ static ArrayType *
 still_pending(ArrayType *call_ids)
 {
 	Datum		value = PointerGetDatum(call_ids);
-	OeOwnerScope scope;
+	OeRights	rights;
 	Oid			owner;
 	int64	   *pending_ids;
 	uint64		count;
 
-	oe_queue_begin(&scope, &owner);
+	oe_queue_begin(&rights, &owner);
 	count = oe_statement_run(&pending_statement, &value, NULL);
 	pending_ids = palloc(sizeof(int64) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
 	{
 		int64		call_id = DatumGetInt64(oe_statement_value(i, 1));
 
-		oe_queue_check_role(call_id, oe_statement_text(i, 2), scope.user, owner);
+		oe_queue_check_role(call_id, oe_statement_text(i, 2), rights.user, owner);
 		check_can_wait(call_id, DatumGetTransactionId(oe_statement_value(i, 3)),
 					   DatumGetBool(oe_statement_value(i, 4)));
 		pending_ids[i] = call_id;
 	}
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 	if (count == 0)
 		return NULL;
 	return DatumGetArrayTypeP(oe_statement_int8_array(pending_ids, (int) count));

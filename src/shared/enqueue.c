@@ -37,6 +37,7 @@
 #include "base/at_commit.h"
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/rights.h"
 #include "base/statement.h"
 #include "base/text.h"
 #include "shared/channel.h"
@@ -196,18 +197,18 @@ static OeStatement retry_statement = {
 static void
 write_tally(int64 waiting, int64 cancelled)
 {
-	OeOwnerScope scope;
+	OeRights	rights;
 	Datum		values[2];
 
 	/* The extension was dropped by the same transaction. */
 	if (!OidIsValid(oe_ledger_relation()))
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	oe_owner_begin(&scope, oe_owner_of("queue_tally"));
+	oe_rights_switch(&rights, oe_owner_of("queue_tally"), OE_RIGHTS_FOR_SQL);
 	values[0] = Int64GetDatum(waiting);
 	values[1] = Int64GetDatum(cancelled);
 	(void) oe_statement_run(&tally_statement, values, NULL);
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 	PopActiveSnapshot();
 }
 
@@ -459,11 +460,11 @@ insert_plainly(Relation relation, const NewCall *call)
 static int64
 insert_as_owner(const NewCall *call)
 {
-	OeOwnerScope scope;
+	OeRights	rights;
 	Datum		values[7];
 	int64		call_id;
 
-	oe_owner_begin(&scope, target.owner);
+	oe_rights_switch(&rights, target.owner, OE_RIGHTS_FOR_SQL);
 	values[0] = NameGetDatum(&call->role);
 	values[1] = PointerGetDatum(call->fingerprint);
 	values[2] = call->request;
@@ -477,7 +478,7 @@ insert_as_owner(const NewCall *call)
 				errmsg("a trigger on ocean_enrich.call did not let the request in"),
 				errhint("It has to return NEW for what is queued, or be dropped."));
 	call_id = DatumGetInt64(oe_statement_value(0, 1));
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 	return call_id;
 }
 
@@ -545,12 +546,12 @@ count_cancelled(Pending *mine, uint64 count)
 }
 
 void
-oe_queue_begin(OeOwnerScope *scope, Oid *owner)
+oe_queue_begin(OeRights *rights, Oid *owner)
 {
 	if (!OidIsValid(oe_ledger_relation()))
 		no_ledger();
 	*owner = oe_owner_of("call");
-	oe_owner_begin(scope, *owner);
+	oe_rights_switch(rights, *owner, OE_RIGHTS_FOR_SQL);
 }
 
 void
@@ -583,22 +584,22 @@ bool
 oe_cancel(int64 call_id)
 {
 	Datum		value = Int64GetDatum(call_id);
-	OeOwnerScope scope;
+	OeRights	rights;
 	Pending    *mine;
 	Oid			owner;
 	bool		done;
 
 	oe_prevent_if_read_only("ocean_enrich.cancel()");
 	mine = current_pending();
-	oe_queue_begin(&scope, &owner);
-	done = find_call(call_id, scope.user, owner) &&
+	oe_queue_begin(&rights, &owner);
+	done = find_call(call_id, rights.user, owner) &&
 		oe_statement_run(&cancel_statement, &value, NULL) > 0;
 	if (done)
 	{
 		count_cancelled(mine, 1);
 		oe_sync_settled(&call_id, 1);
 	}
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 	return done;
 }
 
@@ -607,32 +608,32 @@ void
 oe_cancel_sync(int64 sync_id)
 {
 	Datum		value = Int64GetDatum(sync_id);
-	OeOwnerScope scope;
+	OeRights	rights;
 	Pending    *mine = current_pending();
 	Oid			owner;
 
-	oe_queue_begin(&scope, &owner);
+	oe_queue_begin(&rights, &owner);
 	count_cancelled(mine, oe_statement_run(&cancel_sync_statement, &value, NULL));
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 }
 
 void
 oe_cancel_calls(Datum call_ids)
 {
-	OeOwnerScope scope;
+	OeRights	rights;
 	Pending    *mine = current_pending();
 	Oid			owner;
 
-	oe_queue_begin(&scope, &owner);
+	oe_queue_begin(&rights, &owner);
 	count_cancelled(mine, oe_statement_run(&cancel_calls_statement, &call_ids, NULL));
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 }
 
 bool
 oe_retry(int64 call_id)
 {
 	Datum		value = Int64GetDatum(call_id);
-	OeOwnerScope scope;
+	OeRights	rights;
 	OeQueuePosition position;
 	Pending    *mine;
 	Oid			owner;
@@ -640,9 +641,9 @@ oe_retry(int64 call_id)
 
 	oe_prevent_if_read_only("ocean_enrich.retry()");
 	mine = current_pending();
-	oe_queue_begin(&scope, &owner);
+	oe_queue_begin(&rights, &owner);
 	/* The worker would send it for the session, and the queue wait for it. */
-	done = find_call(call_id, scope.user, owner) &&
+	done = find_call(call_id, rights.user, owner) &&
 		!oe_channel_has_call(call_id) &&
 		oe_statement_run(&retry_statement, &value, NULL) > 0;
 	if (done)
@@ -653,7 +654,7 @@ oe_retry(int64 call_id)
 		oe_news_add(&mine->news, &position);
 		mine->waiting++;
 	}
-	oe_owner_end(&scope);
+	oe_rights_restore(&rights);
 	return done;
 }
 

@@ -12,7 +12,7 @@
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
-#include "base/statement.h"
+#include "base/rights.h"
 
 /*
  * Queue "request"; returns its call_id.  Raises what is wrong with it.
@@ -36,10 +36,10 @@ extern bool oe_retry(int64 call_id);
 
 /*
  * For other statements on queued calls: begin a scope with the rights of the
- * ledger's owner, whom "owner" gives; oe_owner_end() ends it.  And raise an error
+ * ledger's owner, whom "owner" gives; oe_rights_restore() ends it.  And raise an error
  * unless "user" may see a call of the role "name".
  */
-extern void oe_queue_begin(OeOwnerScope *scope, Oid *owner);
+extern void oe_queue_begin(OeRights *rights, Oid *owner);
 extern void oe_queue_check_role(int64 call_id, const char *name, Oid user,
 								Oid owner);
 

@@ -49,6 +49,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/rights.h"
 #include "base/statement.h"
 #include "shared/ledger.h"
 
@@ -216,12 +217,8 @@ static OeStatement revealed_statement = {
 	NULL
 };
 
-static Oid	saved_user;
-static int	saved_guc_level;
-static int	saved_security_context;
-
-/* In the transaction of a session. */
-static OeOwnerScope session_scope;
+/* Those from before the transaction, or in a session from before oe_ledger_enter(). */
+static OeRights saved_rights;
 
 /* ----------------------------------------------------------------
  * Transactions
@@ -376,14 +373,14 @@ oe_ledger_enter(void)
 				errhint("CREATE EXTENSION ocean_enrich makes it."));
 	get_to_know_relation();
 	target = NULL;
-	oe_owner_begin(&session_scope, ledger->rd_rel->relowner);
+	oe_rights_switch(&saved_rights, ledger->rd_rel->relowner, OE_RIGHTS_FOR_SQL);
 	spi_connected = true;
 }
 
 void
 oe_ledger_leave(void)
 {
-	oe_owner_end(&session_scope);
+	oe_rights_restore(&saved_rights);
 	table_close(ledger, NoLock);
 }
 
@@ -392,7 +389,6 @@ oe_ledger_begin(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			relation;
-	Oid			owner;
 
 	/* Without this, now() would stand still. */
 	SetCurrentStatementStartTimestamp();
@@ -418,14 +414,10 @@ oe_ledger_begin(void)
 	}
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	/* Nor may a trigger change the worker's settings for good. */
-	saved_guc_level = NewGUCNestLevel();
-	GetUserIdAndSecContext(&saved_user, &saved_security_context);
 	spi_connected = false;
 	open_ledger(relation);
-	owner = ledger->rd_rel->relowner;
-	SetUserIdAndSecContext(owner, saved_security_context |
-						   SECURITY_RESTRICTED_OPERATION);
+	oe_rights_switch(&saved_rights, ledger->rd_rel->relowner,
+					 OE_RIGHTS_RESTRICTED);
 	MemoryContextSwitchTo(caller);
 	return OE_LEDGER_READY;
 }
@@ -438,8 +430,7 @@ oe_ledger_commit(void)
 	if (spi_connected)
 		SPI_finish();
 	close_ledger();
-	AtEOXact_GUC(false, saved_guc_level);
-	SetUserIdAndSecContext(saved_user, saved_security_context);
+	oe_rights_restore(&saved_rights);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
@@ -998,12 +989,13 @@ OeCredits
 oe_ledger_revealed(const char *account, TimestampTz day_start)
 {
 	Datum		values[2];
-	Oid			user = oe_owner_become("reveal_cost");
+	OeRights	rights;
 
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
+	oe_rights_switch(&rights, oe_owner_of("reveal_cost"), OE_RIGHTS_RESTRICTED);
 	(void) execute(&revealed_statement, values);
-	oe_owner_return(user);
+	oe_rights_restore(&rights);
 	return credits_of(1);
 }
 

@@ -194,7 +194,7 @@ fail_row(OeTask *task, OeSync *sync)
 		oe_apply_forget_settled(sync,
 								oe_statement_array(&settled, NULL, 1, INT8OID));
 	}
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return true;
 }
 
@@ -289,7 +289,7 @@ drain_inbox(void)
 		if (DatumGetBool(oe_statement_value(i, 2)))
 			truncated[truncated_count++] = DatumGetInt64(oe_statement_value(i, 1));
 	}
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	for (int i = 0; i < truncated_count; i++)
 	{
 		Datum		id = Int64GetDatum(truncated[i]);
@@ -297,7 +297,7 @@ drain_inbox(void)
 		oe_cancel_sync(truncated[i]);
 		oe_apply_as_extension(&rights);
 		(void) oe_statement_run(&all_changed_statement, &id, NULL);
-		oe_rights_give_back(&rights);
+		oe_rights_restore(&rights);
 	}
 	return count > 0;
 }
@@ -325,7 +325,7 @@ find_active(void)
 	(void) oe_statement_run(&next_refresh_statement, NULL, NULL);
 	next_refresh = oe_statement_is_null(0, 1) ? DT_NOEND
 		: DatumGetTimestampTz(oe_statement_value(0, 1));
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return active;
 }
 
@@ -343,7 +343,7 @@ fold_counts(void)
 		(void) oe_statement_run(&fold_statement, NULL, NULL);
 		(void) oe_statement_run(&tidy_statement, NULL, NULL);
 	}
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 }
 
 /* Those that are active, or NIL; *drained: there was something in the inbox. */

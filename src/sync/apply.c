@@ -132,7 +132,7 @@ pin(const char *name, const char *value)
 void
 oe_apply_as_extension(OeRights *before)
 {
-	oe_rights_of_extension(before);
+	oe_rights_switch(before, oe_owner_of("sync"), OE_RIGHTS_PINNED);
 	pin("enable_seqscan", "off");
 	pin("enable_bitmapscan", "off");
 	pin("enable_hashjoin", "off");
@@ -165,7 +165,7 @@ oe_apply_handle_shutdown(SIGNAL_ARGS)
 void
 oe_apply_as_owner(const OeSync *sync, OeRights *before)
 {
-	oe_rights_of_role(sync->owner, true, before);
+	oe_rights_switch(before, sync->owner, OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED);
 	pin("lock_timeout", OE_APPLY_LOCK_MAX);
 	enable_timeout_after(STATEMENT_TIMEOUT, STATEMENT_MAX_MS);
 	runs_as_owner = true;
@@ -178,7 +178,7 @@ oe_apply_no_longer_as_owner(const OeRights *before)
 {
 	runs_as_owner = false;
 	disable_timeout(STATEMENT_TIMEOUT, false);
-	oe_rights_give_back(before);
+	oe_rights_restore(before);
 }
 
 /* ----------------------------------------------------------------
@@ -196,7 +196,7 @@ oe_apply_stop(int64 id, const char *name, int sqlstate, const char *problem)
 	values[2] = CStringGetTextDatum(problem);
 	oe_apply_as_extension(&rights);
 	(void) oe_statement_run(&stop_statement, values, NULL);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	oe_cancel_sync(id);
 	ereport(LOG,
 			errmsg("kept column \"%s\" was stopped", name),
@@ -212,7 +212,7 @@ may_submit(const OeSync *sync)
 
 	oe_apply_as_extension(&rights);
 	may = oe_statement_run(&may_submit_statement, &owner, NULL) > 0;
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return may;
 }
 
@@ -232,7 +232,7 @@ follow_names(OeSync *sync)
 	table_close(relation, NoLock);
 	oe_apply_as_extension(&rights);
 	oe_sync_store(sync);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 }
 
 void
@@ -254,7 +254,7 @@ oe_apply_load(OeTask *task, OeSync *sync)
 	found = oe_statement_run(&load_statement, &id, NULL) > 0;
 	if (found)
 		oe_sync_fill(sync, 0);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	if (!found || !ConditionalLockRelationOid(sync->relation, RowExclusiveLock))
 	{
 		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);

@@ -80,7 +80,7 @@ extern void oe_apply_commit(void);
 /* After an error: what it was, and everything is undone. */
 extern ErrorData *oe_apply_undo(void);
 
-/* For statements on our own tables; oe_rights_give_back() ends it. */
+/* For statements on our own tables; oe_rights_restore() ends it. */
 extern void oe_apply_as_extension(OeRights *before);
 
 /* For what users have defined; it is ended when it takes too long. */

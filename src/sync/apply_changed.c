@@ -177,7 +177,7 @@ write_decisions(const OeSync *sync, Decisions *decisions)
 	oe_apply_as_extension(&rights);
 	oe_apply_write_updates(&decisions->updates);
 	oe_apply_note_settled(sync, decisions->settled, decisions->settled_count);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	if (decisions->cancelled_count > 0)
 		oe_cancel_calls(oe_statement_array(decisions->cancelled, NULL,
 										   decisions->cancelled_count, INT8OID));
@@ -196,7 +196,7 @@ oe_apply_changed(OeTask *task, OeSync *sync)
 	oe_apply_as_extension(&rights);
 	room = room_in_queue(sync->id);
 	rows = room > 0 ? fetch_changed(task, Min(task->batch, room), &batch) : NULL;
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	oe_apply_remember(task, batch.count, batch.count > 0 ? batch.keys[0] : (Datum) 0, 0);
 	if (batch.count == 0)
 	{
@@ -231,6 +231,6 @@ oe_apply_refresh(OeTask *task, OeSync *sync)
 	values[1] = Int32GetDatum(OE_APPLY_BATCH_MAX);
 	oe_apply_as_extension(&rights);
 	any = oe_statement_run(&refresh_statement, values, NULL) > 0;
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return any;
 }

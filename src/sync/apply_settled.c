@@ -397,7 +397,7 @@ oe_apply_settled(OeTask *task, OeSync *sync)
 
 	oe_apply_as_extension(&rights);
 	calls = fetch_settled(task, &count);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	oe_apply_remember(task, count, count > 0 ? calls[0].key : (Datum) 0,
 					  count > 0 ? DatumGetInt64(calls[0].settled_id) : 0);
 	if (count == 0)
@@ -410,7 +410,7 @@ oe_apply_settled(OeTask *task, OeSync *sync)
 	apply_to_rows(task, sync, calls, count);
 	oe_apply_as_extension(&rights);
 	dealt_with = record_fates(sync, calls, count);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	task->after_settled = DatumGetInt64(calls[count - 1].settled_id);
 	if (dealt_with == 0)
 		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
@@ -427,7 +427,7 @@ oe_apply_sweep(OeTask *task, OeSync *sync)
 	task->swept_at = GetCurrentTimestamp();
 	oe_apply_as_extension(&rights);
 	any = oe_statement_run(&sweep_statement, &id, NULL) > 0;
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return any;
 }
 

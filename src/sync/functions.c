@@ -90,10 +90,10 @@ change(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
 	OeRights	rights;
 	uint64		processed;
 
-	oe_rights_of_extension(&rights);
+	oe_rights_switch(&rights, oe_owner_of("sync"), OE_RIGHTS_PINNED);
 	oe_sync_execute(sql, count, types, values, nulls);
 	processed = SPI_processed;
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return processed;
 }
 
@@ -324,9 +324,9 @@ parse_expressions(Relation relation, OeSync *sync, const char *request,
 {
 	OeRights	rights;
 
-	oe_rights_of_role(sync->owner, false, &rights);
+	oe_rights_switch(&rights, sync->owner, OE_RIGHTS_RESTRICTED);
 	oe_sync_parse(sync, relation, request, condition);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 }
 
 /* No rows at all, but every name and every privilege is looked at. */
@@ -351,10 +351,11 @@ try_statements(const OeSync *sync)
 {
 	OeRights	rights;
 
-	oe_rights_of_role(sync->owner, true, &rights);
+	oe_rights_switch(&rights, sync->owner,
+					 OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED);
 	try_statement(sync, oe_sync_evaluate_sql(sync, true), false);
 	try_statement(sync, oe_sync_write_sql(sync), true);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 }
 
 /* Whoever pays by a kept column must be allowed to pay otherwise. */
@@ -505,7 +506,8 @@ enqueue_existing(const OeSync *sync)
 	uint64		noted = 0;
 	uint64		count;
 
-	oe_rights_of_role(sync->owner, true, &rights);
+	oe_rights_switch(&rights, sync->owner,
+					 OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED);
 	plan = SPI_prepare(oe_sync_scan_sql(sync), 0, NULL);
 	if (!plan)
 		elog(ERROR, "could not prepare a statement for a kept column");
@@ -524,7 +526,7 @@ enqueue_existing(const OeSync *sync)
 		SPI_freetuptable(rows);
 	} while (count > 0);
 	SPI_cursor_close(portal);
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return noted;
 }
 
@@ -613,13 +615,13 @@ store_definition(OeSync *sync, Datum refresh_after, bool refreshes)
 	Datum		values[2];
 	OeRights	rights;
 
-	oe_rights_of_extension(&rights);
+	oe_rights_switch(&rights, oe_owner_of("sync"), OE_RIGHTS_PINNED);
 	oe_sync_store(sync);
 	values[0] = Int64GetDatum(sync->id);
 	values[1] = refresh_after;
 	oe_sync_execute("UPDATE ocean_enrich.sync SET refresh_after = $2 WHERE sync_id = $1",
 					2, types, values, refreshes ? NULL : " n");
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 }
 
 /* NULL or 0: never. */

@@ -256,7 +256,7 @@ ocean_enrich_sync_changed(PG_FUNCTION_ARGS)
 	if (is_own_write(sync_id))
 		return PointerGetDatum(NULL);
 
-	oe_rights_of_extension(&rights);
+	oe_rights_switch(&rights, oe_owner_of("sync"), OE_RIGHTS_PINNED);
 	if (SPI_connect() != SPI_OK_CONNECT ||
 		SPI_register_trigger_data(data) != SPI_OK_TD_REGISTER)
 		elog(ERROR, "could not look at the changed rows");
@@ -265,7 +265,7 @@ ocean_enrich_sync_changed(PG_FUNCTION_ARGS)
 		has_its_key(&sync))
 		note_changes(&sync, data);
 	SPI_finish();
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return PointerGetDatum(NULL);
 }
 
@@ -302,12 +302,12 @@ ocean_enrich_sync_counted(PG_FUNCTION_ARGS)
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
 		statement = &deleted_statement;
 
-	oe_rights_of_extension(&rights);
+	oe_rights_switch(&rights, oe_owner_of("sync"), OE_RIGHTS_PINNED);
 	if (SPI_connect() != SPI_OK_CONNECT ||
 		SPI_register_trigger_data(data) != SPI_OK_TD_REGISTER)
 		elog(ERROR, "could not look at the changed rows");
 	(void) oe_statement_run(statement, NULL, NULL);
 	SPI_finish();
-	oe_rights_give_back(&rights);
+	oe_rights_restore(&rights);
 	return PointerGetDatum(NULL);
 }

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/rights.h"
 #include "base/statement.h"
 #include "shared/channel.h"
 #include "shared/ledger.h"
@@ -198,7 +199,7 @@ oe_budget_refresh(void)
 	static bool registered = false;
 	uint64		changes = oe_channel_changes();
 	Oid			relation;
-	Oid			user;
+	OeRights	rights;
 	uint64		count;
 	HTAB	   *table;
 
@@ -224,9 +225,9 @@ oe_budget_refresh(void)
 
 	/* What is changed from here on raises the number, and is read once more. */
 	oe_ledger_use_spi();
-	user = oe_owner_become("budget");
+	oe_rights_switch(&rights, oe_owner_of("budget"), OE_RIGHTS_RESTRICTED);
 	count = oe_statement_run(&budgets_statement, NULL, NULL);
-	oe_owner_return(user);
+	oe_rights_restore(&rights);
 	table = create_roles();
 	for (uint64 row = 0; row < count; row++)
 		take_row(table, row);
@@ -338,7 +339,7 @@ oe_budget_read_reveals(const char *role, TimestampTz now)
 	OeCredits	revealed[OE_PERIODS];
 	Datum		values[2 + OE_PERIODS];
 	NameData	name;
-	Oid			user;
+	OeRights	rights;
 
 	if (!entry || entry->reveals_read == reveals)
 		return true;
@@ -351,9 +352,9 @@ oe_budget_read_reveals(const char *role, TimestampTz now)
 	for (int i = 0; i < OE_PERIODS; i++)
 		values[2 + i] = TimestampTzGetDatum(starts[i]);
 	oe_ledger_use_spi();
-	user = oe_owner_become("reveal_cost");
+	oe_rights_switch(&rights, oe_owner_of("reveal_cost"), OE_RIGHTS_RESTRICTED);
 	(void) oe_statement_run(&revealed_statement, values, NULL);
-	oe_owner_return(user);
+	oe_rights_restore(&rights);
 	for (int i = 0; i < OE_PERIODS; i++)
 		revealed[i] = credits_from_text(oe_statement_text(0, i + 1));
 	oe_budgets_set_revealed(&entry->budgets, now, revealed);

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/rights.h"
 #include "base/statement.h"
 #include "worker/queue_cursor.h"
 
@@ -514,18 +515,18 @@ oe_queue_obey(OeTally *tally)
  * ---------------------------------------------------------------- */
 
 /* The tally need not belong to the owner of the ledger. */
-static Oid
-begin_tally(void)
+static void
+begin_tally(OeRights *rights)
 {
 	oe_ledger_use_spi();
-	return oe_owner_become("queue_tally");
+	oe_rights_switch(rights, oe_owner_of("queue_tally"), OE_RIGHTS_RESTRICTED);
 }
 
 void
 oe_tally_write(const OeTally *tally, TimestampTz now)
 {
 	Datum		values[9];
-	Oid			user;
+	OeRights	rights;
 
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int64GetDatum(tally->waiting);
@@ -536,19 +537,20 @@ oe_tally_write(const OeTally *tally, TimestampTz now)
 	values[6] = Int64GetDatum(tally->unknown);
 	values[7] = Int64GetDatum(tally->cancelled);
 	values[8] = Int64GetDatum(tally->credits);
-	user = begin_tally();
+	begin_tally(&rights);
 	while (oe_statement_run(&add_tally_statement, values, NULL) == 0)
 		(void) oe_statement_run(&begin_tally_statement, values, NULL);
-	oe_owner_return(user);
+	oe_rights_restore(&rights);
 }
 
 void
 oe_tally_fold(OeTally *tally)
 {
-	Oid			user = begin_tally();
+	OeRights	rights;
 
+	begin_tally(&rights);
 	(void) oe_statement_run(&fold_statement, NULL, NULL);
-	oe_owner_return(user);
+	oe_rights_restore(&rights);
 	tally->waiting += DatumGetInt64(oe_statement_value(0, 1));
 	tally->cancelled += DatumGetInt64(oe_statement_value(0, 2));
 }
@@ -558,16 +560,16 @@ int64
 oe_tally_recount(OeTally *tally, int64 *copied)
 {
 	int64		queued;
-	Oid			user;
+	OeRights	rights;
 
 	oe_ledger_use_spi();
 	oe_ledger_look_anew();
 	(void) oe_statement_read(&count_statement);
 	queued = oe_statement_int64(0, 1);
 	*copied = oe_statement_int64(0, 2);
-	user = begin_tally();
+	begin_tally(&rights);
 	(void) oe_statement_read(&sum_statement);
-	oe_owner_return(user);
+	oe_rights_restore(&rights);
 	tally->waiting += queued - DatumGetInt64(oe_statement_value(0, 1));
 	return queued;
 }
