@@ -1,5 +1,6 @@
 # SyncTest.pm
-#	What the tests of kept columns share.
+#	What the tests of syncs share: a role that may define them, one of them, and
+#	waiting until it has nothing left to do.
 
 use strict;
 use warnings FATAL => 'all';
@@ -11,7 +12,7 @@ use OceanTest qw(wait_until);
 
 our @EXPORT_OK = qw(owner create settled status applier_pid);
 
-# A role that may have kept columns.
+# A role that may define syncs.
 sub owner
 {
 	my ($node, $role) = @_;
@@ -27,7 +28,7 @@ sub owner
 	return;
 }
 
-# create(NODE, ROLE, TABLE, REST): a kept column "enriched", asked for by "email",
+# create(NODE, ROLE, TABLE, REST): a sync of the column "enriched", asked for by "email",
 # called as the table; gives how many rows were noted.
 sub create
 {

@@ -21,8 +21,8 @@ my @documents =
   ('README.md', 'doc/reference.md', 'doc/operations.md', 'doc/architecture.md',
 	'doc/webhooks.md');
 # Of these the links alone are looked at.
-my @others = ('doc/citus.md', 'doc/contract.md', 'doc/testing.md', 'test/bench/README.md',
-	'test/sandbox/README.md', 'CHANGELOG.md');
+my @others = ('doc/citus.md', 'doc/contract.md', 'doc/testing.md', 'test/README.md',
+	'test/bench/README.md', 'test/sandbox/README.md', 'CHANGELOG.md');
 # Where the documents' blocks run unless they say otherwise: after quickstart.sh.
 my $home = 'sandbox';
 my $marker = '=== block';
