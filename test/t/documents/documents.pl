@@ -22,7 +22,7 @@ my @documents =
 	'doc/webhooks.md');
 # Of these the links alone are looked at.
 my @others = ('doc/citus.md', 'doc/contract.md', 'doc/testing.md', 'test/README.md',
-	'test/bench/README.md', 'test/sandbox/README.md', 'CHANGELOG.md');
+	'test/bench/README.md', 'test/sandbox/README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md');
 # Where the documents' blocks run unless they say otherwise: after quickstart.sh.
 my $home = 'sandbox';
 my $marker = '=== block';
