@@ -1,6 +1,6 @@
 /*
  * amount.c
- *		Credits between decimal text and millionths.
+ *		Converts credits between decimal text and millionths.
  */
 #include "amount.h"
 
@@ -32,7 +32,7 @@ sb_amount_parse(const char *text, SbAmount *amount)
 			unit /= 10;
 		if (unit == 0)
 			return false;
-		/* In whole credits all that came before moves up by one digit. */
+		/* Before the point, earlier digits move up by one place. */
 		value = (after_point ? value : value * 10) + (*c - '0') * unit;
 		if (value > SB_AMOUNT_MAX)
 			return false;

@@ -1,6 +1,6 @@
 /*
  * amount.h
- *		Credits, exact: integers of a millionth credit.
+ *		Exact credits: integers, in millionths of a credit.
  */
 #ifndef SB_AMOUNT_H
 #define SB_AMOUNT_H
@@ -15,12 +15,12 @@ typedef int64_t SbAmount;
 #define SB_AMOUNT_CHARS		32	/* room for any amount as text */
 
 /*
- * Plain decimal text such as "3" or "0.1": digits, at most six of them after
- * the point, no sign, up to SB_AMOUNT_MAX.
+ * Parse plain decimal text such as "3" or "0.1": no sign, at most six digits
+ * after the point, up to SB_AMOUNT_MAX.  False if it is anything else.
  */
 extern bool sb_amount_parse(const char *text, SbAmount *amount);
 
-/* The shortest decimal text that says "amount". */
+/* Write "amount" as the shortest decimal text. */
 extern void sb_amount_format(SbAmount amount, char text[SB_AMOUNT_CHARS]);
 
 #endif							/* SB_AMOUNT_H */

@@ -20,14 +20,14 @@ typedef struct Writer
 	SbAmount	cost;
 } Writer;
 
-/* A fault that lies in one of these values; as JSON, or nearly. */
+/* A fault that replaces one of these values by JSON, or almost JSON. */
 typedef struct Alteration
 {
 	SbFaultKind kind;
 	const char *name;
 	const char *job_title;
 	const char *summary;
-	const char *more;			/* members behind all others */
+	const char *more;			/* members after all others */
 } Alteration;
 
 static const Alteration alterations[] = {
@@ -48,7 +48,7 @@ static const Alteration alterations[] = {
 	{SB_FAULT_NONE, NULL, NULL, NULL, NULL}
 };
 
-/* Begin a member of the object that is open. */
+/* Begin a member of the open object. */
 static void
 add_key(SbText *text, const char *key)
 {
@@ -82,11 +82,11 @@ add_list(SbText *text, const char *const *strings, int count)
 }
 
 /*
- * Begin an optional member of the person.  False if it is to have no value:
- * one fault leaves them all out, another makes them all null.
+ * Begin an optional member of the person.  False if it gets no value: one
+ * fault leaves all optional members out, another makes them all null.
  */
 static bool
-begin(Writer *writer, const char *key)
+begin_optional(Writer *writer, const char *key)
 {
 	if (writer->fault == SB_FAULT_MINIMAL)
 		return false;
@@ -100,9 +100,9 @@ begin(Writer *writer, const char *key)
 }
 
 static void
-put(Writer *writer, const char *key, const char *value)
+put_text(Writer *writer, const char *key, const char *value)
 {
-	if (!begin(writer, key))
+	if (!begin_optional(writer, key))
 		return;
 	if (value != NULL)
 		sb_text_add_json(&writer->text, value);
@@ -110,14 +110,14 @@ put(Writer *writer, const char *key, const char *value)
 		sb_text_add_string(&writer->text, "null");
 }
 
-/* "json" if there is any, else "value" as a string. */
+/* The value is "json" unless that is NULL, else the string "value". */
 static void
 put_altered(Writer *writer, const char *key, const char *value,
 			const char *json)
 {
 	if (json == NULL)
-		put(writer, key, value);
-	else if (begin(writer, key))
+		put_text(writer, key, value);
+	else if (begin_optional(writer, key))
 		sb_text_add_string(&writer->text, json);
 }
 
@@ -125,7 +125,7 @@ static void
 put_list(Writer *writer, const char *key, const char *const *strings,
 		 int count)
 {
-	if (begin(writer, key))
+	if (begin_optional(writer, key))
 		add_list(&writer->text, strings, count);
 }
 
@@ -135,7 +135,7 @@ put_int(Writer *writer, const char *key, int value)
 	char		digits[16];
 
 	(void) snprintf(digits, sizeof(digits), "%d", value);
-	if (begin(writer, key))
+	if (begin_optional(writer, key))
 		sb_text_add_string(&writer->text, digits);
 }
 
@@ -164,7 +164,7 @@ add_experience(SbText *text, const SbInvention *person, int which,
 static void
 put_experiences(Writer *writer, const SbInvention *person, bool newer_keys)
 {
-	if (!begin(writer, "experiences"))
+	if (!begin_optional(writer, "experiences"))
 		return;
 	sb_text_add_string(&writer->text, "[");
 	for (int i = 0; i < SB_EXPERIENCES; i++)
@@ -176,7 +176,7 @@ put_experiences(Writer *writer, const SbInvention *person, bool newer_keys)
 	sb_text_add_string(&writer->text, "]");
 }
 
-/* The members of a phone, and of an e-mail address, but for their braces. */
+/* The members of a phone number, without the braces. */
 static void
 add_phone(SbText *text, const SbInvention *person, SbContact contact)
 {
@@ -206,7 +206,7 @@ add_email(SbText *text, const SbInvention *person, SbContact contact)
 static void
 put_phone(Writer *writer, const SbInvention *person)
 {
-	if (!begin(writer, "phone"))
+	if (!begin_optional(writer, "phone"))
 		return;
 	sb_text_add_string(&writer->text, "{");
 	add_phone(&writer->text, person, writer->contacts.phone);
@@ -216,13 +216,13 @@ put_phone(Writer *writer, const SbInvention *person)
 static void
 put_email(Writer *writer, const SbInvention *person)
 {
-	/* There is no status for an address that is still to come. */
+	/* The API has no status for an address that is still to come. */
 	if (writer->contacts.email == SB_CONTACT_PENDING)
 	{
-		put(writer, "email", NULL);
+		put_text(writer, "email", NULL);
 		return;
 	}
-	if (!begin(writer, "email"))
+	if (!begin_optional(writer, "email"))
 		return;
 	sb_text_add_string(&writer->text, "{");
 	add_email(&writer->text, person, writer->contacts.email);
@@ -236,25 +236,24 @@ put_newer_keys(Writer *writer, const SbInvention *person)
 	char		line[LINE_CHARS];
 
 	put_list(writer, "inferredEmails", emails, 1);
-	put(writer, "updatedAt", "2026-10-27T12:09:37Z");
+	put_text(writer, "updatedAt", "2026-10-27T12:09:37Z");
 	put_int(writer, "connectionsCount", person->connections);
 	put_int(writer, "followersCount", person->followers);
 	(void) snprintf(line, sizeof(line), "%s at %s",
 					person->jobs[0]->title_english, person->domain);
-	put(writer, "headline", line);
+	put_text(writer, "headline", line);
 }
 
-/* Where the person is and how to get there. */
 static void
 put_place(Writer *writer, const SbInvention *person)
 {
-	put(writer, "country", person->place->country);
-	put(writer, "state", person->place->state);
-	put(writer, "location", person->place->location);
-	put(writer, "linkedinUrl", person->linkedin);
+	put_text(writer, "country", person->place->country);
+	put_text(writer, "state", person->place->state);
+	put_text(writer, "location", person->place->location);
+	put_text(writer, "linkedinUrl", person->linkedin);
 }
 
-/* What the person does; "job_title" and "summary" as put_altered() has it. */
+/* "job_title" and "summary" are JSON or NULL, as for put_altered(). */
 static void
 put_work(Writer *writer, const SbInvention *person, bool newer_keys,
 		 const char *job_title, const char *summary)
@@ -266,12 +265,12 @@ put_work(Writer *writer, const SbInvention *person, bool newer_keys,
 	put_list(writer, "departments", &job->department, 1);
 	(void) snprintf(line, sizeof(line), "https://photos.example/%s.jpg",
 					person->id);
-	put(writer, "photo", line);
+	put_text(writer, "photo", line);
 	put_altered(writer, "jobTitle", job->title, job_title);
-	put(writer, "jobTitleEnglish", job->title_english);
+	put_text(writer, "jobTitleEnglish", job->title_english);
 	(void) snprintf(line, sizeof(line), "Responsible for %s at %s",
 					job->department, person->domain);
-	put(writer, "currentJobDescription", line);
+	put_text(writer, "currentJobDescription", line);
 	put_experiences(writer, person, newer_keys);
 	(void) snprintf(line, sizeof(line), "%s lives near %s and likes %s.",
 					person->name, person->place->location, person->skills[0]);
@@ -307,7 +306,7 @@ put_nested(Writer *writer, int depth)
 	sb_text_fill(&writer->text, ']', (size_t) depth);
 }
 
-/* Make the whole body, with the brace that is still to come, "kb" long. */
+/* Pad the whole body, including its last brace, to "kb" kilobytes. */
 static void
 put_padding(Writer *writer, int kb)
 {
@@ -339,8 +338,8 @@ write_person(Writer *writer, const SbConfig *config,
 		add_member(&writer->text, "id", person->id);
 	add_member(&writer->text, "domain", person->domain);
 	put_altered(writer, "name", person->name, alterations[a].name);
-	put(writer, "firstName", person->first_name);
-	put(writer, "lastName", person->last_name);
+	put_text(writer, "firstName", person->first_name);
+	put_text(writer, "lastName", person->last_name);
 	put_place(writer, person);
 	put_work(writer, person, config->newer_keys, alterations[a].job_title,
 			 alterations[a].summary);
@@ -358,7 +357,6 @@ write_person(Writer *writer, const SbConfig *config,
 		put_nested(writer, fault->n);
 	if (fault->kind == SB_FAULT_OVERSIZED)
 		put_padding(writer, fault->n);
-	/* Bad JSON is JSON without its end. */
 	if (fault->kind != SB_FAULT_BADJSON)
 		sb_text_add_string(&writer->text, "}");
 }
@@ -397,7 +395,7 @@ sb_answer(const SbConfig *config, const SbInvention *person,
 	sb_reply_take(reply, 200, "application/json", &writer.text);
 }
 
-/* One finding by itself: {"personId": ..., "address": ..., "status": ...} */
+/* A single finding: {"personId": ..., "address": ..., "status": ...} */
 static void
 add_finding(SbText *text, const SbInvention *person, SbContacts contacts,
 			bool is_email)
@@ -443,7 +441,7 @@ add_person(SbText *text, const SbConfig *config, const SbInvention *person,
 	SbFault		none = {.kind = SB_FAULT_NONE};
 	Writer		writer = {.contacts = contacts};
 
-	/* Here nobody is told what it did cost. */
+	/* A person in a webhook has no "creditsUsed". */
 	plain.credits_used = false;
 	write_person(&writer, &plain, person, &none);
 	sb_text_add(text, writer.text.data, writer.text.len);

@@ -1,7 +1,6 @@
 /*
  * answer.h
- *		The body of a 200: a person as JSON, or something that only looks like
- *		an answer.
+ *		The body of a 200: a person as JSON, or a faulty answer.
  */
 #ifndef SB_ANSWER_H
 #define SB_ANSWER_H
@@ -13,11 +12,11 @@
 #include "invent.h"
 #include "reply.h"
 
-/* What is known of an e-mail address or a phone number. */
+/* The state of an e-mail address or a phone number. */
 typedef enum SbContact
 {
 	SB_CONTACT_KNOWN,
-	SB_CONTACT_PENDING,			/* a webhook will tell */
+	SB_CONTACT_PENDING,			/* a webhook will deliver it */
 	SB_CONTACT_NOT_FOUND,
 } SbContact;
 
@@ -28,16 +27,17 @@ typedef struct SbContacts
 } SbContacts;
 
 /*
- * Fill "reply" with the 200 for "person", which did "cost" that much, in the way
- * that "fault" asks for.
+ * Fill "reply" with the 200 for "person", which cost "cost" credits, altered
+ * as "fault" says.
  */
 extern void sb_answer(const SbConfig *config, const SbInvention *person,
 					  const SbFault *fault, SbContacts contacts,
 					  SbAmount cost, SbReply *reply);
 
 /*
- * Add the payload of a webhook about the e-mail address, or else the phone
- * number, in the configured form: "person", "lists", "people" or "results".
+ * Add the payload of a webhook about the e-mail address (if "is_email") or the
+ * phone number, in the configured form: "person", "lists", "people" or
+ * "results".
  */
 extern void sb_answer_webhook(const SbConfig *config,
 							  const SbInvention *person, SbContacts contacts,

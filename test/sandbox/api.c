@@ -1,7 +1,7 @@
 /*
  * api.c
- *		Judges requests in the API's order: what stands in front of it, the
- *		token, the rate limit, the body, the credits, the person.
+ *		Judges requests in the API's order: failures in front of it, the token,
+ *		the rate limit, the body, the credits, the person.
  */
 #include "api.h"
 
@@ -15,7 +15,7 @@
 
 #define MICROSECONDS	INT64_C(1000000)
 
-/* The API's words. */
+/* Texts of the API. */
 #define DETAIL_GATHERING \
 	"Data gathering process has started. Please try again later."
 #define DETAIL_CONFLICT \
@@ -34,7 +34,7 @@
 #define DETAIL_TOO_LITTLE \
 	"Not enough data to match this person with confidence"
 
-/* What the balance shows when there is no end to the credits. */
+/* The balance shown for unlimited credits. */
 #define BALANCE_UNLIMITED	(1000000 * SB_AMOUNT_ONE)
 
 void
@@ -60,7 +60,7 @@ sb_api_configure(SbApi *api, struct json_object *change,
 		return false;
 	if (json_object_object_get_ex(change, "seed", NULL))
 		api->random_state = (uint64_t) api->config.seed;
-	/* Somebody buys credits.  No end to them is no end with more of them. */
+	/* Credits that are bought do not change unlimited credits. */
 	if (api->config.credits != SB_NOT_SET)
 		api->config.credits += api->config.add_credits;
 	api->config.add_credits = 0;
@@ -74,7 +74,7 @@ sb_api_reset(SbApi *api)
 	sb_rate_reset(&api->rate);
 }
 
-/* From 0 up to, not including, 1; always the same after the same seed. */
+/* A number in [0, 1); the same seed gives the same numbers. */
 static double
 next_random(SbApi *api)
 {
@@ -86,9 +86,9 @@ next_random(SbApi *api)
 	return (double) (x >> 11) / (double) (UINT64_C(1) << 53);
 }
 
-/* No Content-Type passes for JSON, as FastAPI has it. */
+/* A missing Content-Type counts as JSON, as in FastAPI. */
 static bool
-declared_as_json(const char *content_type)
+is_declared_as_json(const char *content_type)
 {
 	static const char json[] = "application/json";
 	size_t		len = sizeof(json) - 1;
@@ -99,8 +99,8 @@ declared_as_json(const char *content_type)
 }
 
 /*
- * The body as JSON, or the complaints about it with *valid = false.  A body
- * can be JSON and still be refused later; then we know who was asked for.
+ * The body as JSON, or complaints about it with *valid = false.  A body that
+ * is JSON can still be refused later; then its person is known.
  */
 static struct json_object *
 parse_json(const SbCall *call, bool *valid)
@@ -109,11 +109,11 @@ parse_json(const SbCall *call, bool *valid)
 	enum json_tokener_error error;
 	struct json_object *json;
 
-	/* A strict json-c 0.18 refuses what is beyond ASCII. */
+	/* In strict mode json-c 0.18 refuses all but ASCII. */
 	int			strict = json_c_version_num() >> 8 == 18 ? 0 : JSON_TOKENER_STRICT;
 
 	json_tokener_set_flags(tokener, strict | JSON_TOKENER_VALIDATE_UTF8);
-	/* With the NUL behind it, so that a number at the end is complete. */
+	/* Include the final NUL, so that a number at the end is complete. */
 	json = json_tokener_parse_ex(tokener, call->body,
 								 (int) call->body_len + 1);
 	error = json_tokener_get_error(tokener);
@@ -126,7 +126,7 @@ parse_json(const SbCall *call, bool *valid)
 }
 
 static void
-recognise(SbCall *call)
+find_identity_and_fault(SbCall *call)
 {
 	struct json_object *person;
 
@@ -145,13 +145,13 @@ sb_api_receive(SbApi *api, SbCall *call, int64_t now_us)
 
 	if (call->body_len == 0)
 		call->json = sb_check_no_body();
-	else if (!declared_as_json(call->content_type))
+	else if (!is_declared_as_json(call->content_type))
 		call->json = sb_check_not_declared();
 	else
 	{
 		call->json = parse_json(call, &call->valid);
 		if (call->valid)
-			recognise(call);
+			find_identity_and_fault(call);
 	}
 
 	person = sb_books_request(&api->books,
@@ -171,9 +171,9 @@ sb_call_free(SbCall *call)
 	call->json = NULL;
 }
 
-/* The fault that this request names, or the configured one. */
+/* The fault named by the request, or the configured one. */
 static SbFault
-fault_of(SbApi *api, const SbCall *call)
+choose_fault(SbApi *api, const SbCall *call)
 {
 	const SbConfig *config = &api->config;
 
@@ -186,7 +186,7 @@ fault_of(SbApi *api, const SbCall *call)
 }
 
 static int
-delay_of(SbApi *api, const SbFault *fault)
+choose_delay_ms(SbApi *api, const SbFault *fault)
 {
 	int			delay_ms = api->config.latency_ms + fault->latency_ms;
 
@@ -195,7 +195,7 @@ delay_of(SbApi *api, const SbFault *fault)
 	return delay_ms;
 }
 
-/* A 429 says how long to wait if we were told what to say. */
+/* A 429, with a Retry-After if one is configured. */
 static void
 reply_rate_limited(const SbConfig *config, SbReply *reply)
 {
@@ -237,7 +237,7 @@ reply_misspelt(SbReply *reply, const char *what)
 	sb_reply_detail(reply, 501, detail);
 }
 
-/* An answer with this status, in the words that go with it. */
+/* An answer with this status and its usual text. */
 static void
 reply_status(const SbConfig *config, int status, SbReply *reply)
 {
@@ -288,9 +288,9 @@ reply_status(const SbConfig *config, int status, SbReply *reply)
 	}
 }
 
-/* What happens on the way to the API.  True if the request ends there. */
+/* Failures in front of the API.  True if the request ends there. */
 static bool
-ends_on_the_way(const SbConfig *config, const SbFault *fault, SbReply *reply)
+fails_before_api(const SbConfig *config, const SbFault *fault, SbReply *reply)
 {
 	if (config->down != SB_NOT_SET)
 	{
@@ -326,17 +326,20 @@ is_registered(const SbApi *api, const char *token)
 }
 
 static const char *
-unless_empty(const char *text)
+null_if_empty(const char *text)
 {
 	return text != NULL && text[0] != '\0' ? text : NULL;
 }
 
-/* True if the request may not go on, with the answer filled in. */
+/*
+ * This check and the ones that follow return true, with the answer filled in,
+ * if they refuse the request.
+ */
 static bool
-token_refused(SbApi *api, const SbTokens *tokens, SbReply *reply)
+refuse_token(SbApi *api, const SbTokens *tokens, SbReply *reply)
 {
-	const char *header = unless_empty(tokens->header);
-	const char *query = unless_empty(tokens->query);
+	const char *header = null_if_empty(tokens->header);
+	const char *query = null_if_empty(tokens->query);
 	const char *token = header ? header : query;
 
 	if (header != NULL && query != NULL &&
@@ -354,7 +357,7 @@ token_refused(SbApi *api, const SbTokens *tokens, SbReply *reply)
 }
 
 static bool
-rate_refused(SbApi *api, int64_t now_us, SbReply *reply)
+refuse_for_rate(SbApi *api, int64_t now_us, SbReply *reply)
 {
 	const SbConfig *config = &api->config;
 	int64_t		wait_us;
@@ -383,7 +386,7 @@ is_empty_person(struct json_object *person)
 }
 
 static bool
-body_refused(const SbCall *call, SbReply *reply)
+refuse_body(const SbCall *call, SbReply *reply)
 {
 	struct json_object *errors;
 
@@ -409,8 +412,8 @@ body_refused(const SbCall *call, SbReply *reply)
 
 /* The faults that are an answer other than 200. */
 static bool
-fault_refuses(const SbConfig *config, const SbCall *call,
-			  const SbFault *fault, int64_t now_us, SbReply *reply)
+refuse_for_fault(const SbConfig *config, const SbCall *call,
+				 const SbFault *fault, int64_t now_us, SbReply *reply)
 {
 	switch (fault->kind)
 	{
@@ -459,7 +462,7 @@ fault_refuses(const SbConfig *config, const SbCall *call,
 }
 
 static bool
-credits_refused(const SbConfig *config, SbAmount cost, SbReply *reply)
+refuse_for_credits(const SbConfig *config, SbAmount cost, SbReply *reply)
 {
 	if (config->credits == SB_NOT_SET || config->credits >= cost)
 		return false;
@@ -487,39 +490,40 @@ sb_api_charge_reveal(SbApi *api, SbAmount cost)
 	api->books.reveals_charged += cost;
 }
 
-/* What is asked for beside the person. */
+/* A request to reveal the e-mail address or the phone number. */
 typedef struct Reveal
 {
 	bool		asked;
-	const char *url;			/* to be told there; NULL: in the answer */
+	const char *url;			/* of the webhook; NULL: in the answer */
 } Reveal;
 
 static Reveal
-reveal_of(const SbCall *call, const char *what, const char *flag)
+parse_reveal(const SbCall *call, const char *key, const char *flag)
 {
-	struct json_object *member = json_object_object_get(call->json, what);
+	struct json_object *member = json_object_object_get(call->json, key);
 	const char *url = json_object_get_string(json_object_object_get(member, "webhookUrl"));
 	Reveal		reveal = {
 		.asked = json_object_get_boolean(json_object_object_get(member, flag))
 	};
 
 	if (reveal.asked)
-		reveal.url = unless_empty(url);
+		reveal.url = null_if_empty(url);
 	return reveal;
 }
 
-/* What the answer says of it. */
+/* The state of the address or number in the answer. */
 static SbContact
-contact_of(Reveal reveal, bool found)
+contact_in_answer(Reveal reveal, bool found)
 {
 	if (reveal.url != NULL)
 		return SB_CONTACT_PENDING;
 	return !reveal.asked || found ? SB_CONTACT_KNOWN : SB_CONTACT_NOT_FOUND;
 }
 
-/* What the answer costs: what a webhook tells is charged when that goes. */
+/* The cost of the answer.  Webhooks are charged when they are sent. */
 static SbAmount
-cost_of(const SbConfig *config, const SbFault *fault, Reveal email, Reveal phone)
+cost_of_answer(const SbConfig *config, const SbFault *fault,
+			   Reveal email, Reveal phone)
 {
 	SbAmount	cost = config->cost;
 
@@ -534,48 +538,50 @@ cost_of(const SbConfig *config, const SbFault *fault, Reveal email, Reveal phone
 }
 
 static void
-tell(SbApi *api, const char *url, const SbInvention *person,
-	 SbContacts contacts, bool is_email, SbAmount cost)
+queue_webhook(SbApi *api, const char *url, const SbInvention *person,
+			  SbContacts contacts, bool is_email, SbAmount cost)
 {
 	SbText		payload = {0};
 
 	sb_answer_webhook(&api->config, person, contacts, is_email, cost,
 					  &payload);
-	api->tell(api->tell_arg, url, &payload, cost);
+	api->queue_webhook(api->queue_webhook_arg, url, &payload, cost);
 	sb_text_free(&payload);
 }
 
 /*
- * What is asked for with a webhook is missing in the answer, which is "contacts"
- * then, and told later: the e-mail address first, then the phone number, too.
+ * Queue the requested webhooks, the e-mail address before the phone number.
+ * Returns the contacts of the answer, where those are still pending.
  */
 static SbContacts
-reveal(SbApi *api, const SbInvention *person, const SbFault *fault,
-	   Reveal email, Reveal phone)
+reveal_contacts(SbApi *api, const SbInvention *person, const SbFault *fault,
+				Reveal email, Reveal phone)
 {
 	bool		found = fault->kind != SB_FAULT_NOTREVEALED;
-	SbContact	told = found ? SB_CONTACT_KNOWN : SB_CONTACT_NOT_FOUND;
-	SbContacts	answer = {contact_of(email, found), contact_of(phone, found)};
+	SbContact	revealed = found ? SB_CONTACT_KNOWN : SB_CONTACT_NOT_FOUND;
+	SbContacts	answer = {
+		contact_in_answer(email, found),
+		contact_in_answer(phone, found)
+	};
 	SbContacts	contacts = answer;
 
 	if (email.url != NULL)
 	{
-		contacts.email = told;
-		tell(api, email.url, person, contacts, true,
-			 found ? api->config.email_cost : 0);
+		contacts.email = revealed;
+		queue_webhook(api, email.url, person, contacts, true,
+					  found ? api->config.email_cost : 0);
 	}
 	if (phone.url != NULL)
 	{
-		contacts.phone = told;
-		tell(api, phone.url, person, contacts, false,
-			 found ? api->config.phone_cost : 0);
+		contacts.phone = revealed;
+		queue_webhook(api, phone.url, person, contacts, false,
+					  found ? api->config.phone_cost : 0);
 	}
 	return answer;
 }
 
-/* How the answer travels. */
 static void
-deliver(const SbFault *fault, SbReply *reply)
+set_delivery(const SbFault *fault, SbReply *reply)
 {
 	switch (fault->kind)
 	{
@@ -604,38 +610,38 @@ void
 sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 {
 	const SbConfig *config = &api->config;
-	SbFault		fault = fault_of(api, call);
+	SbFault		fault = choose_fault(api, call);
 	SbInvention person;
 	Reveal		email;
 	Reveal		phone;
 	SbAmount	cost;
 
-	reply->delay_ms = delay_of(api, &fault);
-	if (ends_on_the_way(config, &fault, reply) ||
-		token_refused(api, &call->tokens, reply) ||
-		rate_refused(api, now_us, reply) ||
-		body_refused(call, reply) ||
-		fault_refuses(config, call, &fault, now_us, reply))
+	reply->delay_ms = choose_delay_ms(api, &fault);
+	if (fails_before_api(config, &fault, reply) ||
+		refuse_token(api, &call->tokens, reply) ||
+		refuse_for_rate(api, now_us, reply) ||
+		refuse_body(call, reply) ||
+		refuse_for_fault(config, call, &fault, now_us, reply))
 		return;
 	if (!call->has_identity)
 	{
 		sb_reply_detail(reply, 404, DETAIL_NOT_FOUND);
 		return;
 	}
-	email = reveal_of(call, "revealEmails", "includeEmails");
-	phone = reveal_of(call, "revealPhones", "includePhones");
-	cost = cost_of(config, &fault, email, phone);
-	if (credits_refused(config, cost, reply))
+	email = parse_reveal(call, "revealEmails", "includeEmails");
+	phone = parse_reveal(call, "revealPhones", "includePhones");
+	cost = cost_of_answer(config, &fault, email, phone);
+	if (refuse_for_credits(config, cost, reply))
 		return;
 
 	charge(api, call, cost);
 	sb_invent(&person, call->json, call->identity);
 	sb_answer(config, &person, &fault,
-			  reveal(api, &person, &fault, email, phone), cost, reply);
-	deliver(&fault, reply);
+			  reveal_contacts(api, &person, &fault, email, phone), cost, reply);
+	set_delivery(&fault, reply);
 }
 
-/* Always with a point, as the API writes them: 100.0 */
+/* Always with a decimal point, as the API does: 100.0 */
 static struct json_object *
 fraction_json(SbAmount amount)
 {
@@ -645,7 +651,7 @@ fraction_json(SbAmount amount)
 	sb_amount_format(amount, digits);
 	(void) snprintf(text, sizeof(text), "%s%s", digits,
 					strchr(digits, '.') ? "" : ".0");
-	/* It is written as this text. */
+	/* json-c prints the text, not the number. */
 	return json_object_new_double_s((double) amount / SB_AMOUNT_ONE, text);
 }
 
@@ -659,9 +665,9 @@ put_credits(struct json_object *json, const char *kind, SbAmount amount)
 	json_object_object_add(json, kind, credits);
 }
 
-/* As RFC 7386 has it: null removes a key, objects are merged. */
+/* As in RFC 7386: null removes a key, objects are merged. */
 static void
-merge(struct json_object *target, struct json_object *changes)
+merge_json(struct json_object *target, struct json_object *changes)
 {
 	json_object_object_foreach(changes, key, value)
 	{
@@ -671,7 +677,7 @@ merge(struct json_object *target, struct json_object *changes)
 			json_object_object_del(target, key);
 		else if (json_object_is_type(value, json_type_object) &&
 				 json_object_is_type(old, json_type_object))
-			merge(old, value);
+			merge_json(old, value);
 		else
 			json_object_object_add(target, key, json_object_get(value));
 	}
@@ -695,7 +701,7 @@ balance_json(const SbConfig *config)
 
 	changes = json_tokener_parse(config->balance_changes);
 	if (changes != NULL)
-		merge(json, changes);
+		merge_json(json, changes);
 	json_object_put(changes);
 	return json;
 }
@@ -706,9 +712,9 @@ sb_api_balance(SbApi *api, const SbTokens *tokens, SbReply *reply)
 	const SbConfig *config = &api->config;
 	const SbFault none = {0};
 
-	reply->delay_ms = delay_of(api, &none);
-	if (ends_on_the_way(config, &none, reply) ||
-		token_refused(api, tokens, reply))
+	reply->delay_ms = choose_delay_ms(api, &none);
+	if (fails_before_api(config, &none, reply) ||
+		refuse_token(api, tokens, reply))
 		return;
 	api->books.balances++;
 	if (config->balance_status != SB_NOT_SET)

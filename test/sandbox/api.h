@@ -1,8 +1,8 @@
 /*
  * api.h
  *		Ocean.io's side of POST /v2/enrich/person and of the credit balance:
- *		judges a request and keeps the books.  Knows no sockets; time comes in
- *		as an argument.
+ *		judges a request and keeps the books.  It uses no sockets, and gets the
+ *		time as an argument.
  */
 #ifndef SB_API_H
 #define SB_API_H
@@ -24,16 +24,16 @@ typedef struct SbApi
 	SbConfig	config;
 	SbBooks		books;
 	SbRate		rate;
-	const char **tokens;		/* the registered ones, NULL at the end */
+	const char **tokens;		/* the registered ones, ends with NULL */
 	uint64_t	random_state;
 
-	/* how a webhook is delivered; "url" and "payload" are not kept */
-	void		(*tell) (void *arg, const char *url, const SbText *payload,
-						 SbAmount cost);
-	void	   *tell_arg;
+	/* queues a webhook for delivery; copies "url" and "payload" */
+	void		(*queue_webhook) (void *arg, const char *url,
+								  const SbText *payload, SbAmount cost);
+	void	   *queue_webhook_arg;
 } SbApi;
 
-/* The two places for a token; NULL where there is none. */
+/* The two places for a token; NULL where it is missing. */
 typedef struct SbTokens
 {
 	const char *header;
@@ -43,23 +43,23 @@ typedef struct SbTokens
 /* One request to enrich/person, from its arrival to its judgement. */
 typedef struct SbCall
 {
-	/* what came; must stay where it is until sb_api_judge() */
+	/* the request; must stay valid until sb_api_judge() */
 	SbTokens	tokens;
 	const char *content_type;	/* or NULL */
 	const char *body;
 	size_t		body_len;
 
-	/* what sb_api_receive() makes of it */
-	struct json_object *json;	/* the body, or its complaints if !valid */
+	/* set by sb_api_receive() */
+	struct json_object *json;	/* the body, or complaints about it if !valid */
 	bool		valid;
 	bool		has_identity;
 	char		identity[SB_IDENTITY_CHARS];
 	SbFault		fault;
 	uint64_t	nth;			/* request for this identity, from 1 */
-	int64_t		first_us;		/* when the first of them came */
+	int64_t		first_us;		/* when the first of them arrived */
 } SbCall;
 
-/* "tokens" stays the caller's. */
+/* The caller keeps "tokens" until sb_api_free(). */
 extern void sb_api_init(SbApi *api, const char **tokens);
 extern void sb_api_free(SbApi *api);
 
@@ -67,25 +67,25 @@ extern void sb_api_free(SbApi *api);
 extern bool sb_api_configure(SbApi *api, struct json_object *change,
 							 char problem[SB_PROBLEM_CHARS]);
 
-/* Forget what was asked and paid. */
+/* Forget all requests and charges. */
 extern void sb_api_reset(SbApi *api);
 
-/* Read a request and count it.  Nothing is decided yet. */
+/* Parse a request and count it, without deciding on the answer. */
 extern void sb_api_receive(SbApi *api, SbCall *call, int64_t now_us);
 
 /* Decide on the answer, and charge for it if it is a 200. */
 extern void sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us,
 						 SbReply *reply);
 
-/* Something was revealed by webhook. */
+/* Charge for an address or number that a webhook delivers. */
 extern void sb_api_charge_reveal(SbApi *api, SbAmount cost);
 
 extern void sb_call_free(SbCall *call);
 
 /*
- * GET /v2/credits/balance: what is left, with the configured changes merged in,
- * so that any field can be missing or odd.  Costs nothing, and the rate limit
- * does not count it.
+ * GET /v2/credits/balance: the credits left, with the configured changes merged
+ * in, so that any field can be missing or odd.  It costs nothing and does not
+ * count for the rate limit.
  */
 extern void sb_api_balance(SbApi *api, const SbTokens *tokens,
 						   SbReply *reply);

@@ -1,6 +1,6 @@
 /*
  * books.c
- *		The counters, and a hash table of the people asked for.
+ *		The counters, and a hash table of the requested people.
  */
 #include "books.h"
 
@@ -9,9 +9,9 @@
 
 #include "memory.h"
 
-#define FIRST_BUCKETS	1024	/* a power of two, as all their numbers */
+#define FIRST_BUCKETS	1024	/* stays a power of two */
 
-/* FNV-1a, stirred so that every bit depends on every byte. */
+/* FNV-1a, mixed so that every bit depends on every byte. */
 uint64_t
 sb_hash(const char *text)
 {
@@ -81,7 +81,7 @@ bucket_of(const SbBooks *books, uint64_t hash)
 }
 
 static SbPerson *
-find(const SbBooks *books, const char *identity, uint64_t hash)
+find_person(const SbBooks *books, const char *identity, uint64_t hash)
 {
 	SbPerson   *person = *bucket_of(books, hash);
 
@@ -101,7 +101,7 @@ link_into_bucket(SbBooks *books, SbPerson *person)
 }
 
 static void
-grow(SbBooks *books)
+grow_table(SbBooks *books)
 {
 	free(books->buckets);
 	make_table(books, books->bucket_count * 2);
@@ -110,7 +110,7 @@ grow(SbBooks *books)
 }
 
 static SbPerson *
-add(SbBooks *books, const char *identity, uint64_t hash, int64_t now_us)
+add_person(SbBooks *books, const char *identity, uint64_t hash, int64_t now_us)
 {
 	SbPerson   *person = sb_zalloc(sizeof(*person));
 
@@ -119,7 +119,7 @@ add(SbBooks *books, const char *identity, uint64_t hash, int64_t now_us)
 	person->first_us = now_us;
 
 	if (books->people_count == books->bucket_count)
-		grow(books);
+		grow_table(books);
 	link_into_bucket(books, person);
 	if (books->last != NULL)
 		books->last->next = person;
@@ -140,9 +140,9 @@ sb_books_request(SbBooks *books, const char *identity, int64_t now_us)
 	if (identity == NULL)
 		return NULL;
 	hash = sb_hash(identity);
-	person = find(books, identity, hash);
+	person = find_person(books, identity, hash);
 	if (person == NULL)
-		person = add(books, identity, hash, now_us);
+		person = add_person(books, identity, hash, now_us);
 	person->requests++;
 	return person;
 }
@@ -150,11 +150,11 @@ sb_books_request(SbBooks *books, const char *identity, int64_t now_us)
 void
 sb_books_charge(SbBooks *books, const char *identity, SbAmount amount)
 {
-	SbPerson   *person = find(books, identity, sb_hash(identity));
+	SbPerson   *person = find_person(books, identity, sb_hash(identity));
 
 	books->charges++;
 	books->charged += amount;
-	/* The books may have been emptied since the request came. */
+	/* The books may have been reset since the request arrived. */
 	if (person != NULL)
 	{
 		person->charges++;
@@ -165,5 +165,5 @@ sb_books_charge(SbBooks *books, const char *identity, SbAmount amount)
 const SbPerson *
 sb_books_find(const SbBooks *books, const char *identity)
 {
-	return find(books, identity, sb_hash(identity));
+	return find_person(books, identity, sb_hash(identity));
 }

@@ -1,6 +1,6 @@
 /*
  * books.h
- *		What happened here: counted, and kept per person.
+ *		Counts of everything that happened, in total and per person.
  */
 #ifndef SB_BOOKS_H
 #define SB_BOOKS_H
@@ -12,12 +12,12 @@
 
 #define SB_STATUS_END	600		/* above every HTTP status */
 
-/* One identity that was asked for. */
+/* One identity that was requested. */
 typedef struct SbPerson
 {
 	char	   *identity;
 	uint64_t	hash;
-	int64_t		first_us;		/* when it was asked for the first time */
+	int64_t		first_us;		/* time of the first request */
 	uint64_t	requests;
 	uint64_t	charges;
 	SbAmount	charged;
@@ -27,30 +27,30 @@ typedef struct SbPerson
 
 typedef struct SbBooks
 {
-	uint64_t	requests;		/* to enrich/person, received as a whole */
+	uint64_t	requests;		/* to enrich/person, completely received */
 	uint64_t	connections;
 	uint64_t	charges;
 	SbAmount	charged;
 	uint64_t	answers[SB_STATUS_END];
 	uint64_t	unanswered;		/* ended without a status line */
-	uint64_t	webhooks;		/* taken with a 2xx */
+	uint64_t	webhooks;		/* accepted with a 2xx */
 	uint64_t	webhook_failures;
-	uint64_t	webhooks_refused;	/* not to this machine */
-	uint64_t	reveals;		/* told by webhook, and charged */
+	uint64_t	webhooks_refused;	/* for another machine */
+	uint64_t	reveals;		/* charged by webhook */
 	SbAmount	reveals_charged;
-	uint64_t	balances;		/* told; costs nothing */
+	uint64_t	balances;		/* free */
 	uint64_t	refused_tokens;
-	uint64_t	strangers;		/* requests to paths that are not ours */
+	uint64_t	strangers;		/* requests to unknown paths */
 	uint64_t	strangers_with_token;
 	uint64_t	most_in_flight;
 
-	/* how things stand now; sb_books_reset() leaves these */
+	/* the current state; sb_books_reset() keeps these */
 	uint64_t	open_connections;
 	uint64_t	in_flight;
 	uint64_t	held;
 	uint64_t	webhooks_pending;
 
-	/* the people, by hash and in order */
+	/* the people, by hash and in the order of their first requests */
 	SbPerson  **buckets;
 	size_t		bucket_count;
 	size_t		people_count;
@@ -62,15 +62,18 @@ extern void sb_books_init(SbBooks *books);
 extern void sb_books_free(SbBooks *books);
 extern void sb_books_reset(SbBooks *books);
 
-/* A request for "identity" (NULL: nobody in particular) came at "now_us". */
+/*
+ * Count a request for "identity" that arrived at "now_us".  If "identity" is
+ * NULL it counts for no person, and the result is NULL.
+ */
 extern const SbPerson *sb_books_request(SbBooks *books, const char *identity,
 										int64_t now_us);
 
-/* A request for "identity" cost "amount". */
+/* Count a charge of "amount" for "identity". */
 extern void sb_books_charge(SbBooks *books, const char *identity,
 							SbAmount amount);
 
-/* NULL when nobody has asked for "identity". */
+/* NULL if "identity" was never requested. */
 extern const SbPerson *sb_books_find(const SbBooks *books,
 									 const char *identity);
 

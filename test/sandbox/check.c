@@ -1,6 +1,6 @@
 /*
  * check.c
- *		The vocabulary of a request, as tables, and the walk along them.
+ *		The keys of a request, as tables, and the check of a body by them.
  */
 #include "check.h"
 
@@ -55,7 +55,7 @@ static const Field body_fields[] = {
 static const Field body_field =
 {"body", json_type_object, false, true, body_fields};
 
-/* Where in the body we are; lives on the stack. */
+/* The path from the body to a value; lives on the stack. */
 typedef struct Place
 {
 	const struct Place *outer;
@@ -73,7 +73,7 @@ add_place(struct json_object *loc, const Place *place)
 	json_object_array_add(loc, json_object_new_string(place->name));
 }
 
-/* Add one complaint; "loc" is used up, "input" is not. */
+/* Add one complaint.  Takes over "loc", but not "input". */
 static void
 add_error(struct json_object *errors, struct json_object *loc,
 		  const char *msg, const char *type, struct json_object *input)

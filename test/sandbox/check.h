@@ -1,7 +1,8 @@
 /*
  * check.h
- *		Is a body what the API takes?  Complains as FastAPI does: one entry
- *		for each fault, {"loc": [...], "msg": ..., "type": ..., "input": ...}.
+ *		Checks whether the API accepts a body.  Complains as FastAPI does: one
+ *		entry for each error,
+ *		{"loc": [...], "msg": ..., "type": ..., "input": ...}.
  */
 #ifndef SB_CHECK_H
 #define SB_CHECK_H
@@ -9,20 +10,20 @@
 #include <json-c/json.h>
 
 /*
- * The array of complaints about "body", an empty one if there are none.  The
- * caller owns it.
+ * The array of complaints about "body", empty if there are none.  The caller
+ * owns it.
  */
 extern struct json_object *sb_check_body(struct json_object *body);
 
-/* The same for text that is no JSON, wrong from byte "offset" on. */
+/* The same for text that is not JSON from byte "offset" on. */
 extern struct json_object *sb_check_no_json(size_t offset,
 											const char *problem);
 
-/* The same for a body that is not there or is not declared to be JSON. */
+/* The same for a body that is missing or not declared as JSON. */
 extern struct json_object *sb_check_no_body(void);
 extern struct json_object *sb_check_not_declared(void);
 
-/* Two complaints of the API's own, one of them with an integer in "loc". */
+/* Two complaints as the API makes them, one with an integer in "loc". */
 extern struct json_object *sb_check_sample(void);
 
 #endif							/* SB_CHECK_H */

@@ -1,7 +1,6 @@
 /*
  * config.c
- *		The settings: one table says what there is, and reading and writing
- *		follow it.
+ *		One table of all settings, by which they are read and written.
  */
 #include "config.h"
 
@@ -21,7 +20,7 @@ typedef enum SettingType
 	SETTING_FRACTION,			/* a double from 0 to 1 */
 	SETTING_TEXT,
 	SETTING_FAULT,				/* text that names exactly one known fault */
-	SETTING_OBJECT,				/* a JSON object, kept as its text */
+	SETTING_OBJECT,				/* a JSON object, stored as text */
 } SettingType;
 
 typedef struct Setting
@@ -157,7 +156,7 @@ set_int(const Setting *setting, int *field, struct json_object *value)
 	return true;
 }
 
-/* Decimal text, or a number, whose text json-c keeps as it came. */
+/* Decimal text, or a number, whose original text json-c keeps. */
 static bool
 set_amount(SbAmount *field, struct json_object *value)
 {
@@ -218,7 +217,7 @@ set_object(const Setting *setting, char *field, struct json_object *value)
 }
 
 static bool
-set(const Setting *setting, SbConfig *config, struct json_object *value)
+set_setting(const Setting *setting, SbConfig *config, struct json_object *value)
 {
 	void	   *field = (char *) config + setting->offset;
 
@@ -254,14 +253,14 @@ sb_config_change(SbConfig *config, struct json_object *change,
 	if (!json_object_is_type(change, json_type_object))
 	{
 		(void) snprintf(problem, SB_PROBLEM_CHARS,
-						"the configuration is a JSON object");
+						"the configuration must be a JSON object");
 		return false;
 	}
 	json_object_object_foreach(change, key, value)
 	{
 		const Setting *setting = find_setting(key);
 
-		if (setting == NULL || !set(setting, &changed, value))
+		if (setting == NULL || !set_setting(setting, &changed, value))
 		{
 			(void) snprintf(problem, SB_PROBLEM_CHARS, "%s \"%s\"",
 							setting ? "bad value for" : "unknown key", key);
@@ -318,7 +317,7 @@ sb_config_json(const SbConfig *config)
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
 	{
-		/* Orders are given, not kept. */
+		/* One-time commands have no lasting value. */
 		if (settings[i].offset != FIELD(close_idle) &&
 			settings[i].offset != FIELD(add_credits) &&
 			settings[i].offset != FIELD(release))

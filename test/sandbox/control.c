@@ -71,7 +71,7 @@ books_json(const SbBooks *books)
 	return json;
 }
 
-/* "person" may be NULL: never asked for. */
+/* "person" is NULL if the identity was never requested. */
 static void
 put_person(struct json_object *people, const char *identity,
 		   const SbPerson *person)
@@ -84,7 +84,7 @@ put_person(struct json_object *people, const char *identity,
 	json_object_object_add(people, identity, json);
 }
 
-/* Those of "identity", or everybody if it is NULL. */
+/* The counts of "identity", or of all people if it is NULL. */
 static struct json_object *
 people_json(const SbBooks *books, const char *identity)
 {
@@ -134,7 +134,7 @@ change_config(SbApi *api, const SbControlRequest *request, SbReply *reply)
 }
 
 static bool
-is(const SbControlRequest *request, const char *method, const char *path)
+is_request(const SbControlRequest *request, const char *method, const char *path)
 {
 	return strcmp(request->method, method) == 0 &&
 		strcmp(request->path, path) == 0;
@@ -143,13 +143,13 @@ is(const SbControlRequest *request, const char *method, const char *path)
 void
 sb_control(SbApi *api, const SbControlRequest *request, SbReply *reply)
 {
-	if (is(request, "GET", "/sandbox/config"))
+	if (is_request(request, "GET", "/sandbox/config"))
 		reply_config(api, reply);
-	else if (is(request, "POST", "/sandbox/config"))
+	else if (is_request(request, "POST", "/sandbox/config"))
 		change_config(api, request, reply);
-	else if (is(request, "GET", "/sandbox/books"))
+	else if (is_request(request, "GET", "/sandbox/books"))
 		reply_books(&api->books, request, reply);
-	else if (is(request, "POST", "/sandbox/reset"))
+	else if (is_request(request, "POST", "/sandbox/reset"))
 	{
 		sb_api_reset(api);
 		reply_books(&api->books, request, reply);
@@ -158,9 +158,9 @@ sb_control(SbApi *api, const SbControlRequest *request, SbReply *reply)
 		sb_reply_detail(reply, 404, "The sandbox has no such endpoint");
 }
 
-/* A parameter that is a number; 0 and true when it is not given. */
+/* Read a numeric parameter, 0 if it is missing.  False if it is no number. */
 static bool
-number(const SbControlRequest *request, const char *name, uint64_t *value)
+get_number(const SbControlRequest *request, const char *name, uint64_t *value)
 {
 	const char *text = request->parameter(request->arg, name);
 	size_t		len;
@@ -181,15 +181,15 @@ sb_wait_parse(const SbControlRequest *request, SbWait *wait, SbReply *reply)
 	uint64_t	idle;
 	uint64_t	timeout_ms;
 
-	if (!number(request, "requests", &wait->requests) ||
-		!number(request, "held", &wait->held) ||
-		!number(request, "in_flight", &wait->in_flight) ||
-		!number(request, "charges", &wait->charges) ||
-		!number(request, "balances", &wait->balances) ||
-		!number(request, "webhooks", &wait->webhooks) ||
-		!number(request, "webhook_failures", &wait->webhook_failures) ||
-		!number(request, "idle", &idle) ||
-		!number(request, "timeout_ms", &timeout_ms))
+	if (!get_number(request, "requests", &wait->requests) ||
+		!get_number(request, "held", &wait->held) ||
+		!get_number(request, "in_flight", &wait->in_flight) ||
+		!get_number(request, "charges", &wait->charges) ||
+		!get_number(request, "balances", &wait->balances) ||
+		!get_number(request, "webhooks", &wait->webhooks) ||
+		!get_number(request, "webhook_failures", &wait->webhook_failures) ||
+		!get_number(request, "idle", &idle) ||
+		!get_number(request, "timeout_ms", &timeout_ms))
 	{
 		sb_reply_detail(reply, 400, "a parameter is not a number");
 		return false;

@@ -1,7 +1,7 @@
 /*
  * control.h
- *		The endpoints below /sandbox: the configuration, the books, and what a
- *		test may wait for.  Knows no sockets.
+ *		The endpoints below /sandbox: the configuration, the books, and the
+ *		conditions a test may wait for.  It uses no sockets.
  */
 #ifndef SB_CONTROL_H
 #define SB_CONTROL_H
@@ -25,7 +25,7 @@ typedef struct SbControlRequest
 	void	   *arg;
 } SbControlRequest;
 
-/* What GET /sandbox/wait waits for: at least so many of each. */
+/* The condition of GET /sandbox/wait: at least this many of each. */
 typedef struct SbWait
 {
 	uint64_t	requests;
@@ -41,16 +41,16 @@ typedef struct SbWait
 
 #define SB_CONTROL_WAIT	"/sandbox/wait"
 
-/* Do everything but waiting, and fill "reply". */
+/* Handle any control request but GET /sandbox/wait. */
 extern void sb_control(SbApi *api, const SbControlRequest *request,
 					   SbReply *reply);
 
-/* False, with "reply" filled, if the request is not in order. */
+/* False, with "reply" filled in, if the request is invalid. */
 extern bool sb_wait_parse(const SbControlRequest *request, SbWait *wait,
 						  SbReply *reply);
 extern bool sb_wait_reached(const SbWait *wait, const SbBooks *books);
 
-/* The end of the wait: whether it was reached, and the books. */
+/* Answer with "reached" and the books. */
 extern void sb_wait_reply(bool reached, const SbBooks *books, SbReply *reply);
 
 #endif							/* SB_CONTROL_H */

@@ -3,8 +3,8 @@
  *		Finds the faults that a text names.
  *
  * A fault begins at the start of the text or after anything but a letter or a
- * digit, and reaches as far as there are lower-case letters, digits and
- * hyphens.  So "sb-unknown.7@example.com" and "Anna sb-status-503" work.
+ * digit, and consists of lower-case letters, digits and hyphens.  So
+ * "sb-unknown.7@example.com" and "Anna sb-status-503" work.
  */
 #include "faults.h"
 
@@ -16,13 +16,13 @@
 #define PREFIX			"sb-"
 #define LATENCY			"sb-latency"
 #define WORD_CHARS		"abcdefghijklmnopqrstuvwxyz0123456789-"
-#define NUMBER_MAX		9		/* digits, so that it fits into an int */
+#define NUMBER_MAX		9		/* digits that fit into an int */
 
 typedef struct NamedFault
 {
 	const char *name;
 	SbFaultKind kind;
-	int			n;				/* if it is given without a number */
+	int			n;				/* default */
 } NamedFault;
 
 static const NamedFault faults[] = {
@@ -71,7 +71,7 @@ equals(const char *word, size_t len, const char *name)
 	return strlen(name) == len && strncmp(word, name, len) == 0;
 }
 
-/* The index of the fault called so, or -1. */
+/* The index of the fault with this name, or -1. */
 static int
 find_fault(const char *word, size_t len)
 {
@@ -83,9 +83,9 @@ find_fault(const char *word, size_t len)
 	return -1;
 }
 
-/* The length of "word" without "-<n>" at its end; "len" if it has none. */
+/* The length of "word" without a "-<n>" at its end. */
 static size_t
-without_number(const char *word, size_t len)
+len_without_number(const char *word, size_t len)
 {
 	size_t		name_len = len;
 
@@ -97,7 +97,7 @@ without_number(const char *word, size_t len)
 	return name_len - 1;
 }
 
-/* Add what one word asks for; of several faults the first one counts. */
+/* Add the fault of one word.  Only the first fault of a text applies. */
 static void
 add_word(SbFault *fault, const char *word, size_t len)
 {
@@ -108,8 +108,8 @@ add_word(SbFault *fault, const char *word, size_t len)
 	fault->named = true;
 	if (found < 0)
 	{
-		/* Only now: "sb-422" is a name, not a number. */
-		name_len = without_number(word, len);
+		/* The whole word comes first: "sb-422" is a name. */
+		name_len = len_without_number(word, len);
 		found = find_fault(word, name_len);
 	}
 	if (found < 0)

@@ -1,7 +1,7 @@
 /*
  * faults.h
  *		The words "sb-<fault>" and "sb-<fault>-<n>" by which a request asks for
- *		a particular misbehaviour.  README.md says what each one does.
+ *		a fault.  README.md describes each of them.
  */
 #ifndef SB_FAULTS_H
 #define SB_FAULTS_H
@@ -11,7 +11,7 @@
 typedef enum SbFaultKind
 {
 	SB_FAULT_NONE,
-	SB_FAULT_MISSPELT,			/* "sb-" and something that is no fault */
+	SB_FAULT_MISSPELT,			/* "sb-" and an unknown name */
 
 	/* answers other than 200 */
 	SB_FAULT_UNKNOWN,
@@ -25,7 +25,7 @@ typedef enum SbFaultKind
 	SB_FAULT_RETRYDATE,
 	SB_FAULT_REDIRECT,
 
-	/* how the answer travels */
+	/* delivery of the answer */
 	SB_FAULT_HANG,
 	SB_FAULT_CUT_BEFORE,
 	SB_FAULT_CUT_LOST,
@@ -34,7 +34,7 @@ typedef enum SbFaultKind
 	SB_FAULT_TRUNCATED,
 	SB_FAULT_DRIP,
 
-	/* what a 200 says */
+	/* content of a 200 */
 	SB_FAULT_OVERSIZED,
 	SB_FAULT_BADJSON,
 	SB_FAULT_NOTOBJECT,
@@ -54,19 +54,19 @@ typedef enum SbFaultKind
 	SB_FAULT_DEEP,
 	SB_FAULT_BADCREDITS,
 
-	/* what becomes of a reveal */
+	/* result of a reveal */
 	SB_FAULT_NOTREVEALED,
 } SbFaultKind;
 
 typedef struct SbFault
 {
-	bool		named;			/* the text contains a fault at all */
+	bool		named;			/* true if the text names a fault */
 	SbFaultKind kind;
 	int			n;				/* its number, or the default of its kind */
 	int			latency_ms;		/* sb-latency-<ms>, which goes with any kind */
 } SbFault;
 
-/* What "text" asks for. */
+/* The fault that "text" names. */
 extern SbFault sb_fault_parse(const char *text);
 
 #endif							/* SB_FAULTS_H */

@@ -1,6 +1,6 @@
 /*
  * invent.c
- *		What the request says of the person is kept, the rest is picked from
+ *		Keeps what the request says about the person, and picks the rest from
  *		small lists by a hash of the identity.
  */
 #include "invent.h"
@@ -49,7 +49,7 @@ static const char *const skills[] = {
 	"Cloud Infrastructure", "Public Speaking", "Budgeting", "SQL"
 };
 
-/* What is picked; each purpose picks independently of the others. */
+/* What a pick is for; each purpose picks independently of the others. */
 typedef enum Purpose
 {
 	PICK_FIRST_NAME = 1,
@@ -61,7 +61,7 @@ typedef enum Purpose
 	PICK_SKILL,
 	PICK_CONNECTIONS,
 	PICK_FOLLOWERS,
-	PICK_JOB,					/* and one more for each experience */
+	PICK_JOB,					/* and the following, one per experience */
 } Purpose;
 
 /* A number below "count". */
@@ -73,7 +73,7 @@ pick(uint64_t hash, Purpose purpose, size_t count)
 	return (bits >> 33) % count;
 }
 
-/* A text member that is there and not empty, or NULL. */
+/* A text member that is present and not empty, or NULL. */
 static const char *
 text_of(struct json_object *object, const char *key)
 {
@@ -86,7 +86,7 @@ text_of(struct json_object *object, const char *key)
 	return json_object_get_string(value);
 }
 
-/* "first last", or the one that is there; at most one is NULL. */
+/* "first last", or the one that is not NULL. */
 static void
 join_names(char *to, size_t size, const char *first, const char *last)
 {
@@ -120,19 +120,19 @@ sb_identity(struct json_object *person, char identity[SB_IDENTITY_CHARS])
 }
 
 static void
-copy(char *to, size_t size, const char *from)
+copy_text(char *to, size_t size, const char *from)
 {
 	(void) snprintf(to, size, "%s", from);
 }
 
-/* A full name without parts is parted at its last space. */
+/* Split a full name at its last space. */
 static void
-part_name(SbInvention *x, const char *name)
+split_name(SbInvention *x, const char *name)
 {
 	const char *space = strrchr(name, ' ');
 
-	copy(x->first_name, sizeof(x->first_name), name);
-	copy(x->last_name, sizeof(x->last_name), space ? space + 1 : "");
+	copy_text(x->first_name, sizeof(x->first_name), name);
+	copy_text(x->last_name, sizeof(x->last_name), space ? space + 1 : "");
 	if (space != NULL && (size_t) (space - name) < sizeof(x->first_name))
 		x->first_name[space - name] = '\0';
 }
@@ -146,18 +146,18 @@ invent_names(SbInvention *x, uint64_t hash, struct json_object *person)
 
 	if (name != NULL && first == NULL && last == NULL)
 	{
-		part_name(x, name);
-		copy(x->name, sizeof(x->name), name);
+		split_name(x, name);
+		copy_text(x->name, sizeof(x->name), name);
 		return;
 	}
 	if (first == NULL)
 		first = first_names[pick(hash, PICK_FIRST_NAME, COUNT(first_names))];
 	if (last == NULL)
 		last = last_names[pick(hash, PICK_LAST_NAME, COUNT(last_names))];
-	copy(x->first_name, sizeof(x->first_name), first);
-	copy(x->last_name, sizeof(x->last_name), last);
+	copy_text(x->first_name, sizeof(x->first_name), first);
+	copy_text(x->last_name, sizeof(x->last_name), last);
 	if (name != NULL)
-		copy(x->name, sizeof(x->name), name);
+		copy_text(x->name, sizeof(x->name), name);
 	else
 		join_names(x->name, sizeof(x->name), first, last);
 }
@@ -171,15 +171,15 @@ invent_domain(SbInvention *x, uint64_t hash, struct json_object *person,
 	const char *at = email ? strrchr(email, '@') : NULL;
 
 	if (domain != NULL)
-		copy(x->domain, sizeof(x->domain), domain);
+		copy_text(x->domain, sizeof(x->domain), domain);
 	else if (at != NULL && at[1] != '\0')
-		copy(x->domain, sizeof(x->domain), at + 1);
+		copy_text(x->domain, sizeof(x->domain), at + 1);
 	else
 		(void) snprintf(x->domain, sizeof(x->domain), "company%zu.example",
 						pick(hash, PICK_DOMAIN, 1000));
 }
 
-/* Does "name" consist of ASCII letters, so that it may stand in an address? */
+/* True if "name" consists of ASCII letters, as an e-mail address needs. */
 static bool
 is_plain(const char *name)
 {
@@ -211,19 +211,19 @@ invent_addresses(SbInvention *x, uint64_t hash, struct json_object *person)
 	const char *linkedin = text_of(person, "linkedin");
 
 	if (email != NULL)
-		copy(x->email, sizeof(x->email), email);
+		copy_text(x->email, sizeof(x->email), email);
 	else
 		invent_email(x, hash);
 
 	if (phone != NULL)
-		copy(x->phone, sizeof(x->phone), phone);
+		copy_text(x->phone, sizeof(x->phone), phone);
 	else
 		(void) snprintf(x->phone, sizeof(x->phone), "%s%06zu",
 						x->place->phone_prefix,
 						pick(hash, PICK_PHONE, 1000000));
 
 	if (linkedin != NULL)
-		copy(x->linkedin, sizeof(x->linkedin), linkedin);
+		copy_text(x->linkedin, sizeof(x->linkedin), linkedin);
 	else
 		(void) snprintf(x->linkedin, sizeof(x->linkedin),
 						"https://www.linkedin.com/in/%016" PRIx64, hash);
@@ -239,7 +239,7 @@ sb_invent(SbInvention *x, struct json_object *body, const char *identity)
 	size_t		first_skill = pick(hash, PICK_SKILL, COUNT(skills));
 
 	if (id != NULL)
-		copy(x->id, sizeof(x->id), id);
+		copy_text(x->id, sizeof(x->id), id);
 	else
 		(void) snprintf(x->id, sizeof(x->id), "%016" PRIx64, hash);
 	x->place = &places[pick(hash, PICK_PLACE, COUNT(places))];

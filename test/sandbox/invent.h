@@ -1,6 +1,6 @@
 /*
  * invent.h
- *		People who do not exist.  The same request always gives the same one.
+ *		Invented people.  The same request always gives the same person.
  */
 #ifndef SB_INVENT_H
 #define SB_INVENT_H
@@ -41,21 +41,21 @@ typedef struct SbInvention
 	char		phone[SB_NAME_CHARS];
 	char		linkedin[SB_IDENTITY_CHARS];
 	const SbPlace *place;
-	const SbJob *jobs[SB_EXPERIENCES];	/* the present one first */
+	const SbJob *jobs[SB_EXPERIENCES];	/* the current one first */
 	const char *skills[SB_SKILLS];
 	int			connections;
 	int			followers;
 } SbInvention;
 
 /*
- * Who is asked for: the first of person.id, email, linkedin, phone, name,
- * firstName and lastName, twitter, facebook.  Copied into "identity"; false
- * when the person has none of them.
+ * Copy the identity of the requested person: the first of person.id, email,
+ * linkedin, phone, name, firstName and lastName, twitter, facebook.  False if
+ * the person has none of them.
  */
 extern bool sb_identity(struct json_object *person,
 						char identity[SB_IDENTITY_CHARS]);
 
-/* Invent the person that "body", a request that is in order, asks for. */
+/* Invent the person that "body", a valid request, asks for. */
 extern void sb_invent(SbInvention *invention, struct json_object *body,
 					  const char *identity);
 

@@ -1,6 +1,6 @@
 /*
  * loop.c
- *		epoll, and the timers in a binary heap with the earliest on top.
+ *		epoll, and the timers in a binary heap with the earliest at the top.
  */
 #include "loop.h"
 
@@ -42,9 +42,9 @@ sb_loop_new(void)
 	if (epoll_fd < 0)
 		return NULL;
 	loop = sb_zalloc(sizeof(*loop));
-	loop->epoll_fd = epoll_fd;
-	loop->capacity = FIRST_CAPACITY;
-	loop->heap = sb_zalloc((loop->capacity + 1) * sizeof(*loop->heap));
+	loop	  ->epoll_fd = epoll_fd;
+	loop	  ->capacity = FIRST_CAPACITY;
+	loop	  ->heap = sb_zalloc((loop->capacity + 1) *sizeof(*loop->heap));
 	return loop;
 }
 
@@ -72,19 +72,20 @@ sb_loop_unwatch(SbLoop *loop, SbWatch *watch)
 }
 
 static void
-put(SbLoop *loop, size_t place, SbTimer *timer)
+put_timer(SbLoop *loop, size_t place, SbTimer *timer)
 {
-	loop->heap[place] = timer;
+	loop	  ->heap[place] = timer;
+
 	timer->place = place;
 }
 
-/* Find the place for "timer" from "place" upwards, then downwards. */
+/* Put "timer" in its place, searching up from "place", then down. */
 static void
-sift(SbLoop *loop, size_t place, SbTimer *timer)
+sift_timer(SbLoop *loop, size_t place, SbTimer *timer)
 {
 	while (place > 1 && loop->heap[place / 2]->due_us > timer->due_us)
 	{
-		put(loop, place, loop->heap[place / 2]);
+		put_timer(loop, place, loop->heap[place / 2]);
 		place /= 2;
 	}
 	for (;;)
@@ -97,10 +98,10 @@ sift(SbLoop *loop, size_t place, SbTimer *timer)
 		if (child > loop->count ||
 			loop->heap[child]->due_us >= timer->due_us)
 			break;
-		put(loop, place, loop->heap[child]);
+		put_timer(loop, place, loop->heap[child]);
 		place = child;
 	}
-	put(loop, place, timer);
+	put_timer(loop, place, timer);
 }
 
 void
@@ -109,13 +110,14 @@ sb_loop_set_timer(SbLoop *loop, SbTimer *timer, int after_ms)
 	sb_loop_cancel_timer(loop, timer);
 	if (loop->count == loop->capacity)
 	{
-		loop->capacity *= 2;
-		loop->heap = sb_realloc(loop->heap,
-								(loop->capacity + 1) * sizeof(*loop->heap));
+		loop	  ->capacity *= 2;
+		loop	  ->heap = sb_realloc(loop->heap,
+									  (loop->capacity + 1) *sizeof(*loop->heap));
 	}
 	timer->due_us = sb_now_us() + after_ms * INT64_C(1000);
-	loop->count++;
-	sift(loop, loop->count, timer);
+	loop	  ->count++;
+
+	sift_timer(loop, loop->count, timer);
 }
 
 void
@@ -128,12 +130,13 @@ sb_loop_cancel_timer(SbLoop *loop, SbTimer *timer)
 		return;
 	timer->place = 0;
 	last = loop->heap[loop->count--];
+
 	if (last != timer)
-		sift(loop, place, last);
+		sift_timer(loop, place, last);
 }
 
 static void
-fire_due(SbLoop *loop)
+fire_due_timers(SbLoop *loop)
 {
 	int64_t		now_us = sb_now_us();
 
@@ -146,7 +149,7 @@ fire_due(SbLoop *loop)
 	}
 }
 
-/* Until the first timer is due, rounded up; "max_wait_ms" at most. */
+/* The time until the first timer is due, rounded up, at most "max_wait_ms". */
 static int
 wait_ms(const SbLoop *loop, int max_wait_ms)
 {
@@ -154,7 +157,7 @@ wait_ms(const SbLoop *loop, int max_wait_ms)
 
 	if (loop->count == 0)
 		return max_wait_ms;
-	ms = (loop->heap[1]->due_us - sb_now_us() + 999) / 1000;
+	ms = (loop->heap[1]->due_us - sb_now_us() + 999) /1000;
 	if (ms < 0)
 		ms = 0;
 	if (ms > INT_MAX)
@@ -168,7 +171,7 @@ sb_loop_turn(SbLoop *loop, int max_wait_ms)
 	struct epoll_event events[EVENTS_AT_ONCE];
 	int			count;
 
-	/* An error, which only a signal can cause, counts as nothing ready. */
+	/* Only a signal can cause an error, and then nothing is ready. */
 	count = epoll_wait(loop->epoll_fd, events, EVENTS_AT_ONCE,
 					   wait_ms(loop, max_wait_ms));
 	for (int i = 0; i < count; i++)
@@ -177,5 +180,5 @@ sb_loop_turn(SbLoop *loop, int max_wait_ms)
 
 		watch->ready(watch->arg);
 	}
-	fire_due(loop);
+	fire_due_timers(loop);
 }

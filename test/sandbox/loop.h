@@ -1,7 +1,7 @@
 /*
  * loop.h
- *		The event loop: descriptors to watch and timers to fire, all in one
- *		thread, which is why nothing here needs a lock.
+ *		The event loop: descriptors to watch and timers to fire.  All of it runs
+ *		in one thread, so nothing here needs a lock.
  */
 #ifndef SB_LOOP_H
 #define SB_LOOP_H
@@ -25,10 +25,10 @@ typedef struct SbTimer
 	void		(*fire) (void *arg);
 	void	   *arg;
 	int64_t		due_us;
-	size_t		place;			/* in the heap, from 1; 0: not set */
+	size_t		place;			/* in the heap, from 1; 0 if not set */
 } SbTimer;
 
-/* NULL with errno set when the system refuses. */
+/* NULL with errno set on failure. */
 extern SbLoop *sb_loop_new(void);
 extern void sb_loop_free(SbLoop *loop);
 
@@ -40,12 +40,12 @@ extern void sb_loop_set_timer(SbLoop *loop, SbTimer *timer, int after_ms);
 extern void sb_loop_cancel_timer(SbLoop *loop, SbTimer *timer);
 
 /*
- * Wait until something is ready or due, "max_wait_ms" at most (-1: for ever),
- * and call what belongs to it.  What is called must not free any watch.
+ * Wait until a descriptor is ready or a timer is due, at most "max_wait_ms"
+ * (-1: forever), and call the callbacks.  These must not free any watch.
  */
 extern void sb_loop_turn(SbLoop *loop, int max_wait_ms);
 
-/* Microseconds of a clock that is never set. */
+/* Microseconds of the monotonic clock. */
 extern int64_t sb_now_us(void);
 
 #endif							/* SB_LOOP_H */

@@ -1,7 +1,8 @@
 /*
  * main.c
- *		ocean-sandbox: plays the Ocean.io API on 127.0.0.1, with faults on
- *		demand and honest books.  Here: the command line, the signals, the end.
+ *		ocean-sandbox: stands in for the Ocean.io API on 127.0.0.1, with faults
+ *		on demand and exact books.  This file has the command line and the
+ *		signals.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -28,19 +29,19 @@
 #define PEM_MAX_BYTES		(1024 * 1024)
 
 static const char usage[] =
-"ocean-sandbox plays the Ocean.io API on 127.0.0.1.\n"
+"ocean-sandbox stands in for the Ocean.io API on 127.0.0.1.\n"
 "\n"
 "Usage: ocean-sandbox [OPTION]...\n"
 "\n"
-"  --port N            listen on this port; 0, the default, is a free one\n"
-"  --port-file FILE    write the port into FILE as soon as it listens\n"
+"  --port N            listen on this port; 0, the default, picks a free one\n"
+"  --port-file FILE    write the port to FILE as soon as it is listening\n"
 "  --tls CERT.pem KEY.pem\n"
-"                      speak https\n"
+"                      serve https\n"
 "  --token TOKEN       a registered token; may be repeated; the default is\n"
 "                      \"" DEFAULT_TOKEN "\"\n"
-"  --config JSON       as POST /sandbox/config takes it\n"
-"  --until-pid PID     end as soon as this process is gone\n"
-"  --help              show this\n";
+"  --config JSON       the same as POST /sandbox/config\n"
+"  --until-pid PID     exit as soon as this process is gone\n"
+"  --help              show this help\n";
 
 typedef struct Options
 {
@@ -48,21 +49,21 @@ typedef struct Options
 	const char *port_file;
 	const char *certificate_file;
 	const char *key_file;
-	const char **tokens;		/* NULL at the end */
+	const char **tokens;		/* ends with NULL */
 	size_t		token_count;
 	struct json_object *config;
 	pid_t		until_pid;		/* 0: none */
 } Options;
 
-/* What the loop's callbacks need. */
-typedef struct Life
+/* The main loop, and what ends it. */
+typedef struct MainLoop
 {
 	SbLoop	   *loop;
 	bool		over;
 	pid_t		until_pid;
 	SbTimer		pid_timer;
 	SbWatch		signal_watch;
-} Life;
+} MainLoop;
 
 static void die(const char *format,...)
 			__attribute__((noreturn, format(printf, 1, 2)));
@@ -81,7 +82,7 @@ die(const char *format,...)
 }
 
 static int
-number(const char *option, const char *text, long max)
+parse_number(const char *option, const char *text, long max)
 {
 	char	   *end;
 	long		value;
@@ -123,7 +124,7 @@ parse_options(Options *options, int argc, char **argv)
 		switch (option)
 		{
 			case 'p':
-				options->port = number("port", optarg, 65535);
+				options->port = parse_number("port", optarg, 65535);
 				break;
 			case 'f':
 				options->port_file = optarg;
@@ -144,7 +145,7 @@ parse_options(Options *options, int argc, char **argv)
 					die("--config takes a JSON object");
 				break;
 			case 'u':
-				options->until_pid = number("until-pid", optarg, 1 << 30);
+				options->until_pid = parse_number("until-pid", optarg, 1 << 30);
 				break;
 			case 'h':
 				fputs(usage, stdout);
@@ -155,7 +156,7 @@ parse_options(Options *options, int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		die("what is \"%s\"?", argv[optind]);
+		die("unexpected argument \"%s\"", argv[optind]);
 	if (options->token_count == 0)
 		add_token(options, DEFAULT_TOKEN);
 }
@@ -177,7 +178,7 @@ read_file(const char *path)
 	return text;
 }
 
-/* Who waits for the file to exist must find the number in it. */
+/* As soon as the file exists it is complete. */
 static void
 write_port_file(const char *path, int port)
 {
@@ -198,24 +199,24 @@ write_port_file(const char *path, int port)
 static void
 on_signal(void *arg)
 {
-	Life	   *life = arg;
+	MainLoop   *main_loop = arg;
 
-	life->over = true;
+	main_loop->over = true;
 }
 
 static void
 check_pid(void *arg)
 {
-	Life	   *life = arg;
+	MainLoop   *main_loop = arg;
 
-	if (kill(life->until_pid, 0) != 0 && errno == ESRCH)
-		life->over = true;
+	if (kill(main_loop->until_pid, 0) != 0 && errno == ESRCH)
+		main_loop->over = true;
 	else
-		sb_loop_set_timer(life->loop, &life->pid_timer, PID_CHECK_MS);
+		sb_loop_set_timer(main_loop->loop, &main_loop->pid_timer, PID_CHECK_MS);
 }
 
 static void
-watch_signals(Life *life)
+watch_signals(MainLoop *main_loop)
 {
 	sigset_t	signals;
 
@@ -226,35 +227,35 @@ watch_signals(Life *life)
 	if (sigprocmask(SIG_BLOCK, &signals, NULL) != 0)
 		die("could not block signals: %s", strerror(errno));
 
-	life->signal_watch.fd = signalfd(-1, &signals, SFD_CLOEXEC);
-	life->signal_watch.ready = on_signal;
-	life->signal_watch.arg = life;
-	if (life->signal_watch.fd < 0 ||
-		sb_loop_watch(life->loop, &life->signal_watch, EPOLLIN) != 0)
+	main_loop->signal_watch.fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	main_loop->signal_watch.ready = on_signal;
+	main_loop->signal_watch.arg = main_loop;
+	if (main_loop->signal_watch.fd < 0 ||
+		sb_loop_watch(main_loop->loop, &main_loop->signal_watch, EPOLLIN) != 0)
 		die("could not wait for signals: %s", strerror(errno));
 }
 
 static void
-start_life(Life *life, pid_t until_pid)
+start_main_loop(MainLoop *main_loop, pid_t until_pid)
 {
-	life->loop = sb_loop_new();
-	if (life->loop == NULL)
+	main_loop->loop = sb_loop_new();
+	if (main_loop->loop == NULL)
 		die("could not create an epoll descriptor: %s", strerror(errno));
-	watch_signals(life);
+	watch_signals(main_loop);
 
-	life->until_pid = until_pid;
-	life->pid_timer.fire = check_pid;
-	life->pid_timer.arg = life;
+	main_loop->until_pid = until_pid;
+	main_loop->pid_timer.fire = check_pid;
+	main_loop->pid_timer.arg = main_loop;
 	if (until_pid != 0)
-		check_pid(life);
+		check_pid(main_loop);
 }
 
 static void
-end_life(Life *life)
+end_main_loop(MainLoop *main_loop)
 {
-	sb_loop_unwatch(life->loop, &life->signal_watch);
-	(void) close(life->signal_watch.fd);
-	sb_loop_free(life->loop);
+	sb_loop_unwatch(main_loop->loop, &main_loop->signal_watch);
+	(void) close(main_loop->signal_watch.fd);
+	sb_loop_free(main_loop->loop);
 }
 
 static void
@@ -262,7 +263,7 @@ announce(const Options *options, int port)
 {
 	if (options->port_file != NULL)
 		write_port_file(options->port_file, port);
-	/* Nobody may be listening, which is no reason to end. */
+	/* A closed standard output is not an error. */
 	(void) printf("listening on http%s://127.0.0.1:%d\n",
 				  options->key_file ? "s" : "", port);
 	(void) fflush(stdout);
@@ -272,7 +273,7 @@ int
 main(int argc, char **argv)
 {
 	Options		options = {0};
-	Life		life = {0};
+	MainLoop	main_loop = {0};
 	char	   *certificate = NULL;
 	char	   *key = NULL;
 	char		problem[SB_PROBLEM_CHARS];
@@ -292,22 +293,23 @@ main(int argc, char **argv)
 		key = read_file(options.key_file);
 	}
 
-	start_life(&life, options.until_pid);
-	server = sb_server_start(&api, life.loop, options.port, certificate, key);
+	start_main_loop(&main_loop, options.until_pid);
+	server = sb_server_start(&api, main_loop.loop, options.port, certificate,
+							 key);
 	if (server == NULL)
 		return 1;
-	webhooks = sb_webhooks_start(&api, life.loop);
+	webhooks = sb_webhooks_start(&api, main_loop.loop);
 	announce(&options, sb_server_port(server));
 
-	while (!life.over)
+	while (!main_loop.over)
 	{
 		sb_server_run(server);
-		sb_loop_turn(life.loop, sb_server_max_wait_ms(server));
+		sb_loop_turn(main_loop.loop, sb_server_max_wait_ms(server));
 	}
 
 	sb_webhooks_stop(webhooks);
 	sb_server_stop(server);
-	end_life(&life);
+	end_main_loop(&main_loop);
 	sb_api_free(&api);
 	free(certificate);
 	free(key);

@@ -1,6 +1,6 @@
 /*
  * memory.c
- *		malloc that ends the program instead of returning NULL.
+ *		Allocation that exits the program instead of returning NULL.
  */
 #include "memory.h"
 
@@ -9,7 +9,7 @@
 #include <string.h>
 
 static void *
-checked(void *memory)
+exit_if_null(void *memory)
 {
 	if (memory == NULL)
 	{
@@ -22,17 +22,17 @@ checked(void *memory)
 void *
 sb_zalloc(size_t size)
 {
-	return checked(calloc(1, size));
+	return exit_if_null(calloc(1, size));
 }
 
 void *
 sb_realloc(void *old, size_t size)
 {
-	return checked(realloc(old, size));
+	return exit_if_null(realloc(old, size));
 }
 
 char *
 sb_strdup(const char *string)
 {
-	return checked(strdup(string));
+	return exit_if_null(strdup(string));
 }

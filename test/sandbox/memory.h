@@ -1,7 +1,7 @@
 /*
  * memory.h
- *		malloc for a program that has nothing better to do without memory than
- *		to say so and to end.  None of these returns NULL.
+ *		Allocation that exits the program with a message when memory runs out,
+ *		so that none of these functions returns NULL.
  */
 #ifndef SB_MEMORY_H
 #define SB_MEMORY_H

@@ -1,6 +1,6 @@
 /*
  * rate.h
- *		A rate limit: so many requests in any 60 seconds.
+ *		A rate limit: a number of requests in any 60 seconds.
  */
 #ifndef SB_RATE_H
 #define SB_RATE_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The requests let through lately; a ring that grows.  Starts as {0}. */
+/* When recent requests were let through: a ring that grows.  Starts as {0}. */
 typedef struct SbRate
 {
 	int64_t    *times_us;
@@ -19,13 +19,13 @@ typedef struct SbRate
 } SbRate;
 
 /*
- * Let one more request through at "now_us"?  If not, *wait_us says after how
- * long the next one would be.
+ * True if one more request is let through at "now_us".  If not, *wait_us is
+ * the time until the next one would be.
  */
 extern bool sb_rate_admit(SbRate *rate, size_t limit, int64_t now_us,
 						  int64_t *wait_us);
 
-/* Forget all of them. */
+/* Forget all requests. */
 extern void sb_rate_reset(SbRate *rate);
 
 #endif							/* SB_RATE_H */

@@ -1,6 +1,6 @@
 /*
  * reply.c
- *		Fills in what an answer says.
+ *		Fills in the content of an answer.
  */
 #include "reply.h"
 
@@ -30,7 +30,7 @@ sb_reply_take(SbReply *reply, int status, const char *content_type,
 void
 sb_reply_json(SbReply *reply, int status, struct json_object *json)
 {
-	int			flags = JSON_C_TO_STRING_NOSLASHESCAPE; /* and no blanks */
+	int			flags = JSON_C_TO_STRING_NOSLASHESCAPE; /* and no spaces */
 	size_t		len;
 	const char *text = json_object_to_json_string_length(json, flags, &len);
 

@@ -1,6 +1,6 @@
 /*
  * reply.h
- *		An answer on its way out: what it says and how it is to travel.
+ *		An outgoing answer: its content and how it is delivered.
  */
 #ifndef SB_REPLY_H
 #define SB_REPLY_H
@@ -13,11 +13,11 @@
 typedef enum SbDelivery
 {
 	SB_DELIVER_WHOLE,
-	SB_DELIVER_NEVER,			/* keep the connection open, say nothing */
-	SB_DELIVER_NOTHING,			/* close the connection instead */
-	SB_DELIVER_HALF,			/* close it in the middle of the body */
-	SB_DELIVER_PROMISING_MORE,	/* Content-Length is too large, then close */
-	SB_DELIVER_AND_CLOSE,		/* announce keep-alive, and close */
+	SB_DELIVER_NEVER,			/* keep the connection open, send nothing */
+	SB_DELIVER_NOTHING,			/* close the connection, send nothing */
+	SB_DELIVER_HALF,			/* close in the middle of the body */
+	SB_DELIVER_PROMISING_MORE,	/* close before Content-Length is reached */
+	SB_DELIVER_AND_CLOSE,		/* announce keep-alive, but close */
 	SB_DELIVER_SLOWLY,			/* the body in pieces, over "slowness_ms" */
 } SbDelivery;
 
@@ -39,14 +39,14 @@ typedef struct SbReply
 	int			delay_ms;		/* before the first byte */
 } SbReply;
 
-/* The content of the answer; "json" is used up. */
+/* Answer with "json", and take it over. */
 extern void sb_reply_json(SbReply *reply, int status,
 						  struct json_object *json);
 
 /* {"detail": "..."} */
 extern void sb_reply_detail(SbReply *reply, int status, const char *detail);
 
-/* A page as a proxy makes it. */
+/* A page as proxies send it. */
 extern void sb_reply_html(SbReply *reply, int status, const char *title);
 
 /* "text" is copied. */
@@ -54,7 +54,7 @@ extern void sb_reply_text(SbReply *reply, int status,
 						  const char *content_type,
 						  const char *text, size_t len);
 
-/* "text" is handed over. */
+/* "text" is taken over. */
 extern void sb_reply_take(SbReply *reply, int status,
 						  const char *content_type, SbText *text);
 

@@ -1,14 +1,14 @@
 /*
  * request.c
- *		Leads a request through its life.
+ *		Processes a request.
  *
- *		arrive -> [held] -> judge -> [delayed] -> [held again] -> finish
+ *		arrive -> [held] -> judge -> [delayed] -> [held again] -> send_judged
  *															enrich/person
- *		arrive -> [waiting] -> finish_wait					/sandbox/wait
+ *		arrive -> [waiting] -> send_wait_result				/sandbox/wait
  *		arrive -> sb_send									everything else
  *
- * Control requests are never held or delayed.  A client that leaves does not
- * undo anything: a request that was received is judged and charged.
+ * Control requests are never held or delayed.  A client that disconnects undoes
+ * nothing: a request that was received is judged and charged.
  */
 #include "request.h"
 
@@ -39,7 +39,7 @@ sb_request_is_control(const SbRequest *request)
 }
 
 static void
-wake(void *arg)
+resume_callback(void *arg)
 {
 	resume(arg);
 }
@@ -55,13 +55,13 @@ sb_request_new(struct SbServer *server, struct MHD_Connection *mhd,
 	request->connection = connection;
 	request->method = method;
 	request->path = path;
-	/* Even if there is none it is a text. */
+	/* An empty body is a text, too. */
 	sb_text_add_string(&request->body, "");
 	request->proceed = arrive;
-	request->timer.fire = wake;
+	request->timer.fire = resume_callback;
 	request->timer.arg = request;
 	request->watch.fd = connection->fd;
-	request->watch.ready = wake;
+	request->watch.ready = resume_callback;
 	request->watch.arg = request;
 	return request;
 }
@@ -75,7 +75,7 @@ sb_request_add_body(SbRequest *request, const char *bytes, size_t len)
 		sb_text_add(&request->body, bytes, len);
 }
 
-/* Take it out of every list but libmicrohttpd's. */
+/* Remove a request from its list, timer and watch. */
 static void
 unlist(SbRequest *request)
 {
@@ -117,7 +117,7 @@ enlist(SbRequest *request, struct SbRequestList *list)
 	request->list = list;
 }
 
-/* Suspend it, until resume(). */
+/* Suspend a request until resume(). */
 static void
 suspend(SbRequest *request, struct SbRequestList *list)
 {
@@ -128,7 +128,7 @@ suspend(SbRequest *request, struct SbRequestList *list)
 static void
 resume(SbRequest *request)
 {
-	/* Its time may be over and its client gone in one turn of the loop. */
+	/* One turn of the loop may have both its timer and its disconnection. */
 	if (request->list == NULL)
 		return;
 	unlist(request);
@@ -171,7 +171,7 @@ sb_request_abandon_all(struct SbServer *server)
 	abandon_list(&server->sleepers);
 }
 
-/* Stay silent until the client goes away. */
+/* Send nothing until the client disconnects. */
 static enum MHD_Result
 hang(SbRequest *request)
 {
@@ -185,7 +185,7 @@ hang(SbRequest *request)
 }
 
 static enum MHD_Result
-finish(SbRequest *request)
+send_judged(SbRequest *request)
 {
 	if (request->server->api->config.hold_answers)
 	{
@@ -201,19 +201,19 @@ finish(SbRequest *request)
 	return sb_send(request);
 }
 
-/* Decide on the answer.  True if it can go at once. */
+/* Decide on the answer.  True if it can be sent at once. */
 static bool
 judge(SbRequest *request)
 {
 	sb_api_judge(request->server->api, &request->call, sb_now_us(),
 				 &request->reply);
-	request->proceed = finish;
+	request->proceed = send_judged;
 	return request->reply.delay_ms == 0;
 }
 
 /*
  * Let a held request go.  It is judged here, not when its connection is
- * resumed, because libmicrohttpd forgets those whose client has gone.
+ * resumed, because libmicrohttpd does not resume one that was closed.
  */
 static void
 release(SbRequest *request)
@@ -271,7 +271,7 @@ enrich(SbRequest *request)
 	if (api->config.hold)
 		suspend(request, &request->server->held);
 	else if (judge(request))
-		return finish(request);
+		return send_judged(request);
 	else
 		sb_request_sleep(request, request->reply.delay_ms);
 	return MHD_YES;
@@ -291,7 +291,7 @@ balance(SbRequest *request)
 	return MHD_YES;
 }
 
-/* A path of ours with a method that is not. */
+/* A known path with another method. */
 static enum MHD_Result
 wrong_method(SbRequest *request, const char *right_method)
 {
@@ -307,7 +307,7 @@ not_found(SbRequest *request)
 	return sb_send(request);
 }
 
-/* Somebody who was sent here by a redirect, perhaps. */
+/* An unknown path, perhaps after a redirect. */
 static enum MHD_Result
 stranger(SbRequest *request)
 {
@@ -322,7 +322,7 @@ stranger(SbRequest *request)
 }
 
 static enum MHD_Result
-finish_wait(SbRequest *request)
+send_wait_result(SbRequest *request)
 {
 	const SbBooks *books = &request->server->api->books;
 
@@ -332,16 +332,17 @@ finish_wait(SbRequest *request)
 }
 
 static enum MHD_Result
-wait(SbRequest *request, const SbControlRequest *control)
+wait_for_books(SbRequest *request, const SbControlRequest *control)
 {
 	struct SbServer *server = request->server;
 
 	if (!sb_wait_parse(control, &request->wait, &request->reply))
 		return sb_send(request);
 	if (sb_wait_reached(&request->wait, &server->api->books))
-		return finish_wait(request);
-	request->proceed = finish_wait;
-	sb_loop_set_timer(server->loop, &request->timer, request->wait.timeout_ms);
+		return send_wait_result(request);
+	request->proceed = send_wait_result;
+	sb_loop_set_timer(server->loop, &request->timer,
+					  request->wait.timeout_ms);
 	suspend(request, &server->waiters);
 	return MHD_YES;
 }
@@ -368,15 +369,15 @@ close_idle(struct SbServer *server)
 
 	TAILQ_FOREACH(connection, &server->connections, entry)
 	{
-		/* It fails only if the client was quicker. */
+		/* It only fails if the client has disconnected. */
 		if (connection->counted && !connection->busy)
 			(void) shutdown(connection->fd, SHUT_RDWR);
 	}
 }
 
-/* Do now what a changed configuration asks for. */
+/* Carry out the effects of a changed configuration. */
 static void
-obey_config(struct SbServer *server)
+apply_config(struct SbServer *server)
 {
 	SbConfig   *config = &server->api->config;
 	SbRequest  *request;
@@ -405,9 +406,9 @@ control(SbRequest *request)
 	};
 
 	if (strcmp(request->path, SB_CONTROL_WAIT) == 0)
-		return wait(request, &what);
+		return wait_for_books(request, &what);
 	sb_control(request->server->api, &what, &request->reply);
-	obey_config(request->server);
+	apply_config(request->server);
 	return sb_send(request);
 }
 

@@ -1,11 +1,11 @@
 /*
  * request.h
- *		One HTTP request from its first header to its last byte out.  Shared by
- *		the files that drive libmicrohttpd: server.c accepts, request.c leads a
- *		request through its life, send.c puts the answer on the wire.
+ *		One HTTP request, from its first header to the last byte of its answer.
+ *		Shared by the files that use libmicrohttpd: server.c accepts requests,
+ *		request.c processes them, send.c sends the answers.
  *
- * A request that has to wait is suspended: libmicrohttpd forgets it until it
- * is resumed, and then calls what stands in "proceed".
+ * A request that has to wait is suspended: libmicrohttpd ignores it until it
+ * is resumed, and then on_request() calls its "proceed".
  */
 #ifndef SB_REQUEST_H
 #define SB_REQUEST_H
@@ -34,21 +34,21 @@ struct SbServer
 	struct MHD_Daemon *daemon;
 	SbWatch		daemon_watch;
 	int			port;
-	bool		starting;		/* libmicrohttpd's complaints are wanted */
+	bool		starting;		/* true while libmicrohttpd may log errors */
 	struct SbConnectionList connections;
 
 	/* the suspended requests */
-	struct SbRequestList held;	/* until the configuration lets them go */
-	struct SbRequestList judged;	/* likewise, their answers */
+	struct SbRequestList held;	/* by "hold" */
+	struct SbRequestList judged;	/* by "hold_answers" */
 	struct SbRequestList waiters;	/* GET /sandbox/wait */
-	struct SbRequestList sleepers;	/* until a timer or for ever */
+	struct SbRequestList sleepers;	/* until a timer fires, or forever */
 };
 
 struct SbConnection
 {
 	int			fd;
-	bool		counted;		/* has had a request that is no control */
-	bool		busy;			/* has one now */
+	bool		counted;		/* true after its first API request */
+	bool		busy;			/* true while it has a request */
 	int			requests;
 	TAILQ_ENTRY(SbConnection) entry;
 };
@@ -65,14 +65,14 @@ struct SbRequest
 	bool		body_too_large;
 
 	enum MHD_Result (*proceed) (SbRequest *request);
-	struct SbRequestList *list; /* where it is suspended, or NULL */
+	struct SbRequestList *list; /* it is suspended in, or NULL */
 	TAILQ_ENTRY(SbRequest) entry;
 	SbTimer		timer;			/* ends a sleep or a wait */
-	SbWatch		watch;			/* notices that the client has gone */
+	SbWatch		watch;			/* notices when the client disconnects */
 	bool		watched;
 
-	bool		in_flight;		/* stands in the books as such */
-	bool		answered;		/* and so does its answer */
+	bool		in_flight;		/* true if counted as in flight */
+	bool		answered;		/* true if its answer is counted */
 	SbCall		call;
 	SbWait		wait;
 	SbReply		reply;
@@ -85,22 +85,22 @@ extern SbRequest *sb_request_new(struct SbServer *server,
 extern void sb_request_add_body(SbRequest *request,
 								const char *bytes, size_t len);
 
-/* It is over, one way or the other. */
+/* End a request, with or without an answer. */
 extern void sb_request_free(SbRequest *request);
 
-/* Is this a request to the control endpoints? */
+/* True if the request is for a control endpoint. */
 extern bool sb_request_is_control(const SbRequest *request);
 
-/* Suspend it for a time. */
+/* Suspend a request for "ms" milliseconds. */
 extern void sb_request_sleep(SbRequest *request, int ms);
 
-/* Resume those waiters whose condition holds. */
+/* Resume the waiters whose condition holds. */
 extern void sb_request_check_waiters(struct SbServer *server);
 
 /* End all suspended requests without an answer. */
 extern void sb_request_abandon_all(struct SbServer *server);
 
-/* Put request->reply on the wire as its "delivery" says. */
+/* Send request->reply as its "delivery" says. */
 extern enum MHD_Result sb_send(SbRequest *request);
 
 #endif							/* SB_REQUEST_H */

@@ -1,6 +1,6 @@
 /*
  * send.c
- *		Puts an answer on the wire: whole, in pieces, or cut off.
+ *		Sends an answer: whole, in pieces, or cut off.
  */
 #include "request.h"
 
@@ -12,14 +12,14 @@
 #include "memory.h"
 
 #define PIECES				20	/* of a body that is sent slowly */
-#define MORE_BYTES			100 /* promised and never sent */
+#define MORE_BYTES			100 /* announced but never sent */
 
-/* A body that does not simply travel as a whole; freed with its response. */
+/* A body that is not sent as a whole; freed with its response. */
 typedef struct Source
 {
 	SbRequest  *request;
 	SbText		body;
-	size_t		end;			/* of the body, or of the connection */
+	size_t		end;			/* where the connection is closed */
 	size_t		piece;			/* bytes at a time */
 	int			pause_ms;		/* before each piece */
 	bool		paused;
@@ -57,7 +57,7 @@ free_source(void *arg)
 	free(source);
 }
 
-/* The body becomes the response's; "promised" is its Content-Length. */
+/* Hand the body over to a new response; "promised" is its Content-Length. */
 static struct MHD_Response *
 response_from_source(SbRequest *request, size_t promised, size_t end)
 {
@@ -144,7 +144,7 @@ add_headers(const SbReply *reply, bool last, struct MHD_Response *response)
 								  MHD_RO_END) == MHD_YES);
 }
 
-/* Is this the last request that its connection may have? */
+/* True if this is the last request that its connection may have. */
 static bool
 is_last(const SbRequest *request)
 {

@@ -1,8 +1,7 @@
 /*
  * server.c
- *		Accepts connections and hands their requests on.  Drives libmicrohttpd
- *		from outside, by the one epoll descriptor that it offers, so that all
- *		of the sandbox runs in one thread.
+ *		Accepts connections and passes their requests on.  It runs libmicrohttpd
+ *		by its epoll descriptor, so that all of the sandbox runs in one thread.
  */
 #include "server.h"
 
@@ -24,17 +23,20 @@
 #include "request.h"
 
 /*
- * A free port is taken from below 32768: those above serve outgoing
- * connections, one of which may sit on it when somebody wants to come back.
+ * A free port is taken from below 32768.  Those above are used for outgoing
+ * connections, one of which could occupy the port while a test restarts.
  */
 #define PORT_MIN		10240
 #define PORT_MAX		32767
 #define PORT_TRIES		1000
 
 #define LISTEN_BACKLOG	4096
-#define RESERVED_FDS	32		/* for all but connections */
+#define RESERVED_FDS	32		/* for everything but connections */
 
-/* Headers up to half of that; libmicrohttpd clears all of it each time. */
+/*
+ * Headers may take half of this.  More would be slow, since libmicrohttpd
+ * clears all of it for each request.
+ */
 #define CONNECTION_BYTES	((size_t) 16 * 1024)
 
 static void
@@ -92,8 +94,8 @@ start_request(SbServer *server, struct MHD_Connection *mhd,
 }
 
 /*
- * libmicrohttpd calls this when the headers are there, for each part of the
- * body, at its end, and again after each suspension.
+ * libmicrohttpd calls this after the headers, for each part of the body, at its
+ * end, and again after each suspension.
  */
 static enum MHD_Result
 on_request(void *arg, struct MHD_Connection *mhd, const char *url,
@@ -130,19 +132,19 @@ on_request_end(void *arg, struct MHD_Connection *mhd, void **request_context,
 	if (request == NULL)
 		return;
 	request->connection->busy = false;
-	/* It fails only if the client was quicker. */
+	/* It only fails if the client has disconnected. */
 	if (request->reply.delivery == SB_DELIVER_AND_CLOSE)
 		(void) shutdown(request->connection->fd, SHUT_RDWR);
 	sb_request_free(request);
 	*request_context = NULL;
 }
 
-static void on_complaint(void *arg, const char *format, va_list values)
+static void on_log(void *arg, const char *format, va_list values)
 			__attribute__((format(printf, 2, 0)));
 
-/* Later on it would only tell that clients go away, which they are free to. */
+/* After the start libmicrohttpd only logs clients that disconnect. */
 static void
-on_complaint(void *arg, const char *format, va_list values)
+on_log(void *arg, const char *format, va_list values)
 {
 	const SbServer *server = arg;
 
@@ -155,7 +157,7 @@ random_port(void)
 {
 	unsigned	bits;
 
-	/* Short reads do not happen to so few bytes. */
+	/* A read of so few bytes is never short. */
 	if (getrandom(&bits, sizeof(bits), 0) != sizeof(bits))
 		return PORT_MIN;
 	return PORT_MIN + (int) (bits % (PORT_MAX - PORT_MIN + 1));
@@ -173,7 +175,7 @@ bind_port(int fd, int port)
 	return bind(fd, (struct sockaddr *) &address, sizeof(address)) == 0;
 }
 
-/* Bind to *port, or to a free one if it is 0, and say which. */
+/* Bind to *port, or to a free port if it is 0, and return it in *port. */
 static bool
 bind_some_port(int fd, int *port)
 {
@@ -208,7 +210,7 @@ listen_on(int *port)
 	return -1;
 }
 
-/* As many connections as the system lets us have. */
+/* As many connections as the system allows. */
 static unsigned int
 connection_limit(void)
 {
@@ -241,9 +243,9 @@ start_daemon(SbServer *server, int listen_fd,
 		flags |= MHD_USE_TLS;
 	else
 		tls[0].option = MHD_OPTION_END;
-	/* The logger comes first, or it would miss complaints. */
+	/* The logger comes first, so that it misses no message. */
 	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server,
-							MHD_OPTION_EXTERNAL_LOGGER, on_complaint, server,
+							MHD_OPTION_EXTERNAL_LOGGER, on_log, server,
 							MHD_OPTION_LISTEN_SOCKET, listen_fd,
 							MHD_OPTION_CONNECTION_LIMIT, connection_limit(),
 							MHD_OPTION_CONNECTION_TIMEOUT, 0U,
@@ -282,6 +284,7 @@ sb_server_start(SbApi *api, SbLoop *loop, int port,
 
 	server->api = api;
 	server->loop = loop;
+
 	server->port = port;
 	server->starting = true;
 	TAILQ_INIT(&server->connections);
@@ -322,7 +325,7 @@ sb_server_port(const SbServer *server)
 void
 sb_server_run(SbServer *server)
 {
-	/* It fails only for daemons that run in a thread of their own. */
+	/* It only fails for daemons that run in a thread of their own. */
 	(void) MHD_run(server->daemon);
 	sb_request_check_waiters(server);
 }
@@ -340,7 +343,7 @@ sb_server_max_wait_ms(const SbServer *server)
 void
 sb_server_stop(SbServer *server)
 {
-	/* libmicrohttpd must not be stopped with a suspended connection. */
+	/* libmicrohttpd cannot stop while a connection is suspended. */
 	sb_request_abandon_all(server);
 	sb_loop_unwatch(server->loop, &server->daemon_watch);
 	MHD_stop_daemon(server->daemon);

@@ -14,18 +14,18 @@
 typedef struct SbServer SbServer;
 
 /*
- * Listen on "port"; 0: on a free one.  With TLS if "certificate" and "key",
- * the texts of two PEM files, are not NULL; they must stay.  NULL after a
- * message on stderr when it fails.
+ * Listen on "port", or on a free port if it is 0.  Use TLS if "certificate" and
+ * "key", the texts of two PEM files, are not NULL; they must stay valid.  On
+ * failure print a message to stderr and return NULL.
  */
 extern SbServer *sb_server_start(SbApi *api, SbLoop *loop, int port,
 								 const char *certificate, const char *key);
 extern int	sb_server_port(const SbServer *server);
 
-/* Do what can be done now. */
+/* Handle everything that is ready. */
 extern void sb_server_run(SbServer *server);
 
-/* How long the loop may wait before the next sb_server_run(); -1: for ever. */
+/* How long the loop may wait before the next sb_server_run(); -1: forever. */
 extern int	sb_server_max_wait_ms(const SbServer *server);
 
 /* Close everything, answered or not. */

@@ -12,9 +12,9 @@
 
 #define FIRST_SIZE	2048		/* an ordinary answer fits */
 
-/* Room for "len" more bytes and the NUL; where the first one goes. */
+/* Make room for "len" more bytes and a NUL.  Returns where they start. */
 static char *
-grow(SbText *text, size_t len)
+extend(SbText *text, size_t len)
 {
 	size_t		size = text->size ? text->size : FIRST_SIZE;
 
@@ -31,7 +31,7 @@ grow(SbText *text, size_t len)
 void
 sb_text_add(SbText *text, const void *bytes, size_t len)
 {
-	memcpy(grow(text, len), bytes, len);
+	memcpy(extend(text, len), bytes, len);
 }
 
 void
@@ -43,7 +43,7 @@ sb_text_add_string(SbText *text, const char *string)
 void
 sb_text_fill(SbText *text, char c, size_t count)
 {
-	memset(grow(text, count), c, count);
+	memset(extend(text, count), c, count);
 }
 
 static void

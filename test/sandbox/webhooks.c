@@ -1,13 +1,13 @@
 /*
  * webhooks.c
- *		Each webhook is a small HTTP client of its own, on the loop:
+ *		Each webhook is a small HTTP client of its own in the event loop:
  *
- *		due -> connecting -> sending -> reading the status -> taken
+ *		due -> connecting -> sending -> reading the status -> delivered
  *		 ^___________________________________________________ failed
  *
- * It waits on one timer: for its turn, or for the end of the other's patience.
- * Only where the timer fires may it be freed, since the loop may still have an
- * event for its descriptor in hand elsewhere.
+ * Its one timer either starts the next attempt or ends the current one.  A
+ * webhook is freed only when its timer fires: anywhere else the loop may still
+ * hold an event for its descriptor.
  */
 #include "webhooks.h"
 
@@ -34,7 +34,7 @@ typedef struct Webhook
 	TAILQ_ENTRY(Webhook) entry;
 	SbAmount	cost;
 	bool		charged;
-	int			copies;			/* still to be delivered */
+	int			copies;			/* not delivered yet */
 	int			wait_ms;		/* after the next failure */
 	struct sockaddr_in address;
 	SbText		request;
@@ -55,7 +55,7 @@ struct SbWebhooks
 	struct WebhookList list;
 };
 
-static void attempt(void *arg);
+static void start_attempt(void *arg);
 
 static void
 free_webhook(void *arg)
@@ -94,25 +94,25 @@ set_timer(Webhook *webhook, void (*fire) (void *arg), int after_ms)
 }
 
 static void
-fail(void *arg)
+fail_attempt(void *arg)
 {
 	Webhook    *webhook = arg;
 
 	hang_up(webhook);
 	webhook->webhooks->api->books.webhook_failures++;
-	set_timer(webhook, attempt, webhook->wait_ms);
+	set_timer(webhook, start_attempt, webhook->wait_ms);
 	webhook->wait_ms *= 2;
 	if (webhook->wait_ms > WAIT_MAX_MS)
 		webhook->wait_ms = WAIT_MAX_MS;
 }
 
 static void
-succeed(Webhook *webhook)
+finish_copy(Webhook *webhook)
 {
 	hang_up(webhook);
 	webhook->webhooks->api->books.webhooks++;
 	webhook->copies--;
-	set_timer(webhook, webhook->copies > 0 ? attempt : free_webhook, 0);
+	set_timer(webhook, webhook->copies > 0 ? start_attempt : free_webhook, 0);
 }
 
 static bool
@@ -133,16 +133,16 @@ send_request(Webhook *webhook)
 
 	if (len < 0 && errno != EAGAIN && errno != EINTR)
 	{
-		fail(webhook);
+		fail_attempt(webhook);
 		return;
 	}
 	if (len > 0)
 		webhook->sent += (size_t) len;
 	if (webhook->sent == webhook->request.len && !watch_for(webhook, EPOLLIN))
-		fail(webhook);
+		fail_attempt(webhook);
 }
 
-/* All that we want to know is whether the status begins with a 2. */
+/* Only the first digit of the status matters. */
 static void
 read_status(Webhook *webhook)
 {
@@ -154,20 +154,20 @@ read_status(Webhook *webhook)
 		return;
 	if (len <= 0)
 	{
-		fail(webhook);
+		fail_attempt(webhook);
 		return;
 	}
 	webhook->status_len += (size_t) len;
 	if (webhook->status_len < STATUS_CHARS)
 		return;
 	if (memcmp(webhook->status, "HTTP/1.", 7) == 0 && webhook->status[9] == '2')
-		succeed(webhook);
+		finish_copy(webhook);
 	else
-		fail(webhook);
+		fail_attempt(webhook);
 }
 
 static void
-ready(void *arg)
+on_ready(void *arg)
 {
 	Webhook    *webhook = arg;
 
@@ -179,7 +179,7 @@ ready(void *arg)
 		read_status(webhook);
 }
 
-/* It is charged when it is revealed, whoever takes it. */
+/* The first attempt is charged, whether or not it succeeds. */
 static void
 charge_once(Webhook *webhook)
 {
@@ -189,26 +189,26 @@ charge_once(Webhook *webhook)
 }
 
 static void
-attempt(void *arg)
+start_attempt(void *arg)
 {
 	Webhook    *webhook = arg;
 
 	charge_once(webhook);
 	webhook->sent = 0;
 	webhook->status_len = 0;
-	set_timer(webhook, fail, ATTEMPT_MAX_MS);
+	set_timer(webhook, fail_attempt, ATTEMPT_MAX_MS);
 	webhook->watch.fd = socket(AF_INET,
 							   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (webhook->watch.fd < 0 ||
 		(connect(webhook->watch.fd, (struct sockaddr *) &webhook->address,
 				 sizeof(webhook->address)) != 0 && errno != EINPROGRESS) ||
 		!watch_for(webhook, EPOLLOUT))
-		fail(webhook);
+		fail_attempt(webhook);
 }
 
 /*
- * The sandbox plays the API on this machine, and so calls nobody elsewhere:
- * "http://127.0.0.1[:port]/..." or localhost.  Returns the path, or NULL.
+ * Only webhooks to this machine are allowed: "http://127.0.0.1[:port]/..." or
+ * localhost.  Returns the path, or NULL.
  */
 static const char *
 parse_url(const char *url, struct sockaddr_in *address)
@@ -245,7 +245,7 @@ write_request(SbText *request, const char *path, const SbText *payload)
 	char		length[32];
 
 	sb_text_add_string(request, "POST ");
-	/* A fragment stays at home. */
+	/* A fragment is not sent. */
 	sb_text_add(request, path, strcspn(path, "# \r\n"));
 	sb_text_add_string(request, " HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 					   "Content-Type: application/json\r\n"
@@ -256,7 +256,7 @@ write_request(SbText *request, const char *path, const SbText *payload)
 }
 
 static void
-tell(void *arg, const char *url, const SbText *payload, SbAmount cost)
+queue_webhook(void *arg, const char *url, const SbText *payload, SbAmount cost)
 {
 	SbWebhooks *webhooks = arg;
 	const SbConfig *config = &webhooks->api->config;
@@ -276,13 +276,13 @@ tell(void *arg, const char *url, const SbText *payload, SbAmount cost)
 	webhook->wait_ms = config->webhook_retry_ms;
 	webhook->address = address;
 	webhook->watch.fd = -1;
-	webhook->watch.ready = ready;
+	webhook->watch.ready = on_ready;
 	webhook->watch.arg = webhook;
 	webhook->timer.arg = webhook;
 	write_request(&webhook->request, path, payload);
 	TAILQ_INSERT_TAIL(&webhooks->list, webhook, entry);
 	webhooks->api->books.webhooks_pending++;
-	set_timer(webhook, attempt, config->webhook_delay_ms);
+	set_timer(webhook, start_attempt, config->webhook_delay_ms);
 }
 
 SbWebhooks *
@@ -292,9 +292,10 @@ sb_webhooks_start(SbApi *api, SbLoop *loop)
 
 	webhooks->api = api;
 	webhooks->loop = loop;
+
 	TAILQ_INIT(&webhooks->list);
-	api->tell = tell;
-	api->tell_arg = webhooks;
+	api->queue_webhook = queue_webhook;
+	api->queue_webhook_arg = webhooks;
 	return webhooks;
 }
 
@@ -309,6 +310,6 @@ sb_webhooks_stop(SbWebhooks *webhooks)
 		sb_loop_cancel_timer(webhooks->loop, &webhook->timer);
 		free_webhook(webhook);
 	}
-	webhooks->api->tell = NULL;
+	webhooks->api->queue_webhook = NULL;
 	free(webhooks);
 }

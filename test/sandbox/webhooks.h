@@ -1,7 +1,7 @@
 /*
  * webhooks.h
- *		Delivers webhooks: a POST to a server on this machine, again with growing
- *		waits until it is taken with a 2xx, and as often as configured.
+ *		Delivers webhooks: a POST to a server on this machine, repeated with
+ *		growing waits until the answer is a 2xx, in as many copies as configured.
  */
 #ifndef SB_WEBHOOKS_H
 #define SB_WEBHOOKS_H
@@ -11,10 +11,10 @@
 
 typedef struct SbWebhooks SbWebhooks;
 
-/* What "api" has to tell from now on is delivered.  Both must stay. */
+/* Deliver the webhooks of "api".  It and "loop" must stay valid. */
 extern SbWebhooks *sb_webhooks_start(SbApi *api, SbLoop *loop);
 
-/* Forget what was not delivered. */
+/* Drop the webhooks that are not delivered yet. */
 extern void sb_webhooks_stop(SbWebhooks *webhooks);
 
 #endif							/* SB_WEBHOOKS_H */
