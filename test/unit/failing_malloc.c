@@ -1,10 +1,10 @@
 /*
  * failing_malloc.c
- *		Memory that runs out on demand; see unit.h.
+ *		Allocations that fail on demand; see unit.h.
  *
  * These definitions come before those of every shared library, so that the
- * allocations of json-c and libcurl fail as ours do.  What counts and fails
- * belongs to one thread: a helper of the test is not disturbed.
+ * allocations of json-c and libcurl fail as ours do.  They are counted per
+ * thread, so that other threads of a test are not affected.
  */
 #define _GNU_SOURCE				/* RTLD_NEXT */
 
@@ -17,13 +17,13 @@
 
 #include <json-c/json.h>
 
-static __thread int countdown;	/* the allocation that fails; 0: none will */
-static __thread bool all_later; /* and all that follow it */
+static __thread int countdown;	/* the allocation that fails; 0: none */
+static __thread bool all_later; /* true if all later ones fail, too */
 static __thread bool failed;
 static __thread int allocations;	/* so far */
 static __thread bool spare_strdup;
 
-/* The sanitizer's own ones, where it is linked in; __lsan: ignore leaks. */
+/* The sanitizer's functions, if it is linked in. */
 extern void *__interceptor_malloc(size_t size) __attribute__((weak));
 extern void *__interceptor_calloc(size_t count, size_t size)
 			__attribute__((weak));
@@ -54,7 +54,7 @@ unit_malloc_failed(void)
 }
 
 static void
-fail_in_turn(void (*run) (void), void (*arm) (int))
+fail_each_allocation(void (*run) (void), void (*arm) (int))
 {
 	bool		hit = true;
 
@@ -70,11 +70,11 @@ fail_in_turn(void (*run) (void), void (*arm) (int))
 void
 unit_each_malloc_fails(void (*run) (void))
 {
-	fail_in_turn(run, unit_fail_malloc);
-	fail_in_turn(run, unit_fail_malloc_from);
+	fail_each_allocation(run, unit_fail_malloc);
+	fail_each_allocation(run, unit_fail_malloc_from);
 }
 
-/* Is it this allocation's turn? */
+/* Count an allocation; true if it is to fail. */
 static bool
 fails_now(void)
 {
@@ -98,7 +98,7 @@ next_definition(const char *name)
 	return found;
 }
 
-/* malloc() as it is without us. */
+/* malloc() of the sanitizer or the C library. */
 static void *
 real_malloc(size_t size)
 {
@@ -138,14 +138,14 @@ realloc(void *old, size_t size)
 	return fails_now() ? NULL : real(old, size);
 }
 
-/* The sanitizer's strdup() would not come by here. */
+/* The sanitizer's strdup() would not call our malloc(). */
 char *
 strdup(const char *string)
 {
 	size_t		size = strlen(string) + 1;
 	char	   *copy;
 
-	/* Its turn all the same: the others keep their places. */
+	/* It is always counted, so that other allocations keep their numbers. */
 	if (fails_now() && !spare_strdup)
 		return NULL;
 	copy = real_malloc(size);
@@ -155,9 +155,9 @@ strdup(const char *string)
 typedef struct json_object *(*ParseFunction) (struct json_tokener *,
 											  const char *, int);
 
-/* Try it out: does the call reach the allocation that fails? */
+/* Parse once to find out whether the failing allocation is in the parser. */
 static bool
-fails_inside(ParseFunction parse, const char *text, int len)
+fails_in_parser(ParseFunction parse, const char *text, int len)
 {
 	int			saved = countdown;
 	int			needed;
@@ -174,10 +174,10 @@ fails_inside(ParseFunction parse, const char *text, int len)
 }
 
 /*
- * json-c's parser loses memory when it runs out of it, up to 0.19 at least, and
- * up to 0.17 it does not survive a key that cannot be copied, or goes on
- * without it.  That is not ours to mend: what is lost in such a call is not
- * held against the test, and keys are spared.
+ * json-c's parser leaks memory when an allocation fails, up to version 0.19 at
+ * least.  Up to 0.17 it also crashes or drops the key when a key cannot be
+ * copied.  Both are outside our code: leaks of such a call are ignored, and
+ * copies of keys do not fail.
  */
 struct json_object *
 json_tokener_parse_ex(struct json_tokener *tokener, const char *text, int len)
@@ -189,7 +189,7 @@ json_tokener_parse_ex(struct json_tokener *tokener, const char *text, int len)
 	if (real == NULL)
 		real = (ParseFunction) next_definition("json_tokener_parse_ex");
 
-	spare = fails_inside(real, text, len);
+	spare = fails_in_parser(real, text, len);
 	spare_strdup = spare && json_c_version_num() < ((0 << 16) | (18 << 8));
 	if (spare && __lsan_disable)
 		__lsan_disable();

@@ -2,9 +2,9 @@
  * scripted_server.c
  *		Blocking sockets, one thread for each connection that may be open.
  *
- * All threads accept from the same listening socket.  To stop, the sockets are
- * shut down, which ends whatever a thread waits for; only its own thread closes
- * a connection.
+ * All threads accept from the same listening socket.  server_stop() shuts down
+ * the sockets, which ends all waits of the threads.  A connection is closed by
+ * its own thread only.
  */
 #define _GNU_SOURCE				/* memmem(), strcasestr() */
 
@@ -35,15 +35,15 @@ typedef struct Request
 	char		body[BODY_SIZE];	/* the beginning of it */
 } Request;
 
-/* One thread and the connection that it serves at present. */
+/* One thread and its current connection. */
 typedef struct Connection
 {
 	Server	   *server;
 	pthread_t	thread;
 	int			fd;				/* -1: none */
 	Request    *request;		/* being read; NULL: none */
-	size_t		body_left;		/* of it */
-	char		received[HEAD_SIZE];	/* and not used yet */
+	size_t		body_left;		/* bytes of it not received yet */
+	char		received[HEAD_SIZE];	/* but not processed yet */
 	size_t		received_len;
 } Connection;
 
@@ -52,7 +52,7 @@ struct Server
 	const Step *const *scripts;
 	int			script_count;
 	int			listen_fd;
-	int			release_fd;		/* an eventfd, readable once released */
+	int			release_fd;		/* an eventfd, readable after release */
 	int			port;
 	int			connection_count;
 	Connection *connections;
@@ -68,7 +68,7 @@ struct Server
 };
 
 static void
-fail(const char *what)
+die(const char *what)
 {
 	perror(what);
 	exit(2);
@@ -88,7 +88,7 @@ unlock(Server *server)
 		abort();
 }
 
-/* Wait for bytes, false: there will be none. */
+/* Wait for bytes.  False at the end of the connection. */
 static bool
 receive(Connection *conn, char *to, size_t size, size_t *len)
 {
@@ -108,7 +108,7 @@ content_length(const char *head)
 	return line ? strtoul(line + strlen("\r\nContent-Length:"), NULL, 10) : 0;
 }
 
-/* Note the head, whose length is "len", and keep what came after it. */
+/* Record the head, "len" bytes long, and keep the bytes after it. */
 static bool
 take_head(Connection *conn, size_t len)
 {
@@ -150,7 +150,7 @@ read_head(Connection *conn)
 	}
 }
 
-/* Note a piece of the body as far as there is room for it. */
+/* Record a piece of the body, as far as it fits. */
 static void
 take_body(Connection *conn, const char *bytes, size_t len)
 {
@@ -217,7 +217,7 @@ send_text(Connection *conn, const char *text)
 
 /* False when the client goes first. */
 static bool
-hold(Connection *conn)
+wait_for_release(Connection *conn)
 {
 	struct pollfd fds[] = {
 		{.fd = conn->server->release_fd, .events = POLLIN},
@@ -227,7 +227,7 @@ hold(Connection *conn)
 	while (poll(fds, 2, -1) < 0)
 	{
 		if (errno != EINTR)
-			fail("poll");
+			die("poll");
 	}
 	return (fds[0].revents & POLLIN) != 0;
 }
@@ -239,11 +239,11 @@ reset_at_close(Connection *conn)
 	struct linger linger = {.l_onoff = 1, .l_linger = 0};
 
 	if (setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) != 0)
-		fail("setsockopt");
+		die("setsockopt");
 }
 
 static void
-play(Connection *conn, const Step *script)
+run_script(Connection *conn, const Step *script)
 {
 	const Step *step = script;
 	bool		go_on = true;
@@ -271,7 +271,7 @@ play(Connection *conn, const Step *script)
 					;
 				return;
 			case STEP_HOLD:
-				go_on = hold(conn);
+				go_on = wait_for_release(conn);
 				break;
 			case STEP_REPEAT:
 				step = script;
@@ -289,7 +289,7 @@ next_connection(Connection *conn)
 	int			fd;
 	int			number;
 
-	/* A test may take the descriptors away from the whole process. */
+	/* A test may use up all descriptors of the process. */
 	do
 		fd = accept(server->listen_fd, NULL, NULL);
 	while (fd < 0 && errno == EMFILE);
@@ -314,14 +314,14 @@ next_connection(Connection *conn)
 }
 
 static void *
-serve(void *arg)
+serve_connections(void *arg)
 {
 	Connection *conn = arg;
 	const Step *script;
 
 	while ((script = next_connection(conn)) != NULL)
 	{
-		play(conn, script);
+		run_script(conn, script);
 		lock(conn->server);
 		(void) close(conn->fd);
 		conn->fd = -1;
@@ -345,7 +345,7 @@ listen_on_free_port(Server *server)
 		bind(server->listen_fd, (struct sockaddr *) &address, len) != 0 ||
 		listen(server->listen_fd, 1024) != 0 ||
 		getsockname(server->listen_fd, (struct sockaddr *) &address, &len) != 0)
-		fail("listen");
+		die("listen");
 	server->port = ntohs(address.sin_port);
 }
 
@@ -355,7 +355,7 @@ server_start(const Step *const *scripts, int count, int connections)
 	Server	   *server = calloc(1, sizeof(*server));
 
 	if (!server)
-		fail("calloc");
+		die("calloc");
 	server->scripts = scripts;
 	server->script_count = count;
 	server->connection_count = connections;
@@ -364,7 +364,7 @@ server_start(const Step *const *scripts, int count, int connections)
 	server->release_fd = eventfd(0, EFD_CLOEXEC);
 	if (!server->connections || !server->requests || server->release_fd < 0 ||
 		pthread_mutex_init(&server->lock, NULL) != 0)
-		fail("server_start");
+		die("server_start");
 	listen_on_free_port(server);
 
 	for (int i = 0; i < connections; i++)
@@ -373,8 +373,8 @@ server_start(const Step *const *scripts, int count, int connections)
 
 		conn->server = server;
 		conn->fd = -1;
-		if (pthread_create(&conn->thread, NULL, serve, conn) != 0)
-			fail("pthread_create");
+		if (pthread_create(&conn->thread, NULL, serve_connections, conn) != 0)
+			die("pthread_create");
 	}
 	return server;
 }
@@ -384,7 +384,7 @@ wake_threads(Server *server)
 {
 	lock(server);
 	server->stopping = true;
-	/* Fail only for sockets that are not connected any more. */
+	/* shutdown() only fails for sockets that are not connected any more. */
 	(void) shutdown(server->listen_fd, SHUT_RDWR);
 	for (int i = 0; i < server->connection_count; i++)
 	{
@@ -403,7 +403,7 @@ server_stop(Server *server)
 	for (int i = 0; i < server->connection_count; i++)
 	{
 		if (pthread_join(server->connections[i].thread, NULL) != 0)
-			fail("pthread_join");
+			die("pthread_join");
 	}
 	(void) close(server->listen_fd);
 	(void) close(server->release_fd);
@@ -425,7 +425,7 @@ server_release(Server *server)
 	uint64_t	one = 1;
 
 	if (write(server->release_fd, &one, sizeof(one)) != sizeof(one))
-		fail("write");
+		die("write");
 }
 
 static int

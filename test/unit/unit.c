@@ -2,8 +2,8 @@
  * unit.c
  *		Checks and tables of tests; see unit.h.
  *
- * Reports go to standard error, which needs no memory; the line that counts
- * goes to standard output.
+ * Failures are reported on standard error, which needs no memory.  The line
+ * with the totals goes to standard output.
  */
 #include "unit.h"
 
@@ -16,7 +16,7 @@ static const char *test_name;
 static char context[200];
 static bool test_good;
 
-/* There only with -fsanitize=address; 1 if memory is out of reach. */
+/* Defined only with -fsanitize=address; returns 1 if memory has leaked. */
 extern int	__lsan_do_recoverable_leak_check(void) __attribute__((weak));
 
 void
@@ -84,7 +84,7 @@ run_test(const UnitTest *test)
 	unit_context(NULL);
 	if (__lsan_do_recoverable_leak_check != NULL)
 		unit_check(__lsan_do_recoverable_leak_check() == 0,
-				   "no memory is left behind", __FILE__, __LINE__);
+				   "no memory has leaked", __FILE__, __LINE__);
 	return test_good;
 }
 

@@ -1,10 +1,10 @@
 /*
  * unit.h
- *		What the unit tests of src/core share: checks, a table of tests, and
- *		memory that runs out on demand.
+ *		Shared by the unit tests of src/core: checks, a table of tests, and
+ *		allocations that fail on demand.
  *
  *		static const UnitTest tests[] = {
- *			{"what it is about", test_function},
+ *			{"name of the test", test_function},
  *		};
  *
  *		int
@@ -13,8 +13,8 @@
  *			return UNIT_RUN("test_module", tests);
  *		}
  *
- * A test fails when one of its checks does, or when it leaves memory behind
- * (known only with -fsanitize=address).
+ * A test fails if one of its checks fails, or if it leaks memory (which is only
+ * detected with -fsanitize=address).
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -28,15 +28,15 @@ typedef struct UnitTest
 	void		(*run) (void);
 } UnitTest;
 
-/* The test goes on after a check that fails. */
+/* The test continues after a failed check. */
 #define CHECK(condition) \
 	unit_check((condition), #condition, __FILE__, __LINE__)
 
-/* Equal strings; NULL equals only NULL. */
+/* Check that strings are equal; NULL equals only NULL. */
 #define CHECK_STRING(actual, expected) \
 	unit_check_string((actual), (expected), #actual, __FILE__, __LINE__)
 
-/* Equal integers of any type. */
+/* Check that integers of any type are equal. */
 #define CHECK_INT(actual, expected) \
 	unit_check_int((long long) (actual), (long long) (expected), #actual, \
 				   __FILE__, __LINE__)
@@ -49,27 +49,27 @@ typedef struct UnitTest
 	unit_run(name, tests, sizeof(tests) / sizeof((tests)[0]))
 
 /*
- * What the checks that follow are about, for their message; copied, printf
- * style.  NULL: nothing in particular, as at the start of each test.
+ * Describe the following checks, printf style, for their messages.  NULL, as at
+ * the start of each test, is no description.
  */
 extern void unit_context(const char *format,...)
 			__attribute__((format(printf, 1, 2)));
 
 /*
- * The "n"th allocation of this thread from now on fails, counted from 1, in
- * our code or in a library; 0: none fails.
+ * Let the "n"th allocation of this thread from now on fail, counted from 1, in
+ * our code or in a library.  0 lets none fail.
  */
 extern void unit_fail_malloc(int n);
 
-/* The "n"th one and all that follow. */
+/* Let the "n"th allocation and all later ones fail. */
 extern void unit_fail_malloc_from(int n);
 
-/* Did an allocation fail since the last call of the two above? */
+/* True if an allocation failed since the last call of the two above. */
 extern bool unit_malloc_failed(void);
 
 /*
- * Call "run" again and again, each time with another allocation failing, and
- * then each time with all from that one on; until nothing fails any more.
+ * Call "run" once for each allocation that it makes, with that one failing,
+ * and once more with that one and all later ones failing.
  */
 extern void unit_each_malloc_fails(void (*run) (void));
 

@@ -1,5 +1,5 @@
-# The HTTP client under valgrind, which also sees what libcurl does with the
-# memory it is given.  Without the sanitizers, which valgrind does not bear.
+# The HTTP client under valgrind, which also checks how libcurl uses the memory
+# it is given.  The sanitizers are off, since valgrind does not work with them.
 
 VALGRIND = valgrind --quiet --error-exitcode=1 --leak-check=full \
 	--errors-for-leak-kinds=definite,indirect,possible
