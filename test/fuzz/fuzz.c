@@ -1,6 +1,6 @@
 /*
  * fuzz.c
- *		What the fuzzers share; see fuzz.h.
+ *		Shared by the fuzzers; see fuzz.h.
  */
 #include "fuzz.h"
 
@@ -14,7 +14,7 @@ fuzz_found(const char *what, const char *file, int line)
 	abort();
 }
 
-/* How many bytes the character takes that begins here; 0: it is none. */
+/* The length of the first character of "text"; 0 if it is invalid. */
 static size_t
 character_len(const unsigned char *text, size_t len)
 {

@@ -1,6 +1,6 @@
 /*
  * fuzz.h
- *		What the fuzzers share.
+ *		Shared by the fuzzers.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What must hold for every input; if it does not, that is a finding. */
+/* A condition that holds for every input; anything else is a finding. */
 #define REQUIRE(condition) \
 	do { \
 		if (!(condition)) \
@@ -19,10 +19,10 @@
 extern void fuzz_found(const char *what, const char *file, int line)
 			__attribute__((noreturn));
 
-/* UTF-8 as PostgreSQL judges it: shortest forms only, no surrogates. */
+/* Valid UTF-8 for PostgreSQL: shortest forms only, no surrogates. */
 extern bool fuzz_is_utf8(const char *text, size_t len);
 
-/* libFuzzer's entry. */
+/* libFuzzer's entry point. */
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #endif							/* FUZZ_H */

@@ -2,8 +2,8 @@
  * fuzz_answer.c
  *		Any status and any bytes as an answer.
  *
- * An input begins with three digits, the status, and one byte that is "t" if
- * the body was truncated; the body follows.
+ * An input consists of three digits for the status, one byte that is "t" if the
+ * body was truncated, and the body.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ check_text(const char *text)
 	REQUIRE(text == NULL || fuzz_is_utf8(text, strlen(text)));
 }
 
-/* A decimal number, as numeric_in() takes it. */
+/* A decimal number that numeric_in() accepts. */
 static void
 check_credits(const char *credits)
 {
@@ -58,7 +58,7 @@ check_answer(int status, OeCode code, bool usable, const OeAnswer *answer)
 	check_text(answer->detail);
 }
 
-/* The ledger keeps status and detail: they must bring the same error again. */
+/* The ledger keeps status and detail, which must give the same error again. */
 static void
 check_replay(int status, const char *detail, const OeError *fresh)
 {

@@ -1,6 +1,6 @@
 /*
  * fuzz_request.c
- *		Any bytes as a request, with unknown keys refused and passed.
+ *		Any bytes as a request, with unknown keys refused and passed on.
  */
 #include <string.h>
 
@@ -17,7 +17,7 @@ check_error(OeCode code, const OeRequest *request, const OeError *error,
 	REQUIRE(code == OE_BAD_REQUEST || code == OE_API_BAD_REQUEST);
 	REQUIRE(request->body == NULL && request->body_len == 0);
 
-	/* One line of a sane length, whatever the keys were. */
+	/* One line of reasonable length, whatever the keys are. */
 	REQUIRE(error->message != NULL);
 	len = strlen(error->message);
 	REQUIRE(len > 0 && len < 200);
@@ -26,7 +26,7 @@ check_error(OeCode code, const OeRequest *request, const OeError *error,
 	REQUIRE(!valid_utf8 || fuzz_is_utf8(error->message, len));
 }
 
-/* What was normalised stays as it is. */
+/* Normalising a normalised body changes nothing. */
 static void
 check_body(const OeRequest *request, bool pass_unknown_keys, bool valid_utf8)
 {
@@ -74,7 +74,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	OeRequest	strict;
 	OeRequest	passed;
 
-	/* What is known is the same request, whatever happens to the rest. */
+	/* A request without unknown keys is the same in both modes. */
 	(void) parse(json, size, true, &passed);
 	if (parse(json, size, false, &strict) == OE_OK)
 		REQUIRE(passed.body && strcmp(strict.body, passed.body) == 0);
