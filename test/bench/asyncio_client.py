@@ -1,5 +1,5 @@
-"""What somebody would write in Python to enrich many people at once: kept
-connections, as many as requests in flight, with the standard library alone.
+"""A typical Python program that enriches many people at once: one kept connection
+for each request in flight, with the standard library alone.
 
     asyncio_client.py PORT TOKEN FIRST COUNT CONCURRENCY
 """
@@ -22,7 +22,7 @@ async def read_answer(reader):
 
 
 async def ask_for(people, port, token, persons):
-    """Ask for one after the other of the people that are left."""
+    """Request the remaining people one after the other."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for number in people:
         body = json.dumps({"person": {"email": f"person{number}@bench.example"}})

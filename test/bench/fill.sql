@@ -1,5 +1,5 @@
--- Makes the ledger :rows rows longer, spread over the last month: copies of its
--- last row, each of another request.
+-- Adds :rows rows to the ledger, spread over the last month: copies of its last
+-- row, each with another request.
 
 \set ON_ERROR_STOP on
 

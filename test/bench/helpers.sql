@@ -1,12 +1,12 @@
--- What each measured database has: the extension, requests for people of whom
--- each is asked for once, and a clock for time and CPU.
+-- Prepares each measured database: the extension, requests for people, and
+-- functions that measure time and CPU.
 
 \set ON_ERROR_STOP on
 
 CREATE EXTENSION ocean_enrich;
 CREATE SCHEMA bench;
 
--- No more volatile than its body, so that the planner puts that in its place.
+-- As volatile as its body, so that the planner can inline it.
 CREATE FUNCTION bench.request(person bigint) RETURNS jsonb
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
@@ -14,15 +14,15 @@ CREATE FUNCTION bench.request(person bigint) RETURNS jsonb
 			jsonb_build_object('email', 'person' || person || '@bench.example'));
 	END;
 
--- User and system time of a process, which the kernel counts in nanoseconds here;
--- /proc/PID/stat has no more than hundredths of a second.
+-- User and system time of a process.  This file has nanoseconds, /proc/PID/stat only
+-- hundredths of a second.
 CREATE FUNCTION bench.cpu_us(pid integer) RETURNS bigint
 	LANGUAGE sql VOLATILE
 	BEGIN ATOMIC
 		SELECT split_part(pg_read_file('/proc/' || pid || '/schedstat'), ' ', 1)::bigint / 1000;
 	END;
 
--- What a process has for itself, without the shared buffers that it has touched.
+-- The private memory of a process, without shared buffers.
 CREATE FUNCTION bench.private_kb(pid integer) RETURNS bigint
 	LANGUAGE sql VOLATILE
 	BEGIN ATOMIC
@@ -37,7 +37,7 @@ CREATE FUNCTION bench.worker_pid() RETURNS integer
 	END;
 
 -- Runs a query for "calls" people from number "first" on; its parameters are the
--- first and the last number.  The few people before them warm it up.
+-- first and the last number.  It is warmed up with 50 people before them.
 CREATE FUNCTION bench.measure(query text, first bigint, calls bigint,
 	OUT wall_us bigint, OUT cpu_us bigint, OUT worker_cpu_us bigint)
 	LANGUAGE plpgsql VOLATILE
@@ -64,7 +64,7 @@ BEGIN
 END
 $$;
 
--- The private memory of this session and of its worker at four points of "calls"
+-- The private memory of this session and its worker after each quarter of "calls"
 -- calls.
 CREATE FUNCTION bench.memory(query text, first bigint, calls bigint)
 	RETURNS TABLE (after_calls bigint, session_kb bigint, worker_kb bigint)

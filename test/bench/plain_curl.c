@@ -1,17 +1,16 @@
 /*
  * plain_curl.c
- *		The same call as a plain C program makes it: libcurl's easy interface,
- *		one kept connection, the answer in memory.  Nothing is recorded.
+ *		The same calls in a plain C program: libcurl's easy interface, one kept
+ *		connection, the answer in memory.  Nothing is recorded.
  *
  *	plain_curl URL TOKEN FIRST CALLS CA-FILE [FILE]
  *
- * Asks for the persons FIRST to FIRST + CALLS - 1 and prints the microseconds
- * of time and of CPU that they took.  One call before them, for the person
- * FIRST - 1, opens the connection.
+ * Requests the persons FIRST to FIRST + CALLS - 1 and prints the microseconds
+ * of elapsed time and of CPU.  A call before them, for the person FIRST - 1,
+ * opens the connection.
  *
- * With FILE, a page of it is written and synced before each request is sent and
- * after each answer has come: what the disk alone costs somebody who keeps a
- * ledger.
+ * With FILE, a page of it is written and synced before each request and after
+ * each answer: the cost of the disk alone for a program with a ledger.
  */
 #include <curl/curl.h>
 #include <fcntl.h>
@@ -73,7 +72,7 @@ cpu_us(void)
 }
 
 static int64_t
-number(const char *text)
+parse_number(const char *text)
 {
 	char	   *end;
 	long long	value = strtoll(text, &end, 10);
@@ -148,7 +147,7 @@ write_page(int fd, int64_t page)
 		die("the file", "could not be written");
 }
 
-/* The file has all its pages from the start, as the write-ahead log has. */
+/* The file has all its pages from the start, as in the write-ahead log. */
 static int
 open_file(const char *name)
 {
@@ -164,7 +163,7 @@ open_file(const char *name)
 }
 
 static void
-record(int fd, int64_t page)
+write_and_sync_page(int fd, int64_t page)
 {
 	if (fd < 0)
 		return;
@@ -174,13 +173,13 @@ record(int fd, int64_t page)
 }
 
 static void
-call(CURL *curl, Answer *answer, int64_t person)
+make_call(CURL *curl, Answer *answer, int64_t person)
 {
 	char		body[BODY_MAX_BYTES];
 	long		status = 0;
 	CURLcode	code;
 
-	/* Cannot be cut: it is shorter than the buffer with any number. */
+	/* With any number it is shorter than the buffer. */
 	(void) snprintf(body, sizeof(body),
 					"{\"person\":{\"email\":\"person%lld@bench.example\"}}",
 					(long long) person);
@@ -193,7 +192,7 @@ call(CURL *curl, Answer *answer, int64_t person)
 	if (code != CURLE_OK)
 		die("a call failed", curl_easy_strerror(code));
 	if (status != 200 || answer->len == 0)
-		die("a call failed", "the answer is no person");
+		die("a call failed", "the answer is not a person");
 }
 
 int
@@ -210,22 +209,22 @@ main(int argc, char **argv)
 
 	if (argc != 6 && argc != 7)
 		die("usage", "plain_curl URL TOKEN FIRST CALLS CA-FILE [FILE]");
-	first = number(argv[3]);
-	calls = number(argv[4]);
+	first = parse_number(argv[3]);
+	calls = parse_number(argv[4]);
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		die("libcurl", "could not be set up");
 	fd = argc == 7 ? open_file(argv[6]) : -1;
 	headers = make_headers(argv[2]);
 	curl = make_handle(argv[1], headers, argv[5], &answer);
 
-	call(curl, &answer, first - 1);
+	make_call(curl, &answer, first - 1);
 	time_before = time_us();
 	cpu_before = cpu_us();
 	for (int64_t i = 0; i < calls; i++)
 	{
-		record(fd, 2 * i);
-		call(curl, &answer, first + i);
-		record(fd, 2 * i + 1);
+		write_and_sync_page(fd, 2 * i);
+		make_call(curl, &answer, first + i);
+		write_and_sync_page(fd, 2 * i + 1);
 	}
 	(void) printf("%lld,%lld\n", (long long) (time_us() - time_before),
 				  (long long) (cpu_us() - cpu_before));

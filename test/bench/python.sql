@@ -1,5 +1,5 @@
--- The same call as PL/Python makes it, with a connection that is kept for the
--- session's life.  Nothing is recorded.
+-- The same call in PL/Python, with a connection that is kept for the whole session.
+-- Nothing is recorded.
 
 \set ON_ERROR_STOP on
 

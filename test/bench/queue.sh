@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 #
 # queue.sh
-#	Measures the queue and kept columns on a private server against the sandbox
-#	API: how fast rows are submitted, settled and written to their column, what a
-#	long queue costs, and what is left behind.  Prints goals as run.sh does.
+#	Measures the queue and syncs on a private server against the sandbox API: how
+#	fast rows are submitted, settled and written to their column, what a long
+#	queue costs, and how much it bloats the ledger.  Prints goals like run.sh.
 #
 #	test/bench/queue.sh [ROWS]		ROWS in the long queue, 1,000,000 by default
 #
-# Times are those of the whole machine; what the worker takes of it stands
-# beside them, and moves less with what else goes on.  The figures are left in
+# Rates depend on the load of the whole machine; the CPU time of the worker, which
+# is shown beside them, depends less on it.  The figures are also written to
 # test/results/bench-queue/facts.csv.
 
 set -euo pipefail
@@ -40,8 +40,8 @@ fact()
 	printf '%5d s  %s: %s\n' "$SECONDS" "$1" "$2" >&2
 }
 
-# settings LINES: the server's, from now on.
-settings()
+# write_settings LINES: of the server, from now on.
+write_settings()
 {
 	printf '%s\n' "max_files_per_process = 4000" "max_wal_size = 8GB" \
 		"autovacuum_naptime = 5s" \
@@ -53,13 +53,13 @@ settings()
 	reload_server "$FOLDER" 2> /dev/null || true
 }
 
-latency()
+set_latency()
 {
 	curl --silent --fail --noproxy '*' --data "{\"latency_ms\": $1}" \
 		"http://127.0.0.1:$(cat "$FOLDER/sandbox.port")/sandbox/config" > /dev/null
 }
 
-# submit COUNT SELECT: REQUEST in it asks for somebody whom nobody has asked for.
+# submit COUNT SELECT: REQUEST in it becomes a request for a new person.
 submit()
 {
 	local request="ocean_person_request(email => 'p' || i || '@example.com', name => 'Alva Nordal ' || i)"
@@ -76,18 +76,18 @@ wait_for()
 
 NOTHING_LEFT="NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))"
 
-# ticks: hundredths of a second that the worker has used.
-ticks()
+# The worker's CPU time in hundredths of a second.
+worker_ticks()
 {
 	awk '{ print $14 + $15 }' "/proc/$(sql 'SELECT worker_pid FROM ocean_enrich.queue_status')/stat"
 }
 
-waiting()
+count_waiting()
 {
 	sql "SELECT waiting FROM ocean_enrich.queue_status"
 }
 
-answered()
+count_answered()
 {
 	sql "SELECT coalesce(sum(answered), 0) FROM ocean_enrich.queue_tally"
 }
@@ -104,7 +104,7 @@ rows_per_second()
 	awk -v rows="$1" -v us="$2" 'BEGIN { printf "%.0f", rows * 1e6 / us }'
 }
 
-# measure_submit NAME COUNT SELECT: committed as any transaction is, with fsync.
+# measure_submit NAME COUNT SELECT: with an ordinary commit, which waits for fsync.
 measure_submit()
 {
 	local started=${EPOCHREALTIME/./}
@@ -116,50 +116,50 @@ measure_submit()
 measure_settled()
 {
 	local from
-	latency 300
-	settings "ocean_enrich.max_concurrency = 900" "ocean_enrich.queue_enabled = off"
+	set_latency 300
+	write_settings "ocean_enrich.max_concurrency = 900" "ocean_enrich.queue_enabled = off"
 	submit "$SETTLED" "SELECT count(ocean_enrich.submit(REQUEST))" > /dev/null
-	from=$(ticks)
-	settings "ocean_enrich.max_concurrency = 900"
+	from=$(worker_ticks)
+	write_settings "ocean_enrich.max_concurrency = 900"
 	wait_for "$NOTHING_LEFT"
 	fact "settled at 300 ms with 900 in flight, rows/s" "$(sql "
 		SELECT round($SETTLED / extract(epoch FROM max(answered_at) - min(sent_at))) FROM ocean_enrich.call")"
-	fact "worker us a row settled" "$(us_each $(($(ticks) - from)) "$SETTLED")"
+	fact "worker us a row settled" "$(us_each $(($(worker_ticks) - from)) "$SETTLED")"
 }
 
 # From the first request to the commit that wrote the last row.
-measure_kept()
+measure_sync()
 {
 	local last
-	settings "ocean_enrich.max_concurrency = 900" "ocean_enrich.queue_enabled = off"
+	write_settings "ocean_enrich.max_concurrency = 900" "ocean_enrich.queue_enabled = off"
 	sql "CREATE TABLE leads (id integer PRIMARY KEY, email text, enriched jsonb);
 		INSERT INTO leads SELECT i, 'lead' || i || '@example.com' FROM generate_series(1, $SETTLED) AS i;
 		SELECT ocean_enrich.create_sync('leads', 'leads', 'ocean_person_request(email => email)', 'enriched')" > /dev/null
 	wait_for "count(*) = $SETTLED FROM ocean_enrich.sync_row WHERE state = 'queued'"
 	sql "VACUUM ANALYZE" && sql "CHECKPOINT"
-	settings "ocean_enrich.max_concurrency = 900"
+	write_settings "ocean_enrich.max_concurrency = 900"
 	wait_for "done = $SETTLED FROM ocean_enrich.sync_status"
 	last=$(sql "SELECT extract(epoch FROM clock_timestamp())")
-	fact "kept column at 300 ms with 900 in flight, rows/s written" "$(sql "
+	fact "sync at 300 ms with 900 in flight, rows/s written" "$(sql "
 		SELECT round($SETTLED / ($last - extract(epoch FROM min(sent_at))))
 		FROM ocean_enrich.call WHERE sync_id IS NOT NULL")"
-	fact "rows of the kept column without their person" "$(sql "
+	fact "rows of the sync without their person" "$(sql "
 		SELECT count(*) FROM leads WHERE enriched #>> '{email,address}' IS DISTINCT FROM email")"
 	sql "SELECT ocean_enrich.drop_sync('leads')" > /dev/null
 }
 
-# Many short queues, since the kernel counts in hundredths of a second.
+# Many short queues, since the kernel counts CPU time in hundredths of a second.
 measure_short_queue()
 {
 	local used=0 from
-	latency 0
+	set_latency 0
 	for _ in $(seq "$SHORT_ROUNDS"); do
-		settings "ocean_enrich.queue_enabled = off"
+		write_settings "ocean_enrich.queue_enabled = off"
 		submit "$SHORT" "SELECT count(ocean_enrich.submit(REQUEST))" > /dev/null
-		from=$(ticks)
-		settings
+		from=$(worker_ticks)
+		write_settings
 		wait_for "$NOTHING_LEFT"
-		used=$((used + $(ticks) - from))
+		used=$((used + $(worker_ticks) - from))
 	done
 	fact "worker us a row, short queue" "$(us_each "$used" $((SHORT * SHORT_ROUNDS)))"
 }
@@ -167,28 +167,28 @@ measure_short_queue()
 measure_long_queue()
 {
 	local from first
-	settings "ocean_enrich.queue_enabled = off"
+	write_settings "ocean_enrich.queue_enabled = off"
 	sql "CREATE TABLE submitted (call_id bigint)"
 	measure_submit "submitted by INSERT ... SELECT, rows/s" "$LONG" \
 		"INSERT INTO submitted SELECT ocean_enrich.submit(REQUEST)"
 	measure_submit "submitted by SELECT, rows/s" "$PLAIN" "SELECT count(ocean_enrich.submit(REQUEST))"
-	fact "rows in the long queue" "$(waiting)"
-	settings
+	fact "rows in the long queue" "$(count_waiting)"
+	write_settings
 	sleep 2
 	for _ in $(seq "$ROUNDS"); do
-		(($(waiting) > 0)) || break
-		from=$(ticks) first=$(answered)
+		(($(count_waiting) > 0)) || break
+		from=$(worker_ticks) first=$(count_answered)
 		sleep 10
-		# Its worker leaves when it is empty.
-		(($(waiting) > 0)) || break
-		fact "worker us a row, long queue" "$(us_each $(($(ticks) - from)) $(($(answered) - first)))"
+		# The worker exits when the queue is empty.
+		(($(count_waiting) > 0)) || break
+		fact "worker us a row, long queue" "$(us_each $(($(worker_ticks) - from)) $(($(count_answered) - first)))"
 	done
-	settings "ocean_enrich.queue_enabled = off"
+	write_settings "ocean_enrich.queue_enabled = off"
 	wait_for "NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state = 'sent')"
-	fact "rows left in the long queue" "$(waiting)"
+	fact "rows left in the long queue" "$(count_waiting)"
 }
 
-# What autovacuum has left of dead rows, beside a table that never had any.
+# The size that autovacuum has left, compared with a table without dead rows.
 measure_bloat()
 {
 	sql "CREATE TABLE fresh (LIKE ocean_enrich.call INCLUDING INDEXES)"
@@ -204,13 +204,13 @@ start_everything()
 	make --silent PG_CONFIG="$PG_CONFIG" all sandbox
 	stage_extension "$FOLDER/stage" > /dev/null
 	install -m 0755 test/sandbox/build/ocean-sandbox "$FOLDER/stage/"
-	settings
+	write_settings
 	make_server "$FOLDER" > /dev/null
 	start_server "$FOLDER"
 	start_sandbox "$FOLDER/stage/ocean-sandbox" "$FOLDER" 0
-	settings
+	write_settings
 	sql "CREATE EXTENSION ocean_enrich"
-	# As doc/operations.md has it for millions of calls.
+	# As doc/operations.md recommends for millions of calls.
 	sql "ALTER TABLE ocean_enrich.call SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)"
 }
 
@@ -225,7 +225,7 @@ main()
 	mkdir -p "$RESULTS"
 	start_everything
 	measure_settled
-	measure_kept
+	measure_sync
 	measure_short_queue
 	measure_long_queue
 	measure_bloat

@@ -1,4 +1,4 @@
--- What queue.sh has counted, and its goals.  Reads facts.csv in the current folder.
+-- The figures of queue.sh and its goals.  Reads facts.csv in the current folder.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -13,12 +13,12 @@ CREATE TEMP TABLE fact
 );
 \copy fact (name, value) FROM 'facts.csv' (FORMAT csv)
 
--- What was measured several times: the best one, which others disturb least.
+-- Of several measurements the best one, since it is disturbed least.
 CREATE FUNCTION pg_temp.least(wanted text) RETURNS numeric
 	LANGUAGE sql AS 'SELECT min(value) FROM fact WHERE name = wanted';
 
 \echo
-\echo 'What was counted'
+\echo 'Figures'
 SELECT name, string_agg(value::text, ', ' ORDER BY position) AS values
 FROM fact GROUP BY name ORDER BY min(position);
 
@@ -29,12 +29,12 @@ FROM (
 	FROM fact WHERE name LIKE 'submitted by %'
 	UNION ALL
 	SELECT 2, name, '>= 2000', value, value >= 2000
-	FROM fact WHERE name LIKE 'settled at %' OR name LIKE 'kept column at %'
+	FROM fact WHERE name LIKE 'settled at %' OR name LIKE 'sync at %'
 	UNION ALL
 	SELECT 3, name, '= 0', value, value = 0
-	FROM fact WHERE name LIKE 'rows of the kept column without %'
+	FROM fact WHERE name LIKE 'rows of the sync without %'
 	UNION ALL
-	SELECT 4, 'worker us a row, long queue, of those of a short one', '<= 1.5',
+	SELECT 4, 'worker us a row, long queue / short queue', '<= 1.5',
 		round(pg_temp.least('worker us a row, long queue') / pg_temp.least('worker us a row, short queue'), 2),
 		pg_temp.least('worker us a row, long queue') <= 1.5 * pg_temp.least('worker us a row, short queue')
 	UNION ALL

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 #
 # read_ahead.sh
-#	How fast is a plain UPDATE that reads ahead, beside programs that were written
-#	to have many requests in flight?  On one sandbox, in the same rounds; prints
+#	Compares a plain UPDATE that reads ahead with programs that are written to have
+#	many requests in flight, on one sandbox and in the same rounds, and prints
 #	tables.  See README.md.
 #
 #	test/bench/read_ahead.sh		about 5 minutes
 #
-# Every single run is left in test/results/bench-read-ahead/runs.csv.
+# All runs are also written to test/results/bench-read-ahead/runs.csv.
 
 set -euo pipefail
 
@@ -20,7 +20,7 @@ ROUNDS=3
 OVERHEAD_ROUNDS=11
 OVERHEAD_QUERIES=50000
 
-# Each run has the books for itself: they must say that it asked for everybody.
+# The books are reset for each run; they must have a request for each person.
 check_books()
 {
 	[[ $(book requests "$HTTP_URL") == "$ROWS" ]] ||
@@ -48,8 +48,7 @@ update_run()
 	record_run "$1" "$2" "$ROWS" "$us,,"
 }
 
-# One configuration for all requests, as somebody would write it who has them in a
-# file.
+# A curl configuration with all requests.
 write_curl_config()
 {
 	seq "$FIRST" $((FIRST + ROWS - 1)) | awk -v url="$HTTP_URL/v2/enrich/person" \

@@ -1,9 +1,9 @@
 -- The tables of read_ahead.sh: medians over the rounds.  Reads runs.csv in the
--- current folder; latency_ms is what the sandbox takes for an answer.
+-- current folder; latency_ms is the latency of the sandbox.
 
 \ir runs.sql
 
--- "ideal": calls/s if nothing but the latency took time.
+-- "ideal": calls/s if only the latency took time.
 CREATE TEMP VIEW line AS
 SELECT part, subject, min(position) AS position, count(*) AS runs, max(calls) AS calls,
 	percentile_cont(0.5) WITHIN GROUP (ORDER BY calls / wall_us * 1000000) AS per_second,
@@ -15,20 +15,20 @@ SELECT part, subject, min(position) AS position, count(*) AS runs, max(calls) AS
 FROM run GROUP BY part, subject;
 
 \echo
-\echo 'Many requests in flight (ideal: if nothing but the latency took time)'
+\echo 'Many requests in flight (ideal: if only the latency took time)'
 SELECT part AS "in flight", subject, runs, calls,
 	round(per_second::numeric, 1) AS "calls/s",
 	round(least::numeric, 1) || ' .. ' || round(most::numeric, 1) AS "least .. most",
 	round((per_second / ideal)::numeric, 3) AS "of ideal"
 FROM line WHERE part <> 'overhead' ORDER BY part::integer, position;
 
-\echo 'A query without the function, planned anew each time'
+\echo 'A query without the function, planned again each time'
 SELECT subject, runs, round(us::numeric, 2) AS "CPU us a query",
-	round(spread_us::numeric, 2) AS "middle half of the runs within"
+	round(spread_us::numeric, 2) AS "interquartile range"
 FROM line WHERE part = 'overhead' ORDER BY position;
 
-\echo 'Goals, by the medians; beside them what the best of all runs gives, which a busy'
-\echo 'machine disturbs less'
+\echo 'Goals, judged by the medians (best: by the best run, which a busy machine'
+\echo 'disturbs less)'
 SELECT goal, wanted, round(measured::numeric, 3) AS measured, round(best::numeric, 3) AS best,
 	CASE WHEN good THEN 'yes' ELSE 'NO' END AS met
 FROM (
@@ -37,19 +37,19 @@ FROM (
 	FROM line JOIN (VALUES ('64', 0.95), ('256', 0.90)) AS wanted (part, share) USING (part)
 	WHERE subject = 'UPDATE'
 	UNION ALL
-	SELECT 2, 'UPDATE, ' || mine.part || ' in flight, of ' || theirs.subject, '>= 0.98',
+	SELECT 2, 'UPDATE / ' || theirs.subject || ', ' || mine.part || ' in flight', '>= 0.98',
 		mine.per_second / theirs.per_second, mine.most / theirs.most,
 		mine.per_second / theirs.per_second >= 0.98
 	FROM line AS mine JOIN line AS theirs USING (part)
 	WHERE mine.subject = 'UPDATE' AND theirs.subject IN ('curl --parallel', 'Python, asyncio')
 	UNION ALL
-	SELECT 3, 'UPDATE of 50 partitions, ' || parts.part || ' in flight, of one table', '>= 0.98',
+	SELECT 3, 'UPDATE of 50 partitions / of one table, ' || parts.part || ' in flight', '>= 0.98',
 		parts.per_second / one.per_second, parts.most / one.most,
 		parts.per_second / one.per_second >= 0.98
 	FROM line AS parts JOIN line AS one USING (part)
 	WHERE parts.subject = 'UPDATE, 50 partitions' AND one.subject = 'UPDATE'
 	UNION ALL
-	SELECT 4, 'CPU us that the library adds to a query without the function',
+	SELECT 4, 'CPU us added by the library to a query without the function',
 		'<= ' || round(without.spread_us::numeric, 2) || ' (noise)',
 		mine.us - without.us, 1000000 / mine.most - 1000000 / without.most,
 		mine.us - without.us <= without.spread_us

@@ -1,4 +1,4 @@
--- The tables of read_ahead.sh, and one that has nothing to do with us.
+-- The tables of read_ahead.sh, and one for queries without our functions.
 
 \set ON_ERROR_STOP on
 
@@ -13,8 +13,8 @@ CREATE TABLE bench.number (n integer PRIMARY KEY, value text);
 INSERT INTO bench.number SELECT n, md5(n::text) FROM generate_series(1, 1000) AS n;
 VACUUM ANALYZE bench.number;
 
--- Microseconds of CPU that this session takes for so many queries, each of them
--- planned anew.
+-- Microseconds of CPU that this session takes for a number of queries, each of them
+-- planned again.
 CREATE FUNCTION bench.select_often(queries integer) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE
 AS $$

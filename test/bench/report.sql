@@ -1,5 +1,5 @@
--- The tables: medians over the rounds.  Reads runs.csv, facts.csv and memory.csv,
--- which run.sh writes, in the current folder.
+-- The tables of run.sh: medians over the rounds.  Reads runs.csv, facts.csv and
+-- memory.csv in the current folder.
 
 \ir runs.sql
 
@@ -17,7 +17,7 @@ CREATE TEMP TABLE memory
 \copy fact FROM 'facts.csv' (FORMAT csv)
 \copy memory FROM 'memory.csv' (FORMAT csv)
 
--- One line for what was measured several times; everything is per call.
+-- One line for all runs of a subject; everything is per call.
 CREATE TEMP TABLE line AS
 SELECT part, subject, min(position) AS position, count(*) AS runs, sum(calls) AS calls,
 	percentile_cont(0.5) WITHIN GROUP (ORDER BY wall_us / calls) AS us,
@@ -36,7 +36,7 @@ CREATE FUNCTION pg_temp.tenth(value float8) RETURNS numeric
 CREATE FUNCTION pg_temp.hundredth(value float8) RETURNS numeric
 	LANGUAGE sql AS 'SELECT round(value::numeric, 2)';
 
--- What is one after the other, beside the first line of its part.
+-- Calls one after the other, compared with the first line of the part.
 CREATE FUNCTION pg_temp.one_by_one(wanted_part text)
 	RETURNS TABLE (subject text, runs bigint, "calls/s" numeric, "us a call" numeric,
 		"least .. most" text, "ratio" numeric, "CPU us" numeric, "least" numeric,
@@ -53,7 +53,7 @@ AS $$
 	WHERE l.part = wanted_part ORDER BY l.position
 $$;
 
--- What is many at once.
+-- Many calls at once.
 CREATE FUNCTION pg_temp.at_once(wanted_part text)
 	RETURNS TABLE (subject text, runs bigint, calls numeric, "calls/s" numeric,
 		"least .. most" text, "worker's CPU us a call" numeric)
@@ -66,7 +66,7 @@ AS $$
 $$;
 
 \echo
-\echo 'One session, a server that answers at once (ratio and more CPU: against the first line)'
+\echo 'One session, a server that answers at once (ratio, more CPU: compared with the first line)'
 SELECT * FROM pg_temp.one_by_one('http');
 
 \echo 'The same over https'
@@ -88,35 +88,35 @@ SELECT * FROM pg_temp.one_by_one('columns');
 SELECT calls AS "after calls", session AS "session kB", worker AS "worker kB"
 FROM memory ORDER BY calls;
 
-\echo 'What was counted'
+\echo 'Figures'
 SELECT 'us of one fsync' AS name, round((pg_temp.line('fsync', 'fsync')).us) AS value
 UNION ALL
 SELECT name, value FROM fact ORDER BY name;
 
-\echo 'Goals, by the medians; beside them what the least of all runs gives, which a busy'
-\echo 'machine disturbs less'
+\echo 'Goals, judged by the medians (least: by the best run, which a busy machine'
+\echo 'disturbs less)'
 SELECT goal, wanted, measured, least, CASE WHEN good THEN 'yes' ELSE 'NO' END AS met
 FROM (
-	SELECT 1, 'CPU us a call more than plain libcurl, ' || ocean.subject, '<= 150',
+	SELECT 1, 'more CPU us a call than plain libcurl, ' || ocean.subject, '<= 150',
 		pg_temp.tenth(ocean.cpu - plain.cpu), pg_temp.tenth(ocean.least_cpu - plain.least_cpu),
 		ocean.cpu - plain.cpu <= 150
 	FROM line AS ocean, pg_temp.line('http', 'plain libcurl') AS plain
 	WHERE ocean.part = 'http' AND ocean.subject ~ '^ocean_enrich(, fsync off)?(, one call at a time)?$'
 	UNION ALL
-	SELECT 1, 'CPU us a call more than plain libcurl with two fsyncs, ' || ocean.subject, '<= 150',
+	SELECT 1, 'more CPU us a call than plain libcurl with two fsyncs, ' || ocean.subject, '<= 150',
 		pg_temp.tenth(ocean.cpu - plain.cpu), pg_temp.tenth(ocean.least_cpu - plain.least_cpu),
 		ocean.cpu - plain.cpu <= 150
 	FROM pg_temp.line('http', 'ocean_enrich, one call at a time') AS ocean,
 		pg_temp.line('http', 'plain libcurl, two fsyncs a call') AS plain
 	UNION ALL
-	SELECT 2, 'us a call, ' || ocean.subject || ', of those of PL/Python', '< 1',
+	SELECT 2, 'us a call, ' || ocean.subject || ' / PL/Python', '< 1',
 		pg_temp.hundredth(ocean.us / python.us), pg_temp.hundredth(ocean.least_us / python.least_us),
 		ocean.us < python.us
 	FROM line AS ocean, line AS python
 	WHERE ocean.part = 'http' AND python.part = 'http' AND python.subject = 'PL/Python'
 		AND ocean.subject ~ '^ocean_enrich, fsync off(, one call at a time)?$'
 	UNION ALL
-	SELECT 3, 'calls/s, ' || subject || ', one fsync taking '
+	SELECT 3, 'calls/s, ' || subject || ', with an fsync of '
 		|| round((pg_temp.line('fsync', 'fsync')).us) || ' us', '>= 5000',
 		round((1000000 / us)::numeric), round((1000000 / least_us)::numeric), 1000000 / us >= 5000
 	FROM line WHERE part = 'many' AND subject LIKE '64 sessions%'
@@ -127,13 +127,13 @@ FROM (
 	SELECT 5, name, '>= 1000', value::numeric, NULL, value >= 1000
 	FROM fact WHERE name LIKE 'most in flight, %'
 	UNION ALL
-	SELECT 6, 'kB that worker and session grow by in the last half of their calls', '< 500',
+	SELECT 6, 'growth of worker and session in the last half of their calls, kB', '< 500',
 		late.worker + late.session - half.worker - half.session, NULL,
 		late.worker + late.session - half.worker - half.session < 500
 	FROM memory AS late JOIN memory AS half ON late.calls = 2 * half.calls
 	WHERE late.calls = (SELECT max(calls) FROM memory)
 	UNION ALL
-	SELECT 7, 'CPU of ' || what || ', ' || l.subject || ', of those of ' || base.subject, '<= 1.1',
+	SELECT 7, 'CPU of ' || what || ', ' || l.subject || ' / ' || base.subject, '<= 1.1',
 		pg_temp.hundredth(l.cpu / base.cpu), pg_temp.hundredth(l.least_cpu / base.least_cpu),
 		l.cpu / base.cpu <= 1.1
 	FROM (VALUES ('ledger', 'new calls'), ('reuse', 'reused answers')) AS parts (part, what)

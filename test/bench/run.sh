@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	Measures the extension on a private server against the sandbox API, beside
-#	what makes the same call without it, and prints tables.  See README.md.
+#	Measures the extension on a private server against the sandbox API, compares
+#	it with other ways to make the same calls, and prints tables.  See README.md.
 #
 #	test/bench/run.sh				about 5 minutes
 #	test/bench/run.sh --long		100,000 calls, 1,000,000 rows: 15 more
 #
-# Every single run is left in test/results/bench/runs.csv, what was counted in
+# All runs are also written to test/results/bench/runs.csv, other figures to
 # facts.csv and memory.csv beside it.
 
 set -euo pipefail
@@ -28,7 +28,7 @@ ROUNDS=5
 MEMORY_CALLS=30000
 LONG_ROWS=100000
 
-# So many that the clock's hundredths of a second are less than a hundredth.
+# So many that the clock's resolution of 0.01 s is less than 1 %.
 CALLS=2500
 DURABLE_CALLS=500
 REUSED_CALLS=2500
@@ -41,10 +41,10 @@ FSYNCS=500
 PERSONS='SELECT count(CALL) FROM generate_series($1::bigint, $2::bigint) AS n'
 OCEAN=${PERSONS/CALL/'ocean_enrich_person(bench.request(n))'}
 
-# What a session has that sets nothing.
+# The default value.
 DEFAULT_CONCURRENCY="-c ocean_enrich.concurrency=16"
 
-# Nobody is asked for twice: each run takes its people from here on.
+# No person is requested twice: each run takes its people from here on.
 NEXT_PERSON=1000
 
 die()
@@ -58,7 +58,7 @@ say()
 	printf '%5d s  %s\n' "$SECONDS" "$*" >&2
 }
 
-# Runs a noisy command; its output matters only when it fails.
+# Runs a noisy command and shows its output only if it fails.
 quietly()
 {
 	"$@" >> "$RESULTS/log" 2>&1 < /dev/null || {
@@ -82,10 +82,9 @@ build()
 		-o "$BENCH/build/plain_curl" $(pkg-config --cflags --libs libcurl)
 }
 
-# PostgreSQL's defaults but for what must not come in between: the library is
-# loaded once, a statement calls for one row after the other unless we say so (the
-# default is to read ahead), the worker stays with its plans, and statistics are
-# collected when we say so.
+# PostgreSQL's defaults, except for what would disturb the measurements: the library
+# is loaded once, a statement makes one call after the other unless a run reads ahead,
+# the worker keeps running with its plans, and there is no autovacuum.
 write_settings()
 {
 	printf '%s\n' \
@@ -103,7 +102,7 @@ write_settings()
 		> "$FOLDER/server.conf"
 }
 
-# A sandbox that speaks https, as a program of its own.
+# A program that starts a sandbox with https.
 make_https_sandbox()
 {
 	quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
@@ -147,8 +146,7 @@ psql_in()
 		--tuples-only --set=ON_ERROR_STOP=1 "$@"
 }
 
-# A new connection has the value as soon as the postmaster has read it, and so
-# have the workers that start from then on.
+# As soon as a new connection has the value, so have all workers that start later.
 wait_for_setting()
 {
 	local deadline=$((SECONDS + 30))
@@ -162,7 +160,7 @@ end_worker()
 	quietly psql_in "$1" -c "SELECT pg_terminate_backend(bench.worker_pid(), 10000)"
 }
 
-# configure NAME VALUE: for the server, and for the next worker in "bench".
+# configure NAME VALUE: for the server, with a new worker in "bench".
 configure()
 {
 	quietly psql_in postgres -c "ALTER SYSTEM SET $1 = $2" -c "SELECT pg_reload_conf()"
@@ -170,7 +168,7 @@ configure()
 	end_worker bench
 }
 
-# A session stays in it: without any, the worker would leave at once.
+# A session stays connected: without one, the worker would exit at once.
 make_database()
 {
 	local input
@@ -185,7 +183,7 @@ make_database()
 	done
 }
 
-# book NAME URL: a number of the sandbox's books
+# book NAME URL: a counter of the sandbox's books
 book()
 {
 	curl --silent --show-error --fail --noproxy '*' --cacert "$FOLDER/stage/server.crt" \
@@ -212,8 +210,8 @@ tell_sandbox()
 # Single measurements
 # ----------------------------------------------------------------
 
-# record_run PART SUBJECT CALLS FIGURES: microseconds of time, of the asker's CPU
-# and of the worker's CPU
+# record_run PART SUBJECT CALLS FIGURES: microseconds of elapsed time, of the
+# asker's CPU and of the worker's CPU
 record_run()
 {
 	printf '%s,"%s",%d,%s\n' "$@" >> "$RESULTS/runs.csv"
@@ -224,22 +222,22 @@ record_fact()
 	printf '"%s",%s\n' "$@" >> "$RESULTS/facts.csv"
 }
 
-# Sets FIRST, the first of so many people who were not asked for yet.
+# take_people COUNT: sets FIRST, the first of this many new people.
 take_people()
 {
 	FIRST=$((NEXT_PERSON + 100))
 	NEXT_PERSON=$((FIRST + $1))
 }
 
-# sql_run PART SUBJECT DATABASE CALLS QUERY: asked for by one session; the query is
-# one for bench.measure().
+# sql_run PART SUBJECT DATABASE CALLS QUERY: by one session; the query is one for
+# bench.measure().
 sql_run()
 {
 	take_people "$4"
 	run_again "$@"
 }
 
-# The same for the people who were asked for last.
+# The same for the people of the last run.
 run_again()
 {
 	local figures
@@ -263,7 +261,7 @@ curl_run()
 	record_run "$1" "$2" "$3" "$figures,0"
 }
 
-# What the write-ahead log does at a commit: a page of an existing file, synced.
+# The work of the WAL at a commit: write a page of an existing file and sync it.
 fsync_run()
 {
 	local seconds
@@ -299,7 +297,7 @@ call_by_many()
 		die "some calls failed, see $RESULTS/pgbench"
 }
 
-# The number that stands behind these words.
+# pgbench_says TEXT: the number after this text.
 pgbench_says()
 {
 	sed -n "s/^$1 \([0-9.]*\).*/\1/p" "$RESULTS/pgbench"
@@ -314,7 +312,7 @@ worker_cpu_us()
 # The parts of the benchmark
 # ----------------------------------------------------------------
 
-# Each subject once, so that what disturbs the machine for a while disturbs all.
+# Each subject once, so that a temporary disturbance affects all of them.
 one_round()
 {
 	fsync_run
@@ -344,7 +342,7 @@ one_round()
 		sql_run https "ocean_enrich, fsync off, one call at a time" bench "$CALLS" "$OCEAN"
 }
 
-# with_settings OPTIONS COMMAND: in the sessions of the command
+# with_settings OPTIONS COMMAND: for the sessions of the command
 with_settings()
 {
 	local PGOPTIONS=$1
@@ -353,8 +351,8 @@ with_settings()
 	"$@"
 }
 
-# count_connections NAME CONCURRENCY: each is a handshake, and over https those
-# are what costs.
+# count_connections NAME CONCURRENCY: each needs a handshake, the main cost of
+# https.
 count_connections()
 {
 	local before
@@ -367,8 +365,8 @@ count_connections()
 		"$(($(book connections "$HTTPS_URL") - before))"
 }
 
-# The sandbox takes its time, so that only concurrency helps: by many sessions,
-# and by one that reads ahead.
+# With a slow sandbox only concurrency helps: by many sessions, and by one that
+# reads ahead.
 many_in_flight()
 {
 	set_latency "$LATENCY_MS"
@@ -387,7 +385,7 @@ many_in_flight()
 	configure fsync off
 }
 
-# The same session and the same worker at four points of their lives.
+# One session and its worker, after each quarter of their calls.
 memory()
 {
 	end_worker bench
@@ -397,7 +395,7 @@ memory()
 		<<< "SELECT * FROM bench.memory(:'query', :first, :calls)"
 }
 
-# make_ledger DATABASE ROWS: its worker has made its plans before the rows come.
+# make_ledger DATABASE ROWS: the worker makes its plans before the rows are added.
 make_ledger()
 {
 	make_database "$1"
@@ -423,7 +421,7 @@ ledger_length()
 		ledger_run "long ledger, plans of the empty one" grown
 	done
 
-	# What a server does that has never collected statistics, and starts again.
+	# A worker that starts with a long ledger without statistics.
 	end_worker grown
 	for ((round = 0; round < ROUNDS; round++)); do
 		ledger_run "long ledger, no statistics" grown
@@ -453,7 +451,7 @@ typed_columns()
 	done
 }
 
-# PL/Python is no part of what the tests need.
+# PL/Python is optional.
 prepare_python()
 {
 	PYTHON=
@@ -538,5 +536,5 @@ psql_report()
 	PGDATABASE=bench server_psql "$FOLDER" --no-psqlrc --file="$BENCH/report.sql"
 }
 
-# read_ahead.sh uses what stands above.
+# read_ahead.sh sources this file for its functions.
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

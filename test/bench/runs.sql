@@ -1,5 +1,5 @@
--- What runs.csv in the current folder holds, as the table "run", for the reports
--- that begin by including this.
+-- Loads runs.csv of the current folder into the table "run", for the reports that
+-- include this file.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -13,7 +13,7 @@ CREATE TEMP TABLE run
 	subject text NOT NULL,
 	calls bigint NOT NULL,
 	wall_us float8 NOT NULL,
-	cpu_us float8,				-- of the program or session that asks
+	cpu_us float8,				-- of the program or session that makes the calls
 	worker_cpu_us float8
 );
 \copy run (part, subject, calls, wall_us, cpu_us, worker_cpu_us) FROM 'runs.csv' (FORMAT csv)
