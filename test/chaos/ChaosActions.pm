@@ -1,7 +1,7 @@
 # ChaosActions.pm
-#	What the chaos can do, and how often it does so.  An action takes the world and
-#	a chance and may return what it did; it draws all its numbers before it asks the
-#	server anything.
+#	The actions of the chaos and their frequencies.  An action takes the world and a
+#	chance and may return a description of what it did.  It draws all its random
+#	numbers before it queries the server.
 
 use strict;
 use warnings FATAL => 'all';
@@ -12,16 +12,16 @@ use ChaosKinds;
 use JSON::PP;
 use Time::HiRes qw(sleep);
 
-# How often, and what.
-my @lasting = (
+# Frequency, name and function of each action.
+my @harmless = (
 	[ 12, 'call', \&call ],
 	[ 8, 'update', \&update ],
 	[ 3, 'storm', \&storm ],
 	[ 10, 'submit', \&submit ],
 	[ 4, 'wait', \&wait_for_queue ],
 	[ 4, 'cancel and retry', \&cancel_and_retry ],
-	[ 8, 'change kept rows', \&change_kept_rows ],
-	[ 4, 'control the kept column', \&control_kept_column ],
+	[ 8, 'change rows of the sync', \&change_sync_rows ],
+	[ 4, 'control the sync', \&control_sync ],
 	[ 5, 'reveal', \&reveal ],
 	[ 3, 'reveal in the answer', \&reveal_in_answer ],
 	[ 1, 'refuse webhooks', \&refuse_webhooks ],
@@ -42,7 +42,7 @@ my @lasting = (
 	[ 1, 'stop the API for a while', \&stop_api ],
 	[ 2, 'wild extension', \&wild_extension ]);
 
-# Those that end the server or the extension's processes.
+# Actions that end the server or the extension's processes.
 my @ending = (
 	[ 2, 'terminate a process', sub { signal_process('pg_terminate_backend', @_) } ],
 	[ 1, 'kill -9 of a session', \&kill_session ],
@@ -52,15 +52,15 @@ my @ending = (
 	[ 1, 'setting of the processes', \&change_process_setting ],
 	[ 1, 'wild database', \&wild_database ],
 	[ 1, 'copy', \&copy_database ],
-	[ 1, 'anew', \&begin_anew ]);
+	[ 1, 'begin again', \&begin_again ]);
 
-sub names { return map { $_->[1] } @lasting, @ending }
+sub names { return map { $_->[1] } @harmless, @ending }
 
-# One that ends something only if it MAY_END.
+# Chooses an action; one that ends something only if MAY_END.
 sub choose
 {
 	my ($chance, $may_end) = @_;
-	my @actions = (@lasting, $may_end ? @ending : ());
+	my @actions = (@harmless, $may_end ? @ending : ());
 	my $sum = 0;
 	$sum += $_->[0] foreach @actions;
 	my $number = $chance->number($sum);
@@ -82,7 +82,7 @@ sub database
 	return $chance->one_of($world->databases);
 }
 
-# Few enough to meet each other.
+# Few people, so that requests for the same one meet.
 sub person
 {
 	my ($chance, $database) = @_;
@@ -121,7 +121,7 @@ sub call
 		$end});
 }
 
-# Read ahead.  Of the table's people none is faulty; those of the API's weather are.
+# Reads ahead.  The people of the table have no faults of their own.
 sub update
 {
 	my ($world, $chance) = @_;
@@ -136,7 +136,7 @@ sub update
 		UPDATE contacts SET enriched = $value WHERE id BETWEEN $first AND $last});
 }
 
-# As many requests as there are slots, most of which are given up.
+# As many requests as there are slots; most of them are cancelled by a timeout.
 sub storm
 {
 	my ($world, $chance) = @_;
@@ -185,7 +185,7 @@ sub cancel_and_retry
 			WHERE state IN ('refused', 'failed', 'cancelled') AND call_id % $part = 1 LIMIT 20) AS c});
 }
 
-sub change_kept_rows
+sub change_sync_rows
 {
 	my ($world, $chance) = @_;
 	my $database = database(@_);
@@ -195,29 +195,29 @@ sub change_kept_rows
 	{
 		my $person = person($chance, $database);
 		$sql .= $chance->percent(20)
-		  ? "DELETE FROM kept WHERE id = $id;"
-		  : "INSERT INTO kept VALUES ($id, '$person') ON CONFLICT (id) DO UPDATE SET email = excluded.email;";
+		  ? "DELETE FROM synced WHERE id = $id;"
+		  : "INSERT INTO synced VALUES ($id, '$person') ON CONFLICT (id) DO UPDATE SET email = excluded.email;";
 	}
-	$sql = 'BEGIN; TRUNCATE kept;' if $chance->percent(3);
+	$sql = 'BEGIN; TRUNCATE synced;' if $chance->percent(3);
 	return $world->client($database, "$sql $end");
 }
 
-sub control_kept_column
+sub control_sync
 {
 	my ($world, $chance) = @_;
 	my $number = $chance->number(100);
 	return $world->client(database(@_), $chance->one_of(
-		q{SELECT ocean_enrich.disable_sync('kept'); SELECT pg_sleep(0.2); SELECT ocean_enrich.enable_sync('kept')},
-		q{SELECT ocean_enrich.disable_sync('kept')},
-		qq{SELECT ocean_enrich.alter_sync('kept', condition => 'id <> $number', priority => $number % 4)},
-		q{SELECT ocean_enrich.retry_sync('kept')},
-		q{SELECT ocean_enrich.drop_sync('kept');
-			SELECT ocean_enrich.create_sync('kept', 'kept', 'ocean_person_request(email => email)', 'enriched')},
+		q{SELECT ocean_enrich.disable_sync('synced'); SELECT pg_sleep(0.2); SELECT ocean_enrich.enable_sync('synced')},
+		q{SELECT ocean_enrich.disable_sync('synced')},
+		qq{SELECT ocean_enrich.alter_sync('synced', condition => 'id <> $number', priority => $number % 4)},
+		q{SELECT ocean_enrich.retry_sync('synced')},
+		q{SELECT ocean_enrich.drop_sync('synced');
+			SELECT ocean_enrich.create_sync('synced', 'synced', 'ocean_person_request(email => email)', 'enriched')},
 		q{BEGIN;
-			SELECT ocean_enrich.drop_sync('kept');
-			DROP TABLE kept;
-			CREATE TABLE kept (id integer PRIMARY KEY, email text, enriched jsonb);
-			SELECT ocean_enrich.create_sync('kept', 'kept', 'ocean_person_request(email => email)', 'enriched');
+			SELECT ocean_enrich.drop_sync('synced');
+			DROP TABLE synced;
+			CREATE TABLE synced (id integer PRIMARY KEY, email text, enriched jsonb);
+			SELECT ocean_enrich.create_sync('synced', 'synced', 'ocean_person_request(email => email)', 'enriched');
 			COMMIT}));
 }
 
@@ -231,14 +231,14 @@ sub reveal
 			reveal_phones => true, reveal_phones_webhook_url => '$url'});
 }
 
-# Other people: who is asked for in both ways is paid twice.
+# Other people than in reveal(): one that is revealed both ways is charged twice.
 sub reveal_in_answer
 {
 	my ($world, $chance) = @_;
 	return ask_to_reveal($world, $chance, database(@_), 'told', 'reveal_emails => true, reveal_phones => true');
 }
 
-# One of two hundred people of this name.
+# For one of two hundred people with this name.
 sub ask_to_reveal
 {
 	my ($world, $chance, $database, $name, $what) = @_;
@@ -249,7 +249,7 @@ sub ask_to_reveal
 	return $world->client($database, "SELECT $function(ocean_person_request(email => '$person', $what)) IS NULL");
 }
 
-# Whoever wants to deliver one tries again, until webhooks are taken again.
+# The sandbox repeats a refused webhook until it is accepted.
 sub refuse_webhooks
 {
 	my ($world, $chance) = @_;
@@ -259,7 +259,7 @@ sub refuse_webhooks
 	return "$refuse in $database->{name}";
 }
 
-# Without the credits, which only the API's books know.
+# Without the credits, which are only in the API's books.
 sub decide
 {
 	my ($world, $chance) = @_;
@@ -269,7 +269,7 @@ sub decide
 			(SELECT call_id FROM ocean_enrich.unknown_calls WHERE resolution IS NULL LIMIT 5) AS c});
 }
 
-# Of people whom nobody asks for a second time: that would be paid again.
+# For people who are never requested again, which would be charged again.
 sub forget
 {
 	my ($world, $chance) = @_;
@@ -321,7 +321,7 @@ sub look
 # Signals
 # ----------------------------------------------------------------
 
-# One of the processes that CONDITION is true for.
+# One of the processes for which CONDITION is true.
 sub pick_pid
 {
 	my ($world, $chance, $condition) = @_;
@@ -333,7 +333,7 @@ sub pick_pid
 
 my $is_session = q{backend_type = 'client backend' AND state = 'active'};
 
-# Of ours, each kind alike, however many there are.
+# A condition for one kind of our processes, however many there are of each.
 sub is_ours
 {
 	my ($chance) = @_;
@@ -365,7 +365,7 @@ sub kill_client
 	return;
 }
 
-sub kill_of
+sub kill_and_wait_for_recovery
 {
 	my ($world, $pid) = @_;
 	return 'nobody' unless $world->kill_process('KILL', $pid);
@@ -376,19 +376,19 @@ sub kill_of
 sub kill_session
 {
 	my ($world, $chance) = @_;
-	return kill_of($world, pick_pid($world, $chance, $is_session));
+	return kill_and_wait_for_recovery($world, pick_pid($world, $chance, $is_session));
 }
 
-# One of ours, or of those that write for all.
+# One of our processes, or one of PostgreSQL's that write.
 sub kill_process
 {
 	my ($world, $chance) = @_;
 	my $condition = $chance->percent(80) ? is_ours($chance)
 	  : q{backend_type IN ('checkpointer', 'background writer', 'walwriter')};
-	return kill_of($world, pick_pid($world, $chance, $condition));
+	return kill_and_wait_for_recovery($world, pick_pid($world, $chance, $condition));
 }
 
-# One of ours that does nothing for a while, as on a machine that is too busy.
+# One of our processes stands still for a while, as on an overloaded machine.
 sub stop_process
 {
 	my ($world, $chance) = @_;
@@ -420,7 +420,7 @@ sub change_setting
 	return "$name = $value";
 }
 
-# How long an idle worker stays.
+# The time after which an idle worker exits.
 sub change_process_setting
 {
 	my ($world, $chance) = @_;
@@ -429,7 +429,7 @@ sub change_process_setting
 	return $value;
 }
 
-# Until the next one.
+# New weather until the next change.
 sub weather
 {
 	my ($world, $chance) = @_;
@@ -439,7 +439,7 @@ sub weather
 	return "in $database->{name}: " . JSON::PP->new->canonical->encode($weather);
 }
 
-# Credits, of which there is no end in calm weather.
+# Buys credits, which are unlimited in calm weather.
 sub buy
 {
 	my ($world, $chance) = @_;
@@ -448,7 +448,7 @@ sub buy
 	return "in $database->{name}";
 }
 
-# Some requests go on before the others do.
+# Some of the held requests go on before the others.
 sub hold
 {
 	my ($world, $chance) = @_;
@@ -463,7 +463,7 @@ sub hold
 	return "$what in $database->{name} for $seconds s";
 }
 
-# It neither answers nor takes connections, which the kernel keeps for it.
+# The API neither answers nor accepts connections, which wait in the kernel.
 sub stop_api
 {
 	my ($world, $chance) = @_;
@@ -479,7 +479,7 @@ sub stop_api
 # Databases
 # ----------------------------------------------------------------
 
-# While calls are on the wire.
+# Drops and creates the extension while calls are on the wire.
 sub wild_extension
 {
 	my ($world) = @_;
@@ -497,7 +497,8 @@ sub wild_database
 	return;
 }
 
-# The copy has a queue as well, for the sandbox of the wild one; but sends nothing of it.
+# The copy has a queue as well, for the sandbox of the wild database, but does not send
+# it.
 sub copy_database
 {
 	my ($world, $chance) = @_;
@@ -510,8 +511,8 @@ sub copy_database
 	return 'made';
 }
 
-# What is paid in here is compared first, as the ledger goes.
-sub begin_anew
+# The books are checked first, since the ledger is dropped.
+sub begin_again
 {
 	my ($world, $chance) = @_;
 	my $database = $chance->one_of($world->tame);

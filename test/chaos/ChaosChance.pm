@@ -1,5 +1,6 @@
 # ChaosChance.pm
-#	Chance that a seed decides, whatever else draws numbers in this process.
+#	Random numbers that depend on a seed alone, whatever else draws random numbers in
+#	this process.
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,5 +1,5 @@
 # ChaosChecks.pm
-#	What has to hold when everything has come to rest.
+#	The checks that have to hold when everything has come to rest.
 
 use strict;
 use warnings FATAL => 'all';
@@ -14,24 +14,24 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-# Shared memory at rest: the hubs of all databases, and what the allocator keeps.  It
-# keeps an empty block of each size, and the segment that it is in; and each further
-# two segments are twice as large.  So this bounds what grows with the calls; a few
-# lost bytes pass.
+# Shared memory at rest: the hubs of all databases, and the allocator's reserve.  That
+# is an empty block of each size with its segment; and segments double in size every
+# two.  So this limit detects memory that grows with the calls, but not a few lost
+# bytes.
 use constant MOST_SHARED_BYTES => 12 * 1024 * 1024;
 
-# Of a worker that has nothing to do, beside files of the data directory, of which
-# PostgreSQL itself keeps some open: the log, epoll, pipes, a few sockets.
+# Of an idle worker: the log, epoll, pipes, a few sockets.  Files of the data directory,
+# some of which PostgreSQL keeps open, are not counted.
 use constant MOST_DESCRIPTORS => 14;
 
-# In one database, but for those that requests ahead of their time leave free.
+# In one database, without the slots that requests ahead of time leave free.
 use constant SLOTS => 2048 - 512;
 
 # ----------------------------------------------------------------
 # Coming to rest
 # ----------------------------------------------------------------
 
-# No more clients, a calm API, no limits; what waits for a decision is given up.
+# No more clients, a calm API, no limits; calls that wait for a decision are given up.
 sub bring_to_rest
 {
 	my ($world, $database) = @_;
@@ -46,8 +46,8 @@ sub bring_to_rest
 	$world->insist(q{
 		SELECT ocean_enrich.alter_sync(name, condition => '') FROM ocean_enrich.sync WHERE condition IS NOT NULL;
 		SELECT ocean_enrich.enable_sync(name) FROM ocean_enrich.sync WHERE NOT enabled}, $name);
-	comes_to($where, 'nothing is stuck', sub { !defined rests($world, $name) })
-	  or diag(rests($world, $name));
+	comes_to($where, 'nothing is stuck', sub { !defined unfinished($world, $name) })
+	  or diag(unfinished($world, $name));
 	comes_to($where, 'the API has nothing to do', sub {
 		my $books = $sandbox->books;
 		return $books->{in_flight} == 0 && $books->{webhooks_pending} == 0;
@@ -62,23 +62,23 @@ sub comes_to
 	return ok(ChaosWorld::comes($condition), "$where: $name");
 }
 
-# What is still going on, or undef.
-sub rests
+# A description of unfinished work, or undef.
+sub unfinished
 {
 	my ($world, $name) = @_;
 	$world->insist(q{SELECT count(ocean_enrich.resolve(call_id, 'give up')) FROM ocean_enrich.unknown_calls
 		WHERE resolution IS NULL}, $name);
-	my $rests = $world->insist(q{
+	my $unfinished = $world->insist(q{
 		SELECT 'call', call_id, state, status, detail, attempts, postponed, gathered, next_attempt_at, sync_id
 		FROM ocean_enrich.call WHERE state IN ('queued', 'sent') LIMIT 10;
 		SELECT 'in flight', * FROM ocean_enrich.in_flight() LIMIT 10;
 		SELECT 'to be erased', * FROM ocean_enrich.forget_later LIMIT 10;
 		SELECT 'inbox', * FROM ocean_enrich.sync_inbox LIMIT 10;
 		SELECT 'settled', * FROM ocean_enrich.sync_settled LIMIT 10;
-		SELECT 'kept', * FROM ocean_enrich.sync_status WHERE waiting > 0 OR in_flight > 0;
-		SELECT 'kept row', r.*, c.state FROM ocean_enrich.sync_row AS r LEFT JOIN ocean_enrich.call AS c USING (call_id)
+		SELECT 'sync', * FROM ocean_enrich.sync_status WHERE waiting > 0 OR in_flight > 0;
+		SELECT 'row of a sync', r.*, c.state FROM ocean_enrich.sync_row AS r LEFT JOIN ocean_enrich.call AS c USING (call_id)
 		WHERE r.state IN ('changed', 'queued') LIMIT 10}, $name);
-	return $rests eq '' ? undef : "$rests\n" . $world->insist('TABLE ocean_enrich.queue_status', $name);
+	return $unfinished eq '' ? undef : "$unfinished\n" . $world->insist('TABLE ocean_enrich.queue_status', $name);
 }
 
 # ----------------------------------------------------------------
@@ -91,7 +91,7 @@ sub where
 	return "$database->{name}, epoch $database->{epoch}";
 }
 
-# Of a wild database the people of this epoch alone.
+# In the wild database only the people of this epoch are checked.
 sub check_books
 {
 	my ($world, $database) = @_;
@@ -105,17 +105,17 @@ sub check_books
 		check_reveals($world, $database, $books);
 	}
 	check_people($world, $database, $books);
-	nothing_in($world, $database, 'no reveal is waited for that came', q{
+	nothing_in($world, $database, 'no reveal is still awaited', q{
 		SELECT call_id, emails, email_status, phones, phone_status FROM ocean_enrich.open_reveals});
 	nothing_in($world, $database, 'the tally of the queue agrees',
 		'SELECT sum(waiting) FROM ocean_enrich.queue_tally HAVING sum(waiting) <> 0');
 	is($books->{strangers}, 0, where($database) . ': nothing was sent elsewhere');
-	check_kept_column($world, $database);
+	check_sync($world, $database);
 	return;
 }
 
-# What was told by webhook of a call whose outcome is unknown waits for its answer, and
-# is no reveal yet.
+# A webhook for a call with unknown outcome waits for the call's answer, and is not a
+# reveal yet.
 sub check_reveals
 {
 	my ($world, $database, $books) = @_;
@@ -159,33 +159,33 @@ sub check_people
 	push @wrong, map { "$_: not in the ledger" }
 	  grep { !$known{$_} && !/\.forget\d/ && $people{$_}{charges} > 0 } keys %people;
 	nothing(where($database), 'the books agree, person by person', @wrong);
-	nothing(where($database), 'nobody is paid twice', @twice);
+	nothing(where($database), 'no person is charged twice', @twice);
 	return;
 }
 
-sub check_kept_column
+sub check_sync
 {
 	my ($world, $database) = @_;
-	nothing_in($world, $database, 'a kept column has the answer to what it asks for', q{
+	nothing_in($world, $database, 'the sync has the answer for each of its rows', q{
 		SELECT k.id, k.email, r.state, enriched #>> '{email,address}'
-		FROM kept AS k LEFT JOIN ocean_enrich.sync_row AS r ON r.key = ARRAY[k.id::text]
+		FROM synced AS k LEFT JOIN ocean_enrich.sync_row AS r ON r.key = ARRAY[k.id::text]
 		WHERE EXISTS (SELECT FROM ocean_enrich.sync WHERE condition IS NULL)
 			AND (r.state IS NULL OR r.state = 'done' AND k.email !~ 'sb-'
 				AND enriched #>> '{email,address}' IS DISTINCT FROM email)});
-	nothing_in($world, $database, 'no row is known to it that is not there', q{
+	nothing_in($world, $database, 'the sync has no row that does not exist', q{
 		SELECT r.key FROM ocean_enrich.sync_row AS r
-		WHERE NOT EXISTS (SELECT FROM kept AS k WHERE r.key = ARRAY[k.id::text])});
-	nothing_in($world, $database, 'its counters are exact', q{
+		WHERE NOT EXISTS (SELECT FROM synced AS k WHERE r.key = ARRAY[k.id::text])});
+	nothing_in($world, $database, 'the counters of the sync are exact', q{
 		SELECT s.* FROM ocean_enrich.sync_status AS s WHERE (s.done, s.not_found, s.failed, s.unknown)
 			<> (SELECT count(*) FILTER (WHERE state = 'done'), count(*) FILTER (WHERE state = 'not found'),
 				count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown')
 			FROM ocean_enrich.sync_row AS r JOIN ocean_enrich.sync AS d USING (sync_id) WHERE d.name = s.name)});
-	nothing_in($world, $database, 'it is not stopped',
+	nothing_in($world, $database, 'the sync is not stopped',
 		'SELECT name, problem_code, problem FROM ocean_enrich.sync WHERE problem IS NOT NULL');
 	return;
 }
 
-# Two sessions read ahead until all slots are taken that they can get.
+# Two sessions read ahead until they have all slots that they can get.
 sub check_slots
 {
 	my ($world, $database) = @_;
@@ -228,10 +228,10 @@ sub check_shared_memory
 	return;
 }
 
-# The workers have lived for a while, so whatever they lost is still there.
+# The workers have run for a while, so descriptors that they leaked are still open.
 #
-# libcurl closes kept connections that are dead when it looks for one the next time,
-# once a second; so some calls are made until it has done so.
+# libcurl closes dead connections only when it looks for one to use, at most once a
+# second; so calls are made until it has done so.
 sub check_descriptors
 {
 	my ($world) = @_;
@@ -239,24 +239,24 @@ sub check_descriptors
 	my ($before, $after) = ($world->{postmasters}{$postmaster}{descriptors}, ChaosWorld::descriptors($postmaster));
 	cmp_ok($after, '<=', $before, 'the postmaster has no more descriptors than before');
 
-	is($world->workers, $world->{kept_workers}, 'the workers have stayed');
+	is($world->workers, $world->{kept_workers}, 'the workers are the same');
 	$_->{sandbox}->config(close_idle => JSON::PP::true) foreach $world->databases;
 	my $call = 0;
-	comes_to('server', 'no process keeps descriptors', sub {
-		return 1 unless keepers($world);
+	comes_to('server', 'no process leaks descriptors', sub {
+		return 1 unless descriptor_leaks($world);
 		$call++;
 		$world->insist('SELECT ' . OceanTest::enrich("descriptors$call\@example.com"), $_->{name})
 		  foreach $world->databases;
 		return 0;
-	}) or diag(join "\n", keepers($world));
+	}) or diag(join "\n", descriptor_leaks($world));
 	return;
 }
 
-# Processes that have too many, and of what kinds.
-sub keepers
+# The processes with too many descriptors, and the kinds of these.
+sub descriptor_leaks
 {
 	my ($world) = @_;
-	my @keepers;
+	my @leaks;
 	my $data_dir = readlink '/proc/' . $world->postmaster . '/cwd';
 	foreach my $pid (grep { $_ != $world->postmaster } $world->processes)
 	{
@@ -264,12 +264,12 @@ sub keepers
 		next if @links <= MOST_DESCRIPTORS;
 		my %kinds;
 		$kinds{s/[\d.]+//gr}++ foreach @links;
-		push @keepers, "$pid: " . join ', ', map { "$kinds{$_} $_" } sort keys %kinds;
+		push @leaks, "$pid: " . join ', ', map { "$kinds{$_} $_" } sort keys %kinds;
 	}
-	return @keepers;
+	return @leaks;
 }
 
-# After its end: no process, no shared memory of any of the postmasters.
+# After the server's end: no process, no shared memory of any of the postmasters.
 sub check_remains
 {
 	my ($world) = @_;
@@ -306,14 +306,14 @@ sub check
 {
 	my ($world) = @_;
 	$world->insist('DROP DATABASE IF EXISTS copy WITH (FORCE)');
-	nothing('chaos', 'all kinds of trouble are in it', ChaosKinds::missing($world));
+	nothing('chaos', 'it has all kinds of trouble', ChaosKinds::missing($world));
 	bring_to_rest($world, $_) foreach $world->databases;
 	check_slots($world, $_) foreach $world->databases;
 	check_books($world, $_) foreach $world->databases;
 	check_shared_memory($world);
 	check_descriptors($world);
 	check_remains($world);
-	nothing('log', 'nothing is in it that was not expected', ChaosLog::unexpected($world));
+	nothing('log', 'it has no unexpected message', ChaosLog::unexpected($world));
 	return;
 }
 

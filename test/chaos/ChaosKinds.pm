@@ -1,7 +1,7 @@
 # ChaosKinds.pm
-#	All the kinds of trouble: faults of persons and of the API, its weather, and the
-#	settings that change.  What the sandbox or the extension knows and is not here has
-#	a reason, or the soak fails: see missing().
+#	All kinds of trouble: faults of persons and of the API, its weather, and the
+#	settings that change.  Anything of the sandbox or the extension that is left out
+#	here needs a reason, or the soak fails: see missing().
 
 use strict;
 use warnings FATAL => 'all';
@@ -12,8 +12,8 @@ use File::Basename qw(dirname);
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 
-# Faults that come with a person, so that the API treats him always alike.  The queue
-# would for ever wait for whom the API always answers 402, 403 or 429.
+# Faults of a person, who always gets the same answer.  402, 403 and 429 are not among
+# them, since the queue would try such a person forever.
 my @faults = qw(sb-unknown sb-gathering-200 sb-status-201 sb-status-204 sb-status-301
   sb-status-400 sb-status-408 sb-status-413 sb-status-418 sb-status-500 sb-status-502
   sb-status-503 sb-status-504 sb-status-524 sb-status-599 sb-once-503 sb-once-429 sb-once-402
@@ -23,16 +23,16 @@ my @faults = qw(sb-unknown sb-gathering-200 sb-status-201 sb-status-204 sb-statu
   sb-surrogate sb-hugeint sb-newkeys sb-nulls sb-minimal sb-unicode sb-latin1 sb-html
   sb-deep-5000 sb-badcredits-1 sb-badcredits-2 sb-badcredits-3 sb-badcredits-4);
 
-# Those that come over anybody, and pass.
-my @spells = qw(sb-status-503 sb-status-502 sb-status-500 sb-status-422 sb-status-402
+# Faults that can happen to any person, for a while.
+my @passing_faults = qw(sb-status-503 sb-status-502 sb-status-500 sb-status-422 sb-status-402
   sb-status-403 sb-status-429 sb-detail-verification sb-retryafter-1 sb-retrydate-1
   sb-toolittle-404 sb-cut-before sb-cut-lost sb-cut-during sb-cut-after sb-hang
   sb-gathering-50 sb-badjson sb-drip-300 sb-truncated sb-redirect);
 
-# Of somebody whose e-mail address and phone number are asked for.
+# Faults of a person whose e-mail address and phone number are requested.
 my @reveal_faults = qw(sb-notrevealed);
 
-# A sandbox as it is in the beginning, and in the end.
+# The configuration of a sandbox at the start and at the end.
 my %calm = (
 	fault => undef, fault_probability => 1, redirect_to => '/elsewhere', down => undef,
 	credits => undef, credits_used => JSON::PP::false, newer_keys => JSON::PP::false,
@@ -41,14 +41,14 @@ my %calm = (
 	webhook_form => 'person', balance_status => undef, balance_changes => undef,
 	hold => JSON::PP::false, hold_answers => JSON::PP::false);
 
-# What of its configuration is no weather.
+# The keys of its configuration that are not weather, with the reason.
 my %no_weather = (
-	cost => 'of a database from the beginning', email_cost => 'likewise', phone_cost => 'likewise',
+	cost => 'fixed for each database', email_cost => 'likewise', phone_cost => 'likewise',
 	latency_jitter_ms => 'likewise', seed => 'likewise',
-	add_credits => 'by the action "buy"', release => 'by the action "hold"', close_idle => 'each time',
+	add_credits => 'by the action "buy"', release => 'by the action "hold"', close_idle => 'a one-time command',
 	identical_tokens_conflict => 'the token is never sent twice');
 
-# Settings that change under way, and to what.
+# Settings that change during the chaos, and their values.
 my @settings = (
 	[ 'ocean_enrich.max_concurrency', 1, 4, 64, 200 ],
 	[ 'ocean_enrich.concurrency', 1, 8, 16, 64 ],
@@ -72,15 +72,15 @@ my @settings = (
 	[ 'ocean_enrich.api_token', 'not-registered', 'sandbox-token' ]);
 
 my %no_setting = (
-	'ocean_enrich.api_url' => 'another account, of which these books know nothing',
-	'ocean_enrich.api_token_file' => 'api_token goes before it',
-	'ocean_enrich.ca_file' => 'the sandbox speaks plain http here',
-	'ocean_enrich.credits_per_call' => 'of a database, as the sandbox charges',
+	'ocean_enrich.api_url' => 'another account, which is not in these books',
+	'ocean_enrich.api_token_file' => 'api_token takes precedence',
+	'ocean_enrich.ca_file' => 'the sandbox uses plain http here',
+	'ocean_enrich.credits_per_call' => 'set for each database, to the cost of its sandbox',
 	'ocean_enrich.credits_per_email' => 'likewise',
 	'ocean_enrich.credits_per_phone' => 'likewise',
-	'ocean_enrich.record_before_send' => 'switched off, a crash may cost money that no book has',
-	'ocean_enrich.retention' => 'who is erased may be paid again; so of the copy alone',
-	'ocean_enrich.reuse_for' => 'less of it pays again',
+	'ocean_enrich.record_before_send' => 'without it, a crash may cost credits that no book has',
+	'ocean_enrich.retention' => 'an erased person may be charged again; so it is only set for the copy',
+	'ocean_enrich.reuse_for' => 'a shorter time charges again',
 	'ocean_enrich.worker_idle_timeout' => 'by the action "setting of the processes"');
 
 sub calm { return {%calm} }
@@ -98,7 +98,7 @@ sub reveal_fault
 	return $chance->one_of(@reveal_faults);
 }
 
-# A setting and its value.
+# Returns a setting and its value.
 sub setting
 {
 	my ($chance) = @_;
@@ -106,11 +106,11 @@ sub setting
 	return ($name, $chance->one_of(@values));
 }
 
-# What the API is like until the next weather, beside the calm.
+# Returns the differences from calm weather until the next change.
 sub weather
 {
 	my ($chance) = @_;
-	my $fault = $chance->one_of(@spells);
+	my $fault = $chance->one_of(@passing_faults);
 	my $down = $chance->one_of(500, 502, 503, 504, 520);
 	my $form = $chance->one_of(qw(lists people results));
 	my $stranger = $chance->one_of('/elsewhere', 'http://127.0.0.1:1/');
@@ -135,12 +135,13 @@ sub weather
 
 # ----------------------------------------------------------------
 
-# What the sandbox's and the extension's documents know and chaos does not.
+# Faults, configuration keys and settings that exist but are left out here without
+# a reason.
 sub missing
 {
 	my ($world) = @_;
 	my $readme = slurp_file(dirname(__FILE__) . '/../sandbox/README.md');
-	my @chaotic = (@faults, @spells, @reveal_faults);
+	my @chaotic = (@faults, @passing_faults, @reveal_faults);
 	my @missing;
 	foreach my $fault ($readme =~ /^\| `(sb-[a-z0-9-]+?)(?:-<n>)?` \|/mg)
 	{

@@ -1,6 +1,6 @@
 # ChaosLog.pm
-#	What the server's log may say: each line above the level LOG has to be expected,
-#	with a reason, and so has each end of a process by a signal.
+#	The messages allowed in the server's log: each line above the level LOG, and each
+#	end of a process by a signal, has to be expected for a reason.
 
 use strict;
 use warnings FATAL => 'all';
@@ -10,17 +10,17 @@ package ChaosLog;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE, in CONTEXT, called by WHOM (FUNCTION,
-# FILE)", as far as there is such a thing, and why.
+# "BACKEND DATABASE: SEVERITY:  SQLSTATE: MESSAGE, in CONTEXT, called by CALLER
+# (FUNCTION, FILE)", as far as known, and the reason.
 my @expected = (
 
-	# What sessions are told of their calls.
-	[ qr/^client backend \w+: ERROR:  OE\d{3}: /, 'what became of a call' ],
+	# Errors of calls.
+	[ qr/^client backend \w+: ERROR:  OE\d{3}: /, 'the error of a call' ],
 	[ qr/^client backend \w+: ERROR:  08001: /, 'no connection to the API' ],
-	[ qr/^client backend \w+: ERROR:  28000: /, 'a token or a secret that is not known' ],
+	[ qr/^client backend \w+: ERROR:  28000: /, 'an unknown token or secret' ],
 	[ qr/ERROR:  53400: no background worker slot/, 'a storm of restarts' ],
 
-	# Cancelled and terminated sessions, ours and those that PostgreSQL ends.
+	# Cancelled and terminated sessions, by us or by PostgreSQL.
 	[ qr/ERROR:  57014: canceling /, 'cancels and time-outs' ],
 	[ qr/^client backend \w+: ERROR:  25P02: current transaction is aborted/,
 		'a psql that was cancelled between two of its statements' ],
@@ -32,31 +32,31 @@ my @expected = (
 	[ qr/FATAL:  57P02: terminating /, 'kill -9' ],
 	[ qr/ERROR:  40P01: deadlock detected/, 'rows changed in any order' ],
 
-	# The extension is dropped before a statement in the wild database, or under it.
+	# The extension is dropped before or during a statement in the wild database.
 	[ qr/^client backend wild: ERROR:  3F000: schema "ocean_enrich" does not exist/, 'no extension any more' ],
-	[ qr/^client backend wild: ERROR:  42P01: relation "(?:ocean_enrich\.\w+|contacts|kept)" does not exist/, 'no extension any more' ],
+	[ qr/^client backend wild: ERROR:  42P01: relation "(?:ocean_enrich\.\w+|contacts|synced)" does not exist/, 'no extension any more' ],
 	[ qr/^client backend wild: ERROR:  42883: function (?:ocean_enrich\.|ocean_)\w+\(.*\) does not exist/, 'no extension any more' ],
 	[ qr/^client backend wild: ERROR:  55000: could not record the request in ocean_enrich\.call/, 'no ledger any more' ],
 	[ qr/^client backend wild: ERROR:  XX000: cache lookup failed for function \d+ .*\(internal_get_result_type, funcapi\.c\)$/,
-		'PostgreSQL locks no functions, so a plan may have one that was dropped' ],
+		'PostgreSQL does not lock functions, so a plan may have one that was dropped' ],
 	[ qr/^client backend wild: ERROR:  XX000: could not open relation with OID \d+(?:, in SQL function "\w+" during startup)?, called by PostgreSQL \(relation_open, relation\.c\)$/,
-		'nor what such a function names and returns' ],
+		'nor the relations that a function uses' ],
 	[ qr/^client backend wild: ERROR:  42883: function ocean_hooks\.receive\(unknown\) does not exist/, 'a webhook without an extension' ],
-	[ qr/^client backend wild: ERROR:  42501: permission denied for function receive_webhook/, 'one before it is granted again' ],
+	[ qr/^client backend wild: ERROR:  42501: permission denied for function receive_webhook/, 'a webhook before the function is granted again' ],
 	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
 		'no ledger any more' ],
 	[ qr/FATAL:  3D000: database .* does not exist/, 'a client or a worker of a database that is dropped' ],
 	[ qr/FATAL:  08006: connection to client lost/, 'a client was killed' ],
 	[ qr/client backend postgres: WARNING:  01000: PID \d+ is not a PostgreSQL backend process/,
-		'what we signal has come to its end' ],
+		'a signalled process has already ended' ],
 	[ qr/ERROR:  55006: source database "wild" is being accessed/, 'a copy of a database in use' ],
 	[ qr/^startup : WARNING:  01000: (?:could not open directory|some useless files may be left behind)/,
 		'recovery drops a database for the second time' ],
-	[ qr/^client backend \w+: ERROR:  42704: (?:there is no kept column|kept column "kept" does not exist)/, 'it was dropped a moment ago' ]);
+	[ qr/^client backend \w+: ERROR:  42704: (?:kept column|sync) "synced" does not exist/, 'a sync was just dropped' ]);
 
 my $prefix = qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \w+ \[(\d+)\] (.*?): ([A-Z]+\d?):  /;
 
-# What is in the log of WORLD and not expected, each with how often.
+# The unexpected messages in the log of WORLD, each with its count.
 sub unexpected
 {
 	my ($world) = @_;
@@ -70,7 +70,7 @@ sub unexpected
 	return map { "$unexpected{$_} times: $_" } sort keys %unexpected;
 }
 
-# Everything above the level LOG, and what is odd.
+# All messages above the level LOG, and odd ones of that level.
 sub complaints
 {
 	my ($world) = @_;
@@ -79,7 +79,7 @@ sub complaints
 	{
 		if ($line !~ $prefix)
 		{
-			# Longer messages go on behind a tab.
+			# The further lines of a message begin with a tab.
 			push @complaints, { text => "beside the log: $line" } if $line !~ /^\t/;
 			push @$frames, $line if $frames;
 			next;
@@ -113,8 +113,8 @@ sub describe
 	return $text;
 }
 
-# Who wanted to open a relation: functions without a name, and those of a relation's
-# kind, lie between.
+# The caller of relation_open(): the first frame that is neither nameless nor an
+# open function for one kind of relations.
 sub caller_of_open
 {
 	my ($frames) = @_;
@@ -122,8 +122,8 @@ sub caller_of_open
 	return ($caller // '') =~ /ocean_enrich/ ? 'ocean_enrich' : 'PostgreSQL';
 }
 
-# Does a line of the level LOG say that a process died, by another hand than ours,
-# or would not die?
+# True if a line of the level LOG says that a process was killed, but not by us, or
+# did not exit.
 sub is_odd
 {
 	my ($world, $text) = @_;

@@ -1,10 +1,10 @@
 # ChaosSoak.pm
-#	Chaos: what a seed decides is done to sessions, the extension's processes, the
-#	server, its settings, its databases and the API, for as long as it is told to.
-#	In the end everything has to come to rest, and is checked.
+#	Chaos: for a given time, actions determined by a seed disturb sessions, the
+#	extension's processes, the server, its settings, its databases and the API.  In
+#	the end everything has to come to rest, and is checked.
 #
-# Each step has a chance of its own, which begins at the seed and the number of
-# the step.  So what a step does never depends on how long an earlier one took.
+# Each step has its own random numbers, determined by the seed and the number of the
+# step.  So a step never depends on how long earlier steps took.
 
 use strict;
 use warnings FATAL => 'all';
@@ -19,7 +19,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 # In the last third nothing ends the server or the extension's processes, so that
-# what is lost little by little adds up.
+# small leaks add up.
 sub soak
 {
 	my ($seed, $seconds) = @_;

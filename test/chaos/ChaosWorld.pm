@@ -1,10 +1,10 @@
 # ChaosWorld.pm
-#	What the chaos happens to: a server with several databases, a sandbox and a
-#	receiver of webhooks for each of them, and clients; and the means to kill all
-#	that and to bring it back.
+#	The world of the chaos: a server with several databases, a sandbox and a receiver
+#	of webhooks for each of them, and clients; and the means to kill and restart all
+#	of these.
 #
-# The books of the database "wild" agree with nobody: it is dropped while calls are
-# on the wire.  The others are brought to rest and checked before.
+# The books of the database "wild" do not agree with the API's, since it is dropped
+# while calls are on the wire.  The others are brought to rest and checked before.
 
 use strict;
 use warnings FATAL => 'all';
@@ -20,12 +20,12 @@ use WebhookTest;
 
 use constant MOST_CLIENTS => 14;
 
-# How long anything may take that has to happen.
+# The timeout of all waits.
 use constant PATIENCE => 90;
 
 my $secret = 'open-sesame';
 
-# Short, so that whatever waits for them has its turn in a soak.
+# Settings of the server.
 my $settings = <<"END";
 shared_preload_libraries = 'ocean_enrich'
 restart_after_crash = on
@@ -40,8 +40,9 @@ statement_timeout = 30s
 ocean_enrich.webhook_secret = '$secret'
 END
 
-# What is changed in between, and what it is in the end.
-my %quick = (
+# Short waits, so that each of them ends within a soak.  The chaos changes some of
+# these settings, and resets them in the end.
+my %short_waits = (
 	'ocean_enrich.request_timeout' => '2s',
 	'ocean_enrich.retry_wait_max' => '200ms',
 	'ocean_enrich.gathering_wait' => '100ms',
@@ -67,9 +68,9 @@ sub new
 			config => { latency_ms => 5, latency_jitter_ms => 40, seed => $seed % 1000, cost => $cost{$_} }) }
 	  sort keys %cost;
 
-	# Nothing may ever call the real API: what has no sandbox of its own has this.
+	# Nothing may ever call the real API: this is the sandbox of all other databases.
 	$self->{node} = OceanTest::node($sandboxes{wild}, extra_conf => $settings, start => 0);
-	$self->{node}->append_conf('postgresql.conf', "$_ = '$quick{$_}'") foreach sort keys %quick;
+	$self->{node}->append_conf('postgresql.conf', "$_ = '$short_waits{$_}'") foreach sort keys %short_waits;
 	$self->start;
 	$self->insist(WebhookTest::roles());
 	foreach my $name (sort keys %sandboxes)
@@ -90,10 +91,10 @@ sub tame { return grep { !$_->{wild} } $_[0]->databases }
 sub wild { return (grep { $_->{wild} } $_[0]->databases)[0] }
 
 # ----------------------------------------------------------------
-# Asking
+# Queries
 # ----------------------------------------------------------------
 
-# What a query gives, or undef where the server is not there, or refuses.
+# The result of a query, or undef if the server is down or the query fails.
 sub ask
 {
 	my ($self, $sql, $database) = @_;
@@ -106,14 +107,14 @@ sub ask
 			timeout => PATIENCE, timed_out => \$timed_out);
 		1;
 	}
-	# A psql that finds no server ends before it has read the statement.
+	# A psql without a server exits before it has read the statement.
 	  or $@ =~ /Broken pipe/
 	  or die $@;
 	die "no answer within @{[ PATIENCE ]} s: $sql" if $timed_out;
 	return defined $status && $status == 0 ? $stdout : undef;
 }
 
-# Until it is done, whoever disturbs it.
+# Repeats a query until it succeeds.
 sub insist
 {
 	my ($self, $sql, $database) = @_;
@@ -129,7 +130,7 @@ sub wait_for
 	return;
 }
 
-# Does it come true in time?
+# True if the condition becomes true in time.
 sub comes
 {
 	my ($condition) = @_;
@@ -148,7 +149,7 @@ sub comes
 
 sub data_dir { return $_[0]->{node}->data_dir }
 
-# All processes of our server, whether their postmaster lives or not.
+# All processes of our server, even if their postmaster is gone.
 sub processes
 {
 	my ($self) = @_;
@@ -159,7 +160,7 @@ sub processes
 	} map { m{(\d+)$} } glob '/proc/[0-9]*';
 }
 
-# No other process than one of our server's.
+# Signals a process, but only one of our server.
 sub kill_process
 {
 	my ($self, $signal, $pid) = @_;
@@ -207,9 +208,9 @@ sub postmaster
 	return (split /\n/, slurp_file($self->data_dir . '/postmaster.pid'))[0];
 }
 
-# A process that is killed takes the server down, which comes up by itself; unless it
-# was about to end.  The postmaster knows when it is gone, and lets nobody in before
-# all is well again.
+# A killed process makes the server restart by itself, unless it was about to end
+# anyway.  Once it is gone, the postmaster accepts no connections until the server has
+# recovered.
 sub wait_for_recovery
 {
 	my ($self, $pid) = @_;
@@ -246,8 +247,8 @@ sub set
 	return;
 }
 
-# From now on each tame database has a worker that stays, since a session does nothing
-# there.
+# From now on each tame database has a worker that keeps running, because of an idle
+# session.
 sub keep_workers
 {
 	my ($self) = @_;
@@ -267,7 +268,8 @@ sub keep_workers
 	return;
 }
 
-# "DATABASE PID" in lines.  That of the wild one ends with its extension.
+# Lines of "DATABASE PID".  Only tame databases: a worker ends when its extension is
+# dropped.
 sub workers
 {
 	my ($self) = @_;
@@ -299,7 +301,7 @@ sub create_database
 	return;
 }
 
-# The extension and what uses it.  In each epoch it is about other people.
+# Creates the extension and the tables that use it.  Each epoch has other people.
 sub furnish
 {
 	my ($self, $database) = @_;
@@ -309,16 +311,16 @@ sub furnish
 	$self->insist('CREATE EXTENSION IF NOT EXISTS ocean_enrich', $name);
 	$self->insist(WebhookTest::exposure(), $name);
 	$self->insist(qq{
-		DROP TABLE IF EXISTS contacts, kept;
+		DROP TABLE IF EXISTS contacts, synced;
 		CREATE TABLE contacts (id integer PRIMARY KEY, email text, enriched jsonb);
 		INSERT INTO contacts SELECT i, $who FROM generate_series(1, 300) AS i;
-		CREATE TABLE kept (id integer PRIMARY KEY, email text, enriched jsonb)}, $name);
-	$self->insist(q{SELECT ocean_enrich.create_sync('kept', 'kept',
+		CREATE TABLE synced (id integer PRIMARY KEY, email text, enriched jsonb)}, $name);
+	$self->insist(q{SELECT ocean_enrich.create_sync('synced', 'synced',
 		'ocean_person_request(email => email)', 'enriched')}, $name);
 	return;
 }
 
-# The address of a person who belongs to this database and its epoch.
+# The address of a person of this database and its epoch.
 sub person
 {
 	my ($database, $who) = @_;
@@ -329,8 +331,8 @@ sub person
 # Clients
 # ----------------------------------------------------------------
 
-# A psql that goes on by itself; what it says goes nowhere, errors are in the
-# server's log.
+# Starts a psql in the background.  Its output is discarded; errors are in the server's
+# log.
 sub client
 {
 	my ($self, $database, $sql) = @_;
@@ -354,7 +356,7 @@ sub client
 	return "in $database->{name}";
 }
 
-# Forget those that are over.
+# Forgets the clients that have ended.
 sub reap
 {
 	my ($self) = @_;

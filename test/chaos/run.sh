@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	Chaos for as long as you like: sessions, the worker, the server and the API
-#	are disturbed at random, and in the end the books have to agree and nothing
-#	may be left over.
+#	Chaos for any length of time: sessions, the worker, the server and the API are
+#	disturbed at random.  In the end the books have to agree and nothing may be
+#	left over.
 #
 #	test/chaos/run.sh [--seed N] [--seconds N]		120 seconds, a random seed
 #
-# The seed decides what is done and in which order; so a seed that fails is worth
+# The seed determines all actions and their order, so a seed that fails is worth
 # running again.  The last line is the sum: "N passed, N failed".
 
 set -euo pipefail
@@ -23,7 +23,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 SEED=$((RANDOM * 32768 + RANDOM))
 SECONDS_OF_CHAOS=120
 
-# Beyond the chaos itself: to build, to start, and for what has to end.
+# In addition to the chaos itself: for the build, the start and the end.
 MORE_SECONDS=900
 
 usage()
@@ -71,12 +71,12 @@ soak()
 		REGRESS= ISOLATION= PROVE_TESTS=test/chaos/soak.pl PROVE_FLAGS=--verbose
 }
 
-# What was checked and, where that failed, why.
+# Prints the checks and the diagnostics of those that failed.
 show()
 {
 	grep -E '^(ok|not ok|#)' "$1" | grep -v ' step [0-9]*: ' || true
 	((FAILED == 0)) ||
-		echo "what was done is in $PWD/$1, the server's log in $PWD/tmp_check/log"
+		echo "the actions are in $PWD/$1, the server's log is in $PWD/tmp_check/log"
 }
 
 main()

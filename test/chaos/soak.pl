@@ -1,5 +1,5 @@
 # soak.pl
-#	The soak of run.sh, which hands over OCEAN_SOAK_SEED and OCEAN_SOAK_SECONDS.
+#	The soak of run.sh, which sets OCEAN_SOAK_SEED and OCEAN_SOAK_SECONDS.
 
 use strict;
 use warnings FATAL => 'all';
