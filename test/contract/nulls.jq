@@ -1,6 +1,5 @@
-# The document calls itself OpenAPI 3.1 and marks what may be null by "nullable",
-# which 3.1 does not know any more: a validator that goes by the label refuses each
-# legitimate null.  Say it as 3.1 does.
+# The document declares OpenAPI 3.1, but marks nullable values by "nullable", which 3.1
+# no longer has: a strict validator refuses each valid null.  This converts them to 3.1.
 
 def or_null:
 	if has("enum") then .enum += [null] else . end

@@ -1,5 +1,5 @@
-# From the document: a request for each key that it knows, with its example and
-# with null, and requests with reveals.  One a line.
+# Makes requests from the document: for each key, one with its example and one with
+# null, and requests with reveals.  One per line.
 
 def of(name): .components.schemas[name].properties | to_entries[];
 def example: .value.examples[0];

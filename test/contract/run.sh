@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	Somebody else's program, Prism, judges by the vendor's OpenAPI document what we
-#	send and what our sandbox answers: as a mock server that the extension calls, as
-#	a proxy between the extension and the sandbox, and as who gets the sandbox's
-#	webhooks.
+#	An independent program, Prism, checks our requests and the sandbox's answers
+#	against the vendor's OpenAPI document: as a mock server that the extension calls,
+#	as a proxy between the extension and the sandbox, and as the receiver of the
+#	sandbox's webhooks.
 #
 #	test/contract/run.sh OPENAPI-FILE
 #
-# The document is the vendor's and not part of this tree; without one nothing is
-# tested.  Where it says other things than we do: doc/contract.md.  Prism comes
-# from npm into $OCEAN_CACHE (/var/cache/ocean_enrich).  All servers listen on the
-# loopback interface and end with this program; their logs are in build/contract.
-# The last line is the sum: "N passed, N failed".
+# The document is the vendor's and not part of this tree; without it nothing is
+# tested.  doc/contract.md lists where we differ from it.  Prism is installed by npm
+# into $OCEAN_CACHE (/var/cache/ocean_enrich).  All servers listen on the loopback
+# interface and end with this program; their logs are in build/contract.  The last
+# line is the sum: "N passed, N failed".
 
 set -euo pipefail
 DOCUMENT=$(realpath -m "${1:-/nowhere}")
@@ -60,8 +60,8 @@ free_port()
 		}'
 }
 
-# start_prism NAME COMMAND...: sets URL.  Violations become errors: of a request
-# 422 from the mock server and the proxy, of an answer 500 from the proxy.
+# start_prism NAME COMMAND...: sets URL.  Violations become errors: an invalid request
+# gets 422 from the mock server and the proxy, an invalid answer 500 from the proxy.
 start_prism()
 {
 	local name=$1 port command=$2
@@ -71,7 +71,7 @@ start_prism()
 	timeout "$MAX_SECONDS" "$PRISM" "$command" --host 127.0.0.1 --port "$port" \
 		--errors "$@" > "$LOGS/$name.log" 2>&1 < /dev/null &
 	PRISMS+=($!)
-	# It says that it listens before it does.
+	# It prints that it is listening before it does.
 	until grep -q 'Prism is listening' "$LOGS/$name.log" &&
 		(: > "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do
 		kill -0 $! 2> /dev/null || {
@@ -108,8 +108,9 @@ psql_here()
 		--no-align --set=ON_ERROR_STOP=1 "$@"
 }
 
-# extension URL REQUEST [SETTING...]: what the extension makes of the answer.
-extension()
+# enrich URL REQUEST [SETTING...]: prints the status and error message that the
+# extension returns.
+enrich()
 {
 	local request=$2
 	set -- "api_url=$1" "${@:3}"
@@ -119,7 +120,7 @@ extension()
 		END
 }
 
-# balance URL [SETTING...]: what it says, or why it says nothing.
+# balance URL [SETTING...]: prints the keys of the balance, or the error.
 balance()
 {
 	set -- "api_url=$1" "${@:2}"
@@ -137,7 +138,7 @@ curl_status()
 	curl --silent --output /dev/null --write-out '%{http_code}' --max-time 30 "$@"
 }
 
-# post URL BODY [ARGUMENTS]: the status alone.
+# post URL BODY [ARGUMENTS]: prints the status.
 post()
 {
 	local url=$1 body=$2
@@ -151,16 +152,16 @@ configure_sandbox()
 	curl --silent --fail --output /dev/null --data "$1" "$SANDBOX/sandbox/config"
 }
 
-# Its example is the one of the vendor's page.
+# The document's example of an answer is the one of the vendor's page.
 test_mock()
 {
 	local request
 	start_prism mock mock "$DOCUMENT_31"
 	while read -r request; do
-		is "mock server: $request" "$(extension "$URL" "$request")" 200
+		is "mock server: $request" "$(enrich "$URL" "$request")" 200
 	done < "$FOLDER/requests"
 	is 'mock server: the token in the query' \
-		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}' token_in=query)" 200
+		"$(enrich "$URL" '{"person": {"name": "Alva Nordal"}}' token_in=query)" 200
 	is 'mock server: the person as columns' "$(
 		PGOPTIONS="-c ocean_enrich.api_url=$URL" psql_here --command "
 			SELECT concat_ws(', ', p.name, p.job_title, p.domain, cardinality(p.skills))
@@ -169,12 +170,12 @@ test_mock()
 	is 'mock server: the balance' "$(balance "$URL")" "$BALANCE_KEYS"
 	is 'mock server: the balance, with the token in the query' \
 		"$(balance "$URL" token_in=query)" "$BALANCE_KEYS"
-	is 'it judges: a key that is not in the document' \
-		"$(extension "$URL" '{"person": {"shoeSize": "43"}}' unknown_keys=pass | head -c 3)" 422
+	is 'it checks: a key that is not in the document' \
+		"$(enrich "$URL" '{"person": {"shoeSize": "43"}}' unknown_keys=pass | head -c 3)" 422
 }
 
-# Whatever the document allows as an answer, as columns and rows, too.  Prism
-# gives the same answer to all until it has another seed.
+# Any answer that the document allows, also as columns and rows.  Prism gives the same
+# answer to all calls until it has another seed.
 test_any_answer()
 {
 	local seed
@@ -190,12 +191,12 @@ test_any_answer()
 						jsonb_build_object('person', jsonb_build_object('id', i::text))) AS r;
 			END
 		)" "200|$COPIES|$COPIES"
-		is "any answer: number $seed, of the balance" "$(balance "$URL")" "$BALANCE_KEYS"
+		is "any answer: number $seed, the balance" "$(balance "$URL")" "$BALANCE_KEYS"
 		kill "${PRISMS[-1]}"
 	done
 }
 
-# The name in a request makes the sandbox give this answer; see its README.
+# The sandbox gives these answers to a request with this name; see its README.
 ANSWERS='
 200 sb-nulls
 200 sb-newkeys
@@ -214,11 +215,11 @@ test_proxy()
 	configure_sandbox '{"credits_used": true}'
 	start_prism proxy proxy "$DOCUMENT_31" "$SANDBOX"
 	while read -r request; do
-		is "proxy: $request" "$(extension "$URL" "$request")" 200
+		is "proxy: $request" "$(enrich "$URL" "$request")" 200
 	done < "$FOLDER/requests"
 	is 'proxy: the token in the query' \
-		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}' token_in=query)" 200
-	is 'all of that reached the sandbox' \
+		"$(enrich "$URL" '{"person": {"name": "Alva Nordal"}}' token_in=query)" 200
+	is 'all of these requests reached the sandbox' \
 		"$(curl --silent "$SANDBOX/sandbox/books" | jq .answers -c)" \
 		"{\"200\":$(($(wc -l < "$FOLDER/requests") + 1))}"
 
@@ -226,19 +227,19 @@ test_proxy()
 		name=${expected##*[$' \t']}
 		expected=${expected%[$' \t']*}
 		is "proxy: $name" \
-			"$(extension "$URL" "{\"person\": {\"name\": \"Alva $name\"}}")" "$expected"
+			"$(enrich "$URL" "{\"person\": {\"name\": \"Alva $name\"}}")" "$expected"
 	done < <(grep . <<< "$ANSWERS")
 	is 'proxy: a list of complaints' \
-		"$(extension "$URL" '{"person": {"name": "Alva sb-422"}}' | head -c 3)" 422
+		"$(enrich "$URL" '{"person": {"name": "Alva sb-422"}}' | head -c 3)" 422
 	is 'proxy: a token that is not registered' \
-		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}' api_token=other)" \
+		"$(enrich "$URL" '{"person": {"name": "Alva Nordal"}}' api_token=other)" \
 		'403 Current API token is not registered in our database'
 	configure_sandbox '{"newer_keys": true}'
 	is 'proxy: the newer keys' \
-		"$(extension "$URL" '{"person": {"name": "Alva Nordal"}}')" 200
+		"$(enrich "$URL" '{"person": {"name": "Alva Nordal"}}')" 200
 	test_balance
 	test_answers_to_others
-	test_that_it_judges
+	test_that_it_checks
 }
 
 test_balance()
@@ -253,11 +254,11 @@ test_balance()
 	is 'proxy: the balance, refused' "$(balance "$URL" | head -n 1)" \
 		'ERROR:  OE402: Insufficient credits'
 	configure_sandbox '{"balance_status": null, "balance_changes": {"credits": {"oneTime": "94"}}}'
-	is 'it judges: a balance in another form' "$(balance "$URL" | head -c 13)" 'ERROR:  OE500'
+	is 'it checks: a balance in another form' "$(balance "$URL" | head -c 13)" 'ERROR:  OE500'
 	configure_sandbox '{"balance_changes": null}'
 }
 
-# What our extension would not send.
+# Requests that the extension does not send.
 test_answers_to_others()
 {
 	local token='x-api-token: sandbox-token'
@@ -271,9 +272,9 @@ test_answers_to_others()
 	configure_sandbox '{"credits": "1.5"}'
 	is 'proxy: no credits left' \
 		"$(post "$URL" '{"person": {"name": "Alva"}}' --header "$token")" 402
-	is 'proxy: the balance, then' "$(balance "$URL")" "$BALANCE_KEYS"
+	is 'proxy: the balance without credits' "$(balance "$URL")" "$BALANCE_KEYS"
 	configure_sandbox '{"credits": null}'
-	# This one leaves the judgement of requests to the sandbox.
+	# This proxy leaves the check of requests to the sandbox.
 	(start_prism lenient proxy "$DOCUMENT_31" "$SANDBOX" --validate-request false &&
 		echo "$URL ${PRISMS[-1]}" > "$FOLDER/lenient")
 	local lenient pid
@@ -286,33 +287,33 @@ test_answers_to_others()
 	is 'proxy: no person' "$(post "$lenient" '{}' --header "$token")" 422
 }
 
-# Were these let through, the others would prove nothing.
-test_that_it_judges()
+# If it let these through, the other tests would prove nothing.
+test_that_it_checks()
 {
 	local token='x-api-token: sandbox-token' name
-	is 'it judges: a request' \
+	is 'it checks: a request' \
 		"$(post "$URL" '{"person": {"shoeSize": "43"}}' --header "$token")" 422
 	for name in sb-noid sb-badcredits-1 sb-toolittle-404; do
-		is "it judges: $name" \
+		is "it checks: $name" \
 			"$(post "$URL" "{\"person\": {\"name\": \"Alva $name\"}}" --header "$token")" 500
 	done
 	configure_sandbox '{"credits_used": false, "newer_keys": false}'
-	is 'it judges: an answer as on the older page, without creditsUsed' \
+	is 'it checks: an answer as on the older page, without creditsUsed' \
 		"$(post "$URL" '{"person": {"name": "Alva Nordal"}}' --header "$token")" 500
 }
 
-# What the sandbox tells by webhook, in each form that the document describes.
-# Prism answers with a 2xx what it takes, and with 422 what it does not.
+# The sandbox's webhooks, in each form that the document describes.  Prism answers 2xx
+# to valid payloads and 422 to others.
 FORMS='
 person	enrich_person_email	enrich_person_phone
 lists	reveal_emails		reveal_phones
 people	enrich_people		enrich_people
 '
-PEOPLE_TOLD=('Alva Nordal' 'Alva sb-notrevealed' 'Alva sb-unicode' 'Alva sb-nulls')
+WEBHOOK_PEOPLE=('Alva Nordal' 'Alva sb-notrevealed' 'Alva sb-unicode' 'Alva sb-nulls')
 
-# told FORM EMAILS PHONES PERSON: the status of the call, then how many deliveries
-# were taken, and how many were not.
-told()
+# reveal FORM EMAILS PHONES PERSON: prints the status of the call and how many
+# deliveries were accepted and refused.
+reveal()
 {
 	local request
 	configure_sandbox "{\"webhook_form\": \"$1\"}"
@@ -323,19 +324,20 @@ told()
 			revealEmails: { includeEmails: true, webhookUrl: $emails },
 			revealPhones: { includePhones: true, webhookUrl: $phones }
 		}')
-	extension "$SANDBOX" "$request" | tr '\n' ' '
+	enrich "$SANDBOX" "$request" | tr '\n' ' '
 	curl --silent "$SANDBOX/sandbox/wait?webhooks=2&timeout_ms=10000" |
 		jq --raw-output '"\(.webhooks) \(.webhook_failures)"'
 }
 
-# sent NAME PAYLOAD: the status with which it is taken or not.
-sent()
+# send_payload NAME PAYLOAD: prints the status of Prism's answer.
+send_payload()
 {
 	curl_status "$URL/$1" --header 'Content-Type: application/json' --data "$2"
 }
 
-# received PAYLOAD: how many calls receive_webhook() changes by it, or the SQLSTATE.
-received()
+# receive_payload PAYLOAD: prints the number of calls that receive_webhook() changes,
+# or the SQLSTATE.
+receive_payload()
 {
 	psql_here --set=VERBOSITY=sqlstate --set=payload="$1" 2>&1 <<-'END' || true
 			SELECT ocean_enrich.receive_webhook(:'payload');
@@ -349,20 +351,20 @@ test_webhooks()
 	start_prism webhooks mock "$FOLDER/webhooks.json"
 	configure_sandbox '{"newer_keys": true}'
 	while read -r form emails phones; do
-		for person in "${PEOPLE_TOLD[@]}"; do
+		for person in "${WEBHOOK_PEOPLE[@]}"; do
 			is "webhooks: $form, $person" \
-				"$(told "$form" "$emails" "$phones" "$person")" '200 2 0'
+				"$(reveal "$form" "$emails" "$phones" "$person")" '200 2 0'
 		done
 	done < <(grep . <<< "$FORMS")
-	test_that_payloads_are_judged
+	test_that_payloads_are_checked
 	test_payloads
 }
 
-test_that_payloads_are_judged()
+test_that_payloads_are_checked()
 {
-	is 'it judges: a payload without what is required' \
-		"$(sent enrich_person_email '{"domain": "example.com"}')" 422
-	is 'it judges: a status that the document does not know' "$(sent reveal_emails '
+	is 'it checks: a payload without a required key' \
+		"$(send_payload enrich_person_email '{"domain": "example.com"}')" 422
+	is 'it checks: a status that is not in the document' "$(send_payload reveal_emails '
 		{"emails": [{"personId": "p1", "address": null, "status": "lost"}], "creditsUsed": 0}')" 422
 	differs 'the form "results"' reveal_emails '
 		{"results": [{"personId": "p1", "address": "a@example.com", "status": "verified"}], "creditsUsed": 1}'
@@ -372,11 +374,11 @@ test_that_payloads_are_judged()
 		example_of PublicRevealPhoneWebhookResult phones)"
 }
 
-# differs WHAT NAME PAYLOAD: the document refuses what we take.
+# differs DESCRIPTION NAME PAYLOAD: the document refuses a payload that we accept.
 differs()
 {
-	is "difference: $1 is not in the document" "$(sent "$2" "$3")" 422
-	is "... and is taken" "$(received "$3")" 0
+	is "difference: $1 is not in the document" "$(send_payload "$2" "$3")" 422
+	is "... but is accepted" "$(receive_payload "$3")" 0
 }
 
 # example_of SCHEMA LIST
@@ -387,8 +389,8 @@ example_of()
 		"$DOCUMENT"
 }
 
-# Whatever the document allows as a payload, and no more of it than it requires.
-# Companies are nothing for us.
+# Any payload that the document allows, and the same with its required keys alone.
+# Payloads about companies are refused.
 test_payloads()
 {
 	local seed name payload required
@@ -403,15 +405,15 @@ test_payloads()
 				| $d.components.schemas[$schema].required as $required
 				| $payload | with_entries(select(.key | IN($required[])))' \
 				--argjson payload "$payload" --null-input)
-			is "payload: number $seed, $name" "$(received "$payload")" \
+			is "payload: number $seed, $name" "$(receive_payload "$payload")" \
 				"$([[ $name == enrich_companies ]] && echo 'ERROR:  22023' || echo 0)"
-			is "payload: number $seed, $name, what is required" "$(received "$required")" 0
+			is "payload: number $seed, $name, required keys alone" "$(receive_payload "$required")" 0
 		done
 		kill "${PRISMS[-1]}"
 	done
 }
 
-# What the ledger and the server know of calls that were not answered.
+# Prints the calls without an answer from the ledger, and the end of the server's log.
 show_calls()
 {
 	psql_here --command "

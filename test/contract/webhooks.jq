@@ -1,5 +1,5 @@
-# The document describes webhooks, and Prism plays paths alone: each webhook as a
-# path of its name.  Sent there, a payload is judged; got from there, one is invented.
+# Turns each webhook of the document into a path of the same name, since Prism only
+# serves paths.  POST checks a payload, GET invents one.
 
 def of_payload: { description: "a payload", content };
 
