@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	What doc/citus.md says of statements on a Citus cluster, tried out.
+#	Tests what doc/citus.md says about statements on a Citus cluster.
 #
 #	test/citus/run.sh						on two private nodes on this machine
-#	test/citus/run.sh CONNECTION-STRING		on a cluster that is there
+#	test/citus/run.sh CONNECTION-STRING		on an existing cluster
 #
 # For private nodes the extension citus has to be installed for the server, or
-# staged in the folder $OCEAN_CITUS_STAGE by its "make install DESTDIR=...".  In a
-# cluster that is there the string leads to a superuser at the coordinator, in an
-# empty database for tests; all nodes are on this machine, where the sandbox is, and
-# have both extensions installed; the coordinator is one of them, and has shards.
-# The settings that we make for that database on all nodes are reset in the end; the
-# tables stay.
+# staged in the folder $OCEAN_CITUS_STAGE by its "make install DESTDIR=...".  For an
+# existing cluster the string is that of a superuser at the coordinator, in an empty
+# database for tests.  All its nodes have to be on this machine, where the sandbox is,
+# and have both extensions installed, and the coordinator has to have shards.  The
+# settings made for that database on all nodes are reset in the end; the tables stay.
 #
-# Where there is no Citus nothing is tested.  The last line is the sum: "N passed,
-# N failed".
+# Without Citus nothing is tested.  The last line is the sum: "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -36,7 +34,7 @@ have_citus()
 	[[ -e ${OCEAN_CITUS_STAGE:-}$("$PG_CONFIG" --sharedir)/extension/citus.control ]]
 }
 
-# node NAME: one of ours, with Citus.  Its name for the others is the folder of its
+# start_node NAME: a private node with Citus.  The others reach it by the folder of its
 # socket, so nothing listens on the network.
 start_node()
 {
@@ -47,7 +45,7 @@ start_node()
 		cp --recursive "$OCEAN_CITUS_STAGE/." "$folder/stage"
 		chmod -R a+rX "$folder/stage"
 	fi
-	# Citus looks for its version in the system's folders alone.
+	# Citus looks for its version only in the system's folders.
 	printf '%s\n' \
 		"fsync = off" \
 		"shared_preload_libraries = 'citus, ocean_enrich'" \
@@ -71,27 +69,28 @@ start_cluster()
 		'shouldhaveshards', true)"
 }
 
-# sql STATEMENTS: as a session at the coordinator would get it, notices left out.
+# sql STATEMENTS: prints their results in a session at the coordinator, or the error.
 sql()
 {
 	"$(pg_program psql)" --no-psqlrc --quiet --tuples-only --no-align \
 		--set=VERBOSITY=terse --dbname="$CONNECTION" --command="$1" 2>&1 || true
 }
 
-# on_nodes STATEMENT: the results of all nodes, in one line.
+# on_nodes STATEMENT: prints the results of all nodes in one line.
 on_nodes()
 {
 	sql "SELECT result FROM run_command_on_all_nodes(\$\$ $1 \$\$) ORDER BY nodeid" |
 		paste -sd' '
 }
 
-# setting NAME VALUE: for new sessions at all nodes, which have to be new, then.
-setting()
+# set_on_nodes NAME VALUE: for new sessions at all nodes.
+set_on_nodes()
 {
 	on_nodes "ALTER DATABASE $DATABASE SET ocean_enrich.$1 = '$2'" > /dev/null
 }
 
-# What an end before its time has left in the queue would go to the real API then.
+# First cancels what an early exit has left in the queue, since without the settings
+# it would be sent to the real API.
 reset_settings()
 {
 	local name
@@ -102,8 +101,8 @@ reset_settings()
 	done
 }
 
-# Whatever else is set for the role or the node: from here on each session calls the
-# sandbox, so that no token of a real API leads to a call that is paid.
+# Makes sure that each session calls the sandbox, whatever is set for the role or the
+# node, so that no token of the real API is used for a call that costs credits.
 insist_on_sandbox()
 {
 	local ask="SELECT ocean_enrich.setting('api_url')" here others
@@ -119,7 +118,7 @@ insist_on_sandbox()
 	fi
 }
 
-calls()
+count_calls()
 {
 	sql "SELECT sum(result::int)
 		FROM run_command_on_all_nodes('SELECT count(*) FROM ocean_enrich.call')"
@@ -128,11 +127,11 @@ calls()
 prepare()
 {
 	DATABASE=$(sql 'SELECT quote_ident(current_database())')
-	setting api_url "$SANDBOX"
-	setting api_token sandbox-token
-	setting rate_limit 0
-	setting daily_limit 0
-	setting not_found error
+	set_on_nodes api_url "$SANDBOX"
+	set_on_nodes api_token sandbox-token
+	set_on_nodes rate_limit 0
+	set_on_nodes daily_limit 0
+	set_on_nodes not_found error
 	sql 'CREATE EXTENSION ocean_enrich'
 	insist_on_sandbox
 	sql 'CREATE TABLE people (id int PRIMARY KEY, email text, enriched jsonb, queued bigint)'
@@ -150,23 +149,24 @@ prepare()
 
 REQUEST='ocean_person_request(email => email)'
 
-# A request that no other test makes: for the same people, with another address.
+# request PREFIX: for the same people with another address, so that each test can make
+# new requests.
 request()
 {
 	echo "ocean_person_request(email => '$1.' || email)"
 }
 
-# paid_by STATEMENT: what it gives, and the calls that it added.
-paid_by()
+# run_and_count STATEMENT: prints its result and the number of calls that it added.
+run_and_count()
 {
 	local before result
-	before=$(calls)
+	before=$(count_calls)
 	result=$(sql "$1" | head -n 1)
-	echo "$result, paid: $(($(calls) - before))"
+	echo "$result, paid: $(($(count_calls) - before))"
 }
 
-# places STATEMENT: on how many nodes it added calls.
-places()
+# count_nodes STATEMENT: prints the number of nodes on which it added calls.
+count_nodes()
 {
 	local before
 	before=$(on_nodes 'SELECT count(*) FROM ocean_enrich.call')
@@ -183,50 +183,50 @@ test_reading()
 	is 'the extension is on each node' \
 		"$(on_nodes "SELECT extversion FROM pg_extension WHERE extname = 'ocean_enrich'")" \
 		"$(on_nodes "SELECT '1.0'")"
-	is 'a SELECT runs where the rows are' "$(paid_by "
+	is 'a SELECT runs where the rows are' "$(run_and_count "
 		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= 10")" '10, paid: 10'
-	is '... each call in the ledger of its node, of which none has all' \
+	is '... each call is in the ledger of its node, and no ledger has all' \
 		"$(on_nodes 'SELECT count(*) BETWEEN 1 AND 9 FROM ocean_enrich.call')" \
 		"$(on_nodes 'SELECT true')"
-	is '... and again pays nothing' "$(paid_by "
+	is '... and pays nothing when repeated' "$(run_and_count "
 		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= 10")" '10, paid: 0'
-	is 'a join with a local table runs, and pays once' "$(paid_by "
+	is 'a join with a local table runs, and pays once' "$(run_and_count "
 		SELECT count(ocean_enrich_person(ocean_person_request(email => 'j.' || l.email)))
 		FROM local_people AS l JOIN people USING (id)")" '5, paid: 5'
-	is 'a SELECT from a reference table pays once' "$(paid_by "
+	is 'a SELECT from a reference table pays once' "$(run_and_count "
 		SELECT count(ocean_enrich_person($REQUEST)) FROM same_people")" '5, paid: 5'
-	is '... on one node' "$(places "
+	is '... on one node' "$(count_nodes "
 		SELECT ocean_enrich_person($(request one)) FROM same_people")" 1
 
 	sql "INSERT INTO people SELECT i, 'same@example.com', NULL
 		FROM generate_series(51, 90) AS i" > /dev/null
-	is 'an equal request on each node is paid on each' "$(paid_by "
+	is 'an equal request on each node is paid on each' "$(run_and_count "
 		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id BETWEEN 51 AND 90")" \
 		"40, paid: $(sql 'SELECT count(*) FROM pg_dist_node')"
 
 	sql "INSERT INTO people SELECT i, format('other%s@example.com', i), NULL
 		FROM generate_series(101, 140) AS i" > /dev/null
 	local before
-	before=$(calls)
+	before=$(count_calls)
 	sql "SELECT ocean_enrich_person($REQUEST) FROM people WHERE id > 100 LIMIT 1" > /dev/null
-	is 'LIMIT 1 calls once for each shard' "$(($(calls) - before > 1))" 1
+	is 'LIMIT 1 makes a call for each shard' "$(($(count_calls) - before > 1))" 1
 }
 
 test_writing()
 {
 	is 'an UPDATE with the function is refused, and pays nothing' \
-		"$(paid_by "UPDATE people SET enriched = ocean_enrich_person($(request u))")" \
+		"$(run_and_count "UPDATE people SET enriched = ocean_enrich_person($(request u))")" \
 		"ERROR:  $NOT_VOLATILE, paid: 0"
-	is '... of a single row, too' \
-		"$(paid_by "UPDATE people SET enriched = ocean_enrich_person($(request u)) WHERE id = 1")" \
+	is '... also of a single row' \
+		"$(run_and_count "UPDATE people SET enriched = ocean_enrich_person($(request u)) WHERE id = 1")" \
 		"ERROR:  $NOT_VOLATILE, paid: 0"
-	is '... and of a reference table' \
-		"$(paid_by "UPDATE same_people SET enriched = ocean_enrich_person($(request u))")" \
+	is '... also of a reference table' \
+		"$(run_and_count "UPDATE same_people SET enriched = ocean_enrich_person($(request u))")" \
 		"ERROR:  $NOT_VOLATILE, paid: 0"
-	is 'an UPDATE of a local table runs' "$(paid_by "
+	is 'an UPDATE of a local table runs' "$(run_and_count "
 		UPDATE local_people SET enriched = ocean_enrich_person($(request u));
 		SELECT count(enriched) FROM local_people")" '5, paid: 5'
-	is 'MERGE is refused, and pays nothing' "$(paid_by "
+	is 'MERGE is refused, and pays nothing' "$(run_and_count "
 		MERGE INTO people AS p USING copied_people AS c ON p.id = c.id
 		WHEN MATCHED THEN UPDATE SET enriched = ocean_enrich_person(ocean_person_request(email => 'm.' || p.email))" |
 		grep -o 'not yet supported in MERGE.*')" \
@@ -236,23 +236,23 @@ test_writing()
 			(SELECT id, ocean_enrich_person($REQUEST) AS enriched FROM people WHERE id <= $PEOPLE)
 		UPDATE people SET enriched = s.enriched FROM s WHERE people.id = s.id;
 		SELECT count(enriched) FROM people")" "$PEOPLE"
-	is '... and finds the answers that are there, on their nodes' "$(paid_by "
+	is '... and reuses the answers of each node' "$(run_and_count "
 		SELECT count(ocean_enrich_person($REQUEST)) FROM people WHERE id <= $PEOPLE")" "$PEOPLE, paid: 0"
-	is '... also of a reference table, and pays once' "$(paid_by "
+	is '... and once for a reference table' "$(run_and_count "
 		WITH s AS MATERIALIZED
 			(SELECT id, ocean_enrich_person($(request w)) AS enriched FROM same_people)
 		UPDATE same_people SET enriched = s.enriched FROM s WHERE same_people.id = s.id;
 		SELECT count(enriched) FROM same_people")" '5, paid: 5'
-	is 'INSERT ... SELECT runs' "$(paid_by "
+	is 'INSERT ... SELECT runs' "$(run_and_count "
 		INSERT INTO copied_people SELECT id, ocean_enrich_person($(request i)) FROM people WHERE id <= 10;
 		SELECT count(enriched) FROM copied_people")" '10, paid: 10'
-	is '... with the calls where the rows are read' "$(places "
+	is '... with the calls where the rows are read' "$(count_nodes "
 		INSERT INTO copied_people SELECT id + 100, ocean_enrich_person($(request i2)) FROM people WHERE id <= 10")" \
 		"$(sql 'SELECT count(*) FROM pg_dist_node')"
-	is 'INSERT ... VALUES runs' "$(paid_by "
+	is 'INSERT ... VALUES runs' "$(run_and_count "
 		INSERT INTO copied_people VALUES (1000, ocean_enrich_person(ocean_person_request(email => 'v@example.com')));
 		SELECT count(enriched) FROM copied_people WHERE id = 1000")" '1, paid: 1'
-	is 'CREATE TABLE AS runs' "$(paid_by "
+	is 'CREATE TABLE AS runs' "$(run_and_count "
 		CREATE TABLE answers AS SELECT id, ocean_enrich_person($(request c)) AS enriched FROM people WHERE id <= 10;
 		SELECT count(enriched) FROM answers")" '10, paid: 10'
 }
@@ -260,18 +260,18 @@ test_writing()
 test_queue()
 {
 	local waiting="SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))"
-	is 'submit() queues where the rows are' "$(places "
+	is 'submit() queues where the rows are' "$(count_nodes "
 		SELECT ocean_enrich.submit($(request q)) FROM people WHERE id <= 10")" \
 		"$(sql 'SELECT count(*) FROM pg_dist_node')"
 	is '... each request once' "$(on_nodes "
 		SELECT count(*) FROM ocean_enrich.call WHERE request::text LIKE '%\"q.%'" |
 		tr ' ' '+' | xargs -I{} bash -c 'echo $(({}))')" 10
-	is '... a rollback takes all of it back' "$(paid_by "
+	is '... and a rollback undoes it' "$(run_and_count "
 		BEGIN; SELECT count(ocean_enrich.submit($(request r))) FROM people WHERE id <= 10; ROLLBACK")" \
 		'10, paid: 0'
-	is '... in an UPDATE it is refused' "$(paid_by "
+	is '... but is refused in an UPDATE' "$(run_and_count "
 		UPDATE people SET queued = ocean_enrich.submit($(request q2))")" "ERROR:  $NOT_VOLATILE, paid: 0"
-	is '... in WITH ... AS MATERIALIZED it is committed in two phases' "$(paid_by "
+	is '... and is committed in two phases in WITH ... AS MATERIALIZED' "$(run_and_count "
 		WITH s AS MATERIALIZED
 			(SELECT id, ocean_enrich.submit($(request q3)) AS queued FROM people WHERE id <= 10)
 		UPDATE people SET queued = s.queued FROM s WHERE people.id = s.id;
@@ -281,62 +281,62 @@ test_queue()
 		[[ $(on_nodes "$waiting") == "$(on_nodes 'SELECT true')" ]] && break
 		sleep 0.1
 	done
-	is '... and each node sends its own' "$(on_nodes "
+	is '... and each node sends its own requests' "$(on_nodes "
 		SELECT count(*) FILTER (WHERE state = 'answered') = count(*) AND count(*) > 0 FROM ocean_enrich.call
 		WHERE request::text LIKE '%\"q3.%'")" "$(on_nodes 'SELECT true')"
 }
 
-test_kept_columns()
+test_syncs()
 {
 	local of="'ocean_person_request(email => ''k.'' || email)', 'enriched'"
-	is 'a column of a distributed table cannot be kept' \
-		"$(paid_by "SELECT ocean_enrich.create_sync('k', 'people', $of)")" \
+	is 'a distributed table cannot have a sync' \
+		"$(run_and_count "SELECT ocean_enrich.create_sync('k', 'people', $of)")" \
 		'ERROR:  triggers are not supported on distributed tables, paid: 0'
-	is '... nor one of a reference table' \
-		"$(paid_by "SELECT ocean_enrich.create_sync('k', 'same_people', $of)")" \
+	is '... nor can a reference table' \
+		"$(run_and_count "SELECT ocean_enrich.create_sync('k', 'same_people', $of)")" \
 		'ERROR:  triggers are not supported on reference tables, paid: 0'
-	is 'one of a local table can' \
+	is 'a local table can' \
 		"$(sql "SELECT ocean_enrich.create_sync('k', 'local_people', $of)")" 5
 	sql "SELECT ocean_enrich.drop_sync('k')" > /dev/null
 }
 
 test_estimates()
 {
-	is 'what runs on the nodes is not estimated, and so not paid' "$(paid_by "
+	is 'a statement that runs on the nodes cannot be estimated, and pays nothing' "$(run_and_count "
 		SELECT requests FROM ocean_enrich.estimate(
 			\$\$ SELECT ocean_enrich_person($(request e)) FROM people \$\$)")" \
 		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
-	is '... in a function neither' "$(paid_by "
+	is '... also in a function' "$(run_and_count "
 		SET citus.enable_ddl_propagation = off;
 		CREATE FUNCTION enrich_all() RETURNS bigint LANGUAGE plpgsql AS \$f\$ BEGIN
 			RETURN (SELECT count(ocean_enrich_person($(request e))) FROM people); END \$f\$;
 		SELECT requests FROM ocean_enrich.estimate('SELECT enrich_all()')")" \
 		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
-	is '... nor INSERT ... SELECT' "$(paid_by "
+	is '... also INSERT ... SELECT' "$(run_and_count "
 		SELECT requests FROM ocean_enrich.estimate(
 			\$\$ INSERT INTO copied_people SELECT id + 5000, ocean_enrich_person($(request e)) FROM people \$\$)")" \
 		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
-	is 'each shard can be, on its node' "$(paid_by "
+	is 'each shard can be estimated, on its node' "$(run_and_count "
 		SELECT sum(result::int) FROM run_command_on_shards('people', \$\$
 			SELECT requests FROM ocean_enrich.estimate('
 				SELECT ocean_enrich_person(ocean_person_request(email => ''e.'' || email)) FROM %s WHERE id <= $PEOPLE') \$\$)")" \
 		"$PEOPLE, paid: 0"
-	is 'a local table can be' "$(paid_by "
+	is 'a local table can be estimated' "$(run_and_count "
 		SELECT requests FROM ocean_enrich.estimate(
 			\$\$ UPDATE local_people SET enriched = ocean_enrich_person($(request e)) \$\$)")" '5, paid: 0'
 }
 
-# After five executions a plan may be kept.
+# After five executions a generic plan may be used.
 test_prepared()
 {
 	local i executions=''
 	for i in {1..8}; do
 		executions+="EXECUTE p($((2 * i - 1)), $((2 * i)));"
 	done
-	is 'a prepared statement over shards pays as a plain one' "$(paid_by "
+	is 'a prepared statement over shards pays like a plain one' "$(run_and_count "
 		PREPARE p(int, int) AS SELECT count(ocean_enrich_person($(request p)))
 			FROM people WHERE id BETWEEN \$1 AND \$2; $executions")" '2, paid: 16'
-	is '... and for single rows' "$(paid_by "
+	is '... also for single rows' "$(run_and_count "
 		PREPARE p(int, int) AS SELECT count(ocean_enrich_person($(request p2)))
 			FROM people WHERE id = \$1 AND \$2 > 0; $executions")" '1, paid: 8'
 }
@@ -351,11 +351,11 @@ test_read_ahead()
 		grep -c 'Custom Scan (Read Ahead)')" 4
 	curl --silent --fail --output /dev/null --data '{"hold": true}' "$SANDBOX/sandbox/config"
 	sql "$statement" > "$FOLDER/read-ahead" &
-	is '... so that all rows are asked for at once' "$(
+	is '... so that all rows are requested at once' "$(
 		curl --silent "$SANDBOX/sandbox/wait?held=$PEOPLE&timeout_ms=20000" | jq .held)" "$PEOPLE"
 	curl --silent --fail --output /dev/null --data '{"hold": false}' "$SANDBOX/sandbox/config"
 	wait $!
-	is '... and all are answered' "$(cat "$FOLDER/read-ahead")" "$PEOPLE"
+	is '... and all of them are answered' "$(cat "$FOLDER/read-ahead")" "$PEOPLE"
 }
 
 test_settings()
@@ -369,17 +369,17 @@ test_settings()
 	role_setting "SET ocean_enrich.not_found = 'null'"
 	is 'ALTER ROLE ... SET reaches all nodes' "$(sql "$elsewhere $statement")" '1|0'
 	role_setting 'RESET ocean_enrich.not_found'
-	setting not_found null
-	is 'ALTER DATABASE ... SET on all nodes does' "$(sql "$elsewhere $statement")" '1|0'
-	setting not_found error
+	set_on_nodes not_found null
+	is 'ALTER DATABASE ... SET on all nodes reaches them' "$(sql "$elsewhere $statement")" '1|0'
+	set_on_nodes not_found error
 	if ((PRIVATE)); then
 		on_nodes "ALTER DATABASE $DATABASE RESET ocean_enrich.not_found" > /dev/null
 		configure "ocean_enrich.not_found = 'null'"
-		is 'so does the configuration file of each node' "$(sql "$elsewhere $statement")" '1|0'
+		is 'the configuration file of each node is used' "$(sql "$elsewhere $statement")" '1|0'
 	fi
 }
 
-# Citus has every node do the same.
+# Citus does the same on every node.
 role_setting()
 {
 	sql "ALTER ROLE $(sql 'SELECT quote_ident(current_user)') $1"
@@ -394,16 +394,16 @@ configure()
 	done
 }
 
-# Each node counts for itself.
+# Each node counts on its own.
 test_limits()
 {
 	local before
 	before=$(on_nodes 'SELECT count(*) FROM ocean_enrich.call')
-	setting daily_limit "$(tr ' ' '\n' <<< "$before" | sort -n | tail -n 1)"
-	is 'where its share is used up, a node refuses' "$(sql "
+	set_on_nodes daily_limit "$(tr ' ' '\n' <<< "$before" | sort -n | tail -n 1)"
+	is 'a node that has reached its limit refuses calls' "$(sql "
 		SELECT count(ocean_enrich_person($(request l))) FROM people WHERE id <= $PEOPLE" |
 		grep -o 'daily limit of')" 'daily limit of'
-	is '... and the one that has most sends nothing more' "$(
+	is '... and the node with most calls sends no more' "$(
 		on_nodes 'SELECT count(*) FROM ocean_enrich.call' | tr ' ' '\n' | sort -n | tail -n 1)" \
 		"$(tr ' ' '\n' <<< "$before" | sort -n | tail -n 1)"
 }
@@ -426,7 +426,7 @@ main()
 	choose_pg_config
 	choose_server_user
 	if ((PRIVATE)) && ! have_citus; then
-		echo "skipped: there is no Citus for $("$PG_CONFIG" --version)"
+		echo "skipped: Citus is not installed for $("$PG_CONFIG" --version)"
 		sum_up
 		exit
 	fi
@@ -447,7 +447,7 @@ main()
 	test_reading
 	test_writing
 	test_queue
-	test_kept_columns
+	test_syncs
 	test_estimates
 	test_prepared
 	test_read_ahead
