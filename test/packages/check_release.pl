@@ -1,9 +1,9 @@
 # check_release.pl
-#	Holds META.json against the PGXN Meta Spec 1.0.0, https://pgxn.org/meta/spec.txt,
-#	whatever else names the version against META.json, and the scripts of released
-#	versions against their digests.  Prints what breaks a rule, and fails then.
-#	Where PGXN's own PGXN::Meta::Validator is installed, it judges META.json, too; it
-#	is on CPAN, and in no Debian.
+#	Checks META.json against the PGXN Meta Spec 1.0.0, https://pgxn.org/meta/spec.txt,
+#	version numbers in other files against META.json, and the scripts of released
+#	versions against their digests.  Prints all violations, and fails if there are any.
+#	If PGXN's own PGXN::Meta::Validator is installed, it checks META.json, too; it is
+#	on CPAN, but not in Debian.
 #
 #	perl test/packages/check_release.pl [FOLDER]	the tree, or an unpacked release
 
@@ -27,8 +27,8 @@ my $LICENSE = qr/\A(?:
 	openssl|perl_5|postgresql|qpl_1_0|ssleay|sun|zlib|
 	open_source|restricted|unrestricted|unknown)\z/x;
 
-# The spec as data: a rule is a name of a sub below with its arguments.  Keys that
-# begin with "x_" are free everywhere.
+# The spec as data: a rule is the name of a kind, see check(), with its arguments.
+# Keys that begin with "x_" are allowed everywhere.
 my $TEXT = [ 'text', qr/\S/ ];
 my $RELATIONS = [ 'each', $TERM, [ 'text', $RANGE ] ];
 my $PHASE = [
@@ -134,7 +134,7 @@ sub check
 sub check_text
 {
 	my ($value, $where, $pattern) = @_;
-	complain($where, 'is not what the spec takes')
+	complain($where, 'is not what the spec allows')
 	  if !defined $value || ref $value || $value !~ $pattern;
 }
 
@@ -142,10 +142,10 @@ sub check_file
 {
 	my ($value, $where) = @_;
 	check_text($value, $where, qr/\A[^\/\s]\S*\z/);
-	complain($where, 'is no file of ours') if !-f "$folder/$value";
+	complain($where, 'is not an existing file') if !-f "$folder/$value";
 }
 
-# One, or a list of at least one.
+# One value, or a list of at least one.
 sub check_some
 {
 	my ($value, $where, $rule) = @_;
@@ -154,29 +154,29 @@ sub check_some
 	check($_, $where, $rule) for @values;
 }
 
-# A map with names of the author's.
+# A map with keys chosen by the author.
 sub check_each
 {
 	my ($value, $where, $name, $rule) = @_;
 	if (ref $value ne 'HASH' || !%$value)
 	{
-		complain($where, 'is no map with something in it');
+		complain($where, 'is not a map, or is empty');
 		return;
 	}
 	for my $key (sort keys %$value)
 	{
-		complain("$where.$key", 'has an impossible name') if $key !~ $name;
+		complain("$where.$key", 'is not an allowed name') if $key !~ $name;
 		check($value->{$key}, "$where.$key", $rule);
 	}
 }
 
-# A map with names of the spec's.
+# A map with keys of the spec.
 sub check_map
 {
 	my ($value, $where, %known) = @_;
 	if (ref $value ne 'HASH')
 	{
-		complain($where, 'is no map');
+		complain($where, 'is not a map');
 		return;
 	}
 	my $required = $known{required} // {};
@@ -198,7 +198,7 @@ sub check_map
 	}
 }
 
-# A name of the spec's, several of them, or names of the author's with URLs.
+# A license of the spec, several of them, or names chosen by the author with URLs.
 sub check_license
 {
 	my ($value, $where) = @_;
@@ -215,7 +215,7 @@ sub slurp
 	return <$file>;
 }
 
-# What the first group of PATTERN finds in a file.
+# The text that the first group of PATTERN matches in a file.
 sub find
 {
 	my ($name, $pattern) = @_;
@@ -247,7 +247,7 @@ sub check_versions
 	compare('src/shared/library_version.c',
 		find('src/shared/library_version.c', qr/^#define LIBRARY_VERSION\s+"(.*)"$/m), $release);
 
-	# The topmost heading: of a release, or of one that is to be.
+	# The topmost heading: of a release, or of the next one.
 	my $changes = find('CHANGELOG.md', qr/\A.*?^(## \[.*?)^###/ms);
 	compare('CHANGELOG.md', $changes =~ /([0-9.]*[0-9])/ ? $1 : 'nothing', $extension);
 	compare(
@@ -256,8 +256,8 @@ sub check_versions
 		$changes =~ /Unreleased/ ? 'UNRELEASED' : 'released');
 }
 
-# A script that leads to a released version never changes: databases have what it
-# made.  Digests as sha256sum prints them, in sql/.
+# The install and update scripts of a released version never change, since databases
+# were made by them.  The digests are in sql/, in the format of sha256sum.
 sub check_released_scripts
 {
 	my @released = slurp('CHANGELOG.md') =~ /^## \[([0-9][0-9.]*)\] - /mg;
@@ -273,7 +273,7 @@ sub check_released_scripts
 			compare("sql/$name", $digest, delete $digests{$name} // 'a line in sql/released.sha256');
 		}
 	}
-	say_broken("sql/released.sha256: no released version has $_") for sort keys %digests;
+	say_broken("sql/released.sha256: $_ is not of a released version") for sort keys %digests;
 }
 
 sub check_by_pgxn
@@ -281,7 +281,7 @@ sub check_by_pgxn
 	my ($meta) = @_;
 	return if !eval { require PGXN::Meta::Validator };
 	my $validator = PGXN::Meta::Validator->new($meta);
-	complain(", says PGXN's validator:", $_) for $validator->is_valid ? () : $validator->errors;
+	complain(", according to PGXN's validator:", $_) for $validator->is_valid ? () : $validator->errors;
 }
 
 my $meta = eval { decode_json(slurp('META.json')) };
@@ -294,6 +294,6 @@ if ($meta)
 }
 else
 {
-	complain('', "is no JSON: $@");
+	complain('', "is not valid JSON: $@");
 }
 exit $broken;

@@ -1,8 +1,8 @@
 #!/bin/sh
 #
 # enrich.sh
-#	In a Debian that has nothing but our package: a server of its own, and the
-#	quickstart's statements as the package brings them.
+#	Runs in a minimal Debian with our package: makes a server and runs the statements
+#	of the package's quickstart.sql.
 #
 #	enrich.sh URL	of the API
 

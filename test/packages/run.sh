@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	Makes the release of HEAD and Debian's packages of it, and tests them: that the
-#	release holds what it should and nothing else, that packages built in different
-#	surroundings are the same, and that one enriches rows in a Debian that holds
-#	nothing but the package and what it depends on, and passes debian/tests there.
+#	Makes the release of HEAD and its Debian packages, and tests them: the release has
+#	exactly the files it should have, packages built in different environments are
+#	identical, and a package enriches rows and passes debian/tests in a minimal Debian
+#	with only the package and its dependencies.
 #
 #	test/packages/run.sh	the packages are in build/packages afterwards
 #
 # Only root can make that Debian; it is kept in $OCEAN_CACHE
-# (/var/cache/ocean_enrich).  The log is build/packages/log, and the last line is
-# the sum: "N passed, N failed".
+# (/var/cache/ocean_enrich).  The log is in build/packages/log.  The last line is the
+# sum: "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -28,8 +28,8 @@ MAX_SECONDS=900
 PASSED=0
 FAILED=0
 
-# check NAME COMMAND...: in a condition, bash would not stop at the first step of
-# COMMAND that fails.
+# check NAME COMMAND...: COMMAND is not run in a condition, where bash would not stop
+# at its first step that fails.
 check()
 {
 	local name=$1 status
@@ -51,7 +51,7 @@ check()
 	fi
 }
 
-# The same as in git and, by that, nothing that was built.
+# The same files as in git, and so no files that were built.
 holds_what_git_has()
 {
 	diff <(git ls-files | grep -vE '^(\.ci/|\.gitattributes$)' | sort) \
@@ -69,7 +69,7 @@ release_is_consistent()
 	perl test/packages/check_release.pl "$FOLDER/a/$(basename "$RELEASE")"
 }
 
-# build_packages NAME VARIABLES...: of the release, in a folder of that name.
+# build_packages NAME VARIABLES...: from the release, in a folder of that name.
 build_packages()
 {
 	local folder=$FOLDER/$1
@@ -81,7 +81,7 @@ build_packages()
 		dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes
 }
 
-# Two builds that differ in what must not matter.
+# Two builds in environments that should not make a difference.
 build_here()
 {
 	build_packages a LC_ALL=C TZ=UTC
@@ -105,7 +105,7 @@ packages_are_the_same()
 	diff <(hashes "$FOLDER/a") <(hashes "$FOLDER/b/with/a/longer/path")
 }
 
-# Where the machine gets Debian's packages from, with those of security.
+# The machine's sources of Debian packages, including security updates.
 machine_sources()
 {
 	apt-get indextargets \
@@ -113,7 +113,7 @@ machine_sources()
 		'Created-By: Packages' 'Origin: Debian'
 }
 
-# A Debian of the machine's release with what every Debian has.
+# A minimal Debian of the machine's release.
 make_tree()
 {
 	local release
@@ -134,14 +134,14 @@ have_tree()
 	cp --archive "$TREE" "$FOLDER/tree"
 }
 
-# tree_ids USER: by number, since chroot might look for the names outside.
+# tree_ids USER: the numeric ids, since chroot might look up names outside the tree.
 tree_ids()
 {
 	awk -F: -v user="$1" '$1 == user { print $3 ":" $4 }' "$FOLDER/tree/etc/passwd"
 }
 
-# in_tree USER COMMAND...: its processes and its /proc end with it; nothing else
-# is mounted.
+# in_tree USER COMMAND...: all its processes and its /proc end with it; nothing else is
+# mounted.
 in_tree()
 {
 	local user=$1
@@ -153,7 +153,7 @@ in_tree()
 		DEBIAN_FRONTEND=noninteractive sh -c 'cd /tmp && exec "$@"' sh "$@"
 }
 
-# What was downloaded is kept for the next time.
+# Downloaded packages are kept for the next run.
 apt_in_tree()
 {
 	in_tree root apt-get --yes --no-install-recommends "$@"
@@ -168,7 +168,8 @@ install_package()
 	apt_in_tree install "/tmp/$(basename "$OUT"/postgresql-*[0-9]-ocean-enrich_*.deb)"
 }
 
-# The sandbox is not in the package; it runs beside the tree, no longer than we.
+# The sandbox is not in the package.  It runs outside the tree and ends with this
+# script.
 start_sandbox_beside()
 {
 	make --silent PG_CONFIG="$PG_CONFIG" sandbox
@@ -192,8 +193,9 @@ enriches_rows()
 	[[ $charges == 6 ]]
 }
 
-# Where the documents lie; those of the sources, below test/, are not among them.
-links_lead_somewhere()
+# Checks links in the installed documents, except for links to test/, which is not
+# installed.
+links_are_valid()
 {
 	local file target lost=()
 	cd "$FOLDER"/tree/usr/share/doc/postgresql-*-ocean-enrich
@@ -206,8 +208,8 @@ links_lead_somewhere()
 	((${#lost[@]} == 0))
 }
 
-# As autopkgtest would run them, with what they say they need: "@" is the package,
-# "@builddeps@" what building it needs.
+# Runs debian/tests like autopkgtest, with their dependencies: "@" is the package,
+# "@builddeps@" are its build dependencies.
 package_tests_pass()
 {
 	local sources=$FOLDER/tree/tmp/sources test
@@ -231,7 +233,7 @@ leaves_nothing()
 main()
 {
 	if [[ $(id -u) != 0 ]]; then
-		echo "test/packages/run.sh makes a Debian in a folder, which only root can" >&2
+		echo "test/packages/run.sh installs a Debian in a folder, which only root can do" >&2
 		exit 1
 	fi
 	install_missing build package
@@ -245,22 +247,22 @@ main()
 	trap 'rm -rf --one-file-system "$FOLDER"' EXIT
 
 	[[ -z $(git status --porcelain) ]] ||
-		echo "there are changes that HEAD, which is tested here, does not have"
+		echo "uncommitted changes are not tested, only HEAD"
 	RELEASE=$PWD/build/ocean_enrich-$(jq --raw-output .version META.json)
 	rm -f "$RELEASE.zip"
 	check 'a release is made' make --silent PG_CONFIG="$PG_CONFIG" dist
-	check 'it holds what git has' holds_what_git_has
-	check 'it holds nothing that was built' no_build_products
+	check 'it has the files of git' holds_what_git_has
+	check 'it has no build products' no_build_products
 	perl -MPGXN::Meta::Validator -e 1 2> /dev/null ||
-		echo "no PGXN::Meta::Validator here: META.json is held against our own reading of its spec alone"
+		echo "PGXN::Meta::Validator is not installed: META.json is only checked by our own rules"
 	check 'packages can be built' build_here
 	check 'they can be built elsewhere' build_elsewhere
-	check 'META.json of the release is right' release_is_consistent
-	check 'both times the same packages' packages_are_the_same
+	check 'META.json of the release is valid' release_is_consistent
+	check 'both builds give the same packages' packages_are_the_same
 	cp "$FOLDER"/a/*.deb "$OUT"
 	check 'there is a minimal Debian' have_tree
 	check 'the package can be installed there' install_package
-	check 'its documents link to what is there' links_lead_somewhere
+	check 'the links in its documents are valid' links_are_valid
 	check 'the sandbox runs' start_sandbox_beside
 	check 'the extension enriches rows there' enriches_rows
 	check 'the tests of the package pass there' package_tests_pass
