@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 #
 # prove.sh MAJOR
-#	The proof for one major version, or the "newest": makes its server unless
-#	the cache has it, builds the extension for it in this tree, and runs the two
-#	suites.  Called by run.sh, in a copy of the tree.  Prints for each suite
-#	what differs and "N passed, N failed".
+#	The proof for one major version, or the "newest": makes its server unless it is in
+#	the cache, builds the extension for it in this tree, and runs the two suites.
+#	Called by run.sh, in a copy of the tree.  Prints for each suite the differences and
+#	"N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -18,7 +18,7 @@ LOGS=$PWD/build/proof
 # The server
 # ----------------------------------------------------------------
 
-# Makes the newest server that is to be had, and remembers which one it is.
+# Makes the newest server whose source is available, and links "newest" to it.
 make_newest_server()
 {
 	local major
@@ -55,8 +55,8 @@ write_settings()
 	END
 }
 
-# The tests of a suite, "ok NAME" or "different NAME", from pg_regress' output in
-# 15's form or TAP.
+# Prints the tests of a suite, "ok NAME" or "different NAME", from pg_regress' output
+# in TAP or in the format of version 15.
 test_results()
 {
 	sed -nE \
@@ -66,8 +66,8 @@ test_results()
 		-e 's/^not ok [0-9]+ +[-+] ([^ ]+) .*/different \1/p' "$1"
 }
 
-# The lines that differ in one test: without those around them and without their
-# numbers, which change with each minor version.
+# The lines that differ in one test, without context and line numbers, which change
+# with each minor version.
 difference()
 {
 	awk -v test="$1" '
@@ -80,15 +80,15 @@ difference()
 		wanted && /^[-+]/' "$2"
 }
 
-# What has to differ in MAJOR-SUITE-NAME, without the reason at its head.
+# The expected difference of MAJOR-SUITE-NAME, without the reason at its head.
 expected_difference()
 {
 	local file=test/proof/differences/$1
 	[[ ! -e $file ]] || grep -v '^#' "$file"
 }
 
-# judge SUITE: compares what differs with what has to.
-judge()
+# evaluate SUITE: compares the differences with the expected ones.
+evaluate()
 {
 	local suite=$1 result name test passed=0 failed=0
 	while read -r result name; do
@@ -96,7 +96,7 @@ judge()
 		difference "$name" "$LOGS/$suite/regression.diffs" > "$LOGS/$test"
 		if expected_difference "$test" | cmp --silent - "$LOGS/$test"; then
 			((++passed))
-			[[ $result == ok ]] || echo "$suite/$name differs as it has to"
+			[[ $result == ok ]] || echo "$suite/$name differs as expected"
 		else
 			((++failed))
 			echo "$suite/$name differs, see $LOGS/$test:"
@@ -113,8 +113,8 @@ count_nodes()
 		"$LOGS/$1/log/postmaster.log"
 }
 
-# run_suite NAME TARGET LEAST-NODES: on a server of its own that pg_regress makes.
-# Fewer nodes would mean that the tests ran without us.
+# run_suite NAME TARGET LEAST-NODES: on a server that pg_regress makes.  Fewer nodes
+# would mean that the tests ran without the extension.
 run_suite()
 {
 	local suite=$1 least_nodes=$3 nodes
@@ -129,11 +129,11 @@ run_suite()
 	nodes=$(count_nodes "$suite")
 	echo "PostgreSQL $MAJOR, $suite: $nodes nodes, $SECONDS s"
 	((nodes >= least_nodes)) || echo "0 passed, 1 failed"
-	judge "$suite"
+	evaluate "$suite"
 	rm -rf "$LOGS/instance"
 }
 
-# What a run that was stopped leaves behind.
+# Stops a server that an interrupted run leaves behind.
 clean_up()
 {
 	if [[ -s $LOGS/instance/data/postmaster.pid ]]; then

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	The proof of reading ahead: PostgreSQL's own regression and isolation tests
-#	on servers with assertions, while the extension treats every immutable or
-#	stable function call as one of its own (-DOE_READ_AHEAD_EVERYTHING).
+#	The proof of reading ahead: runs PostgreSQL's own regression and isolation tests on
+#	servers with assertions, with an extension that treats every call of an immutable
+#	or stable function as one of its own (-DOE_READ_AHEAD_EVERYTHING).
 #
-#	test/proof/run.sh [MAJOR...]	15 and the newest that Debian has the source of
+#	test/proof/run.sh [MAJOR...]	15 and the newest whose source Debian has
 #
 # Servers are built from Debian's source packages and kept in $OCEAN_CACHE
 # (/var/cache/ocean_enrich for root, ~/.cache/ocean_enrich for others), about
-# 0.3 GB each.  The first run takes half an hour, a later one some minutes.
+# 0.3 GB each.  The first run takes half an hour, later ones a few minutes.
 #
-# Differences that have to be there stand in test/proof/differences, each with
-# its reason; any other one is a failure, and so is one that stands there and is
-# no more.  The last line is the sum: "N passed, N failed".
+# Expected differences are in test/proof/differences, each with its reason.  Any other
+# difference is a failure, and so is an expected one that does not occur.  The last
+# line is the sum: "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,7 +21,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=test/built-servers.sh
 . test/built-servers.sh
 
-# For one major version, its server's build included.
+# For one major version, including its server's build.
 MAX_SECONDS=3600
 
 main()

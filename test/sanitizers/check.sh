@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 #
 # check.sh valgrind|asan [SUITE [NAME...]]
-#	One of the two checks: makes its server unless the cache has it, runs the
-#	suites on it and judges what was reported.  Called by run.sh, in a copy of
-#	the tree.  Prints what the suites print, the reports, and for each
-#	"N passed, N failed".
+#	One of the two checks: makes its server unless it is in the cache, runs the suites
+#	on it and evaluates the reports.  Called by run.sh, in a copy of the tree.  Prints
+#	the output of the suites, the reports, and for each of them "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -23,12 +22,13 @@ export OCEAN_REPORTS=$LOGS/reports
 # The servers
 # ----------------------------------------------------------------
 
-# No leaks: PostgreSQL's programs leave it to the system to free what they have.
-# Not only the server's processes are checked, so even configure needs these.
+# Leaks are not reported, since PostgreSQL's programs do not free memory when they exit.
+# Other programs than the server's are checked, too, so even configure needs these
+# options.
 #
-# gcc's two sanitizers do not share a log: undefined behaviour is told on stderr
-# alone, for which see keep_undefined().  In the extension it ends the process, so
-# that no test passes by it either.
+# gcc's two sanitizers do not share a log: undefined behaviour is only reported on
+# stderr, see keep_undefined().  In the extension it also ends the process, so that the
+# test fails.
 set_sanitizer_options()
 {
 	export ASAN_OPTIONS=detect_leaks=0:log_path=$OCEAN_REPORTS/asan:verify_asan_link_order=0
@@ -45,13 +45,13 @@ make_asan_server()
 	export COPT=-fno-sanitize-recover=undefined
 }
 
-# What starts a server gets it under valgrind.
+# Whenever this server is started, it runs under valgrind.
 make_valgrind_server()
 {
 	local program=$SERVER/installed/bin/postgres
 	make_server "$MAJOR-valgrind" "$MAJOR" --enable-debug CPPFLAGS=-DUSE_VALGRIND
 	[[ -e $program.unchecked ]] || mv "$program" "$program.unchecked"
-	# Not for nothing: another run may be starting servers.
+	# Only if it has changed, since another run may be starting servers.
 	cmp --quiet test/sanitizers/postgres.sh "$program" ||
 		install test/sanitizers/postgres.sh "$program"
 	export OCEAN_SUPPRESSIONS="$SERVER/source/src/tools/valgrind.supp"
@@ -62,17 +62,17 @@ make_valgrind_server()
 # The suites
 # ----------------------------------------------------------------
 
-# Everything takes longer than usual, and much longer on a busy machine; a suite
-# or a wait that hangs is ended all the same.
+# Everything takes longer than usual, and much longer on a busy machine; but suites and
+# waits that hang must still end.
 set_time_limits()
 {
 	export OCEAN_SUITE_MAX_SECONDS=10800
 	export PG_TEST_TIMEOUT_DEFAULT=600 PGCTLTIMEOUT=600
-	# What computes takes ten times as long there and more: see slow_ms().
+	# Computation takes more than ten times as long: see slow_ms().
 	[[ $CHECK != valgrind ]] || export PG_TEST_TIMEOUT_DEFAULT=1800
 }
 
-# The TAP tests but those that test/sanitizers/left-out gives a reason for.
+# The TAP tests, except for those listed in test/sanitizers/left-out.
 tap_tests()
 {
 	local file
@@ -87,19 +87,19 @@ run_suite()
 	keep_undefined > "$OCEAN_REPORTS/undefined.$1"
 }
 
-# What the servers' logs have of undefined behaviour, each with its stack and an
-# empty line.
+# Prints the reports of undefined behaviour in the servers' logs, each with its stack
+# and an empty line.
 keep_undefined()
 {
 	find . \( -path './test/results/*.log' -o -path './tmp_check/log/*.log' \) -exec awk '
-		/ runtime error: / || (is_told && /^ +#[0-9]+ 0x/) {
+		/ runtime error: / || (in_report && /^ +#[0-9]+ 0x/) {
 			print
-			is_told = 1
+			in_report = 1
 			next
 		}
-		is_told {
+		in_report {
 			print ""
-			is_told = 0
+			in_report = 0
 		}' {} +
 }
 
@@ -120,9 +120,9 @@ run_suites()
 # The reports
 # ----------------------------------------------------------------
 
-# Each report once, those of ours first.  A report of valgrind's stands between
-# its marks, one of a sanitizer's goes on to an empty line or the end.
-judge_reports()
+# Prints each report once, those with our code first.  Valgrind's reports have marks at
+# their start and end; a sanitizer's report ends at an empty line or the end of file.
+evaluate_reports()
 {
 	find "$OCEAN_REPORTS" -type f -exec cat {} + | awk -v all="$LOGS/reports.log" '
 		function finish(key)
@@ -168,7 +168,7 @@ judge_reports()
 				if (first == "")
 					first = line
 			}
-			# Where the memory came from counts, too.
+			# The stack of the allocation counts, too.
 			if ($0 ~ /src\/(core|base|shared|session|worker|sync)\/[a-z_]+\.[ch]:[0-9]|src\/ocean_enrich\.c:|ocean_enrich\.so/)
 				is_ours = 1
 		}
@@ -176,12 +176,12 @@ judge_reports()
 			finish()
 			for (i = 1; i <= other_count; i++)
 				print "not ours: " others[i]
-			printf "reports: %d that point at us, %d others\n", ours, other_count
+			printf "reports: %d with our code, %d others\n", ours, other_count
 			printf "%d passed, %d failed\n", ours == 0, ours
 		}'
 }
 
-# What valgrind says it has left out, by the names that the files give.
+# The suppressions that valgrind has used, by their names in the files.
 list_suppressed()
 {
 	find "$OCEAN_REPORTS" -type f -exec sed -n 's/^.*used_suppression: *//p' {} + |
@@ -194,7 +194,7 @@ list_suppressed()
 		}' | sort
 }
 
-# No report means nothing where nothing was checked.
+# Having no reports is only a success if something was checked.
 count_checked()
 {
 	local checked
@@ -205,7 +205,7 @@ count_checked()
 			;;
 		asan)
 			checked=$(nm -D ocean_enrich.so | grep -cE ' U __(asan|ubsan)_') || true
-			echo "the extension asks $checked functions of the sanitizers"
+			echo "the extension calls $checked functions of the sanitizers"
 			;;
 	esac
 	((checked > 0)) || echo "0 passed, 1 failed"
@@ -213,7 +213,7 @@ count_checked()
 
 mkdir -p "$OCEAN_REPORTS"
 "make_${CHECK}_server"
-# What building it reported is no matter of ours.
+# Reports of the build do not concern us.
 rm -f "$OCEAN_REPORTS"/*
 set_time_limits
 shift
@@ -222,4 +222,4 @@ run_suites "$@"
 echo "PostgreSQL $MAJOR, $CHECK: $SECONDS s"
 count_checked
 list_suppressed
-judge_reports
+evaluate_reports

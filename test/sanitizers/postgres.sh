@@ -1,9 +1,9 @@
 #!/bin/sh
 #
 # postgres.sh
-#	Stands in for the program "postgres" of the server that check.sh builds for
-#	valgrind.  Servers run under valgrind; what initdb and others start, as it is:
-#	that takes minutes otherwise, and nothing of ours takes part.
+#	Replaces the program "postgres" of the server that check.sh builds for valgrind.
+#	Servers run under valgrind.  The processes of initdb and other programs do not,
+#	since that would take minutes and they do not use our library.
 #
 # Each process writes a log to $OCEAN_REPORTS.
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	The suites on servers that watch their own memory, with assertions: under
-#	valgrind, told by USE_VALGRIND what palloc() does, or built with the address
+#	Runs the suites on servers with assertions and memory checks: under valgrind,
+#	built with USE_VALGRIND so that it knows about palloc(), or built with the address
 #	and the undefined behaviour sanitizer.
 #
 #	test/sanitizers/run.sh valgrind|asan						regress, isolation, tap
@@ -12,9 +12,9 @@
 # (/var/cache/ocean_enrich for root, ~/.cache/ocean_enrich for others), about
 # 0.4 GB each, which takes ten minutes the first time.
 #
-# Each report with a line of ours in its stack is a failure.  Others are listed,
-# and so is what PostgreSQL's own file of suppressions accepts, or ours.  The
-# last line is the sum: "N passed, N failed".
+# Each report with a line of ours in its stack is a failure.  Other reports are
+# listed, and so are those suppressed by PostgreSQL's own file of suppressions or by
+# ours.  The last line is the sum: "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -22,16 +22,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=test/built-servers.sh
 . test/built-servers.sh
 
-# The server's build included.
+# Including the server's build.
 MAX_SECONDS=14400
 
-# A test that was renamed would run again.
+# A renamed test would no longer be left out.
 check_left_out()
 {
 	local check file
 	while read -r check file _; do
 		[[ $check == '#'* || -e $file ]] || {
-			echo "test/sanitizers/left-out names $file, which is not there" >&2
+			echo "test/sanitizers/left-out names $file, which does not exist" >&2
 			return 1
 		}
 	done < test/sanitizers/left-out

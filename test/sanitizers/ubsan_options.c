@@ -2,8 +2,8 @@
  * ubsan_options.c
  *		The options of the undefined behaviour sanitizer, for LD_PRELOAD.
  *
- * It reads UBSAN_OPTIONS when it has something to tell for the first time.  By then
- * PostgreSQL has put the process title where the environment was.
+ * The sanitizer reads UBSAN_OPTIONS at its first report.  By then PostgreSQL has
+ * overwritten the environment with the process title.
  */
 
 extern const char *__ubsan_default_options(void);
