@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 #
 # analyze.sh
-#	What tools think of our C, of its layout and of our spelling.  Each prints its
-#	findings, but those that test/analysis/accepted gives a reason for.
+#	Checks our C, its formatting and our spelling with several tools.  Prints their
+#	findings, except for those that test/analysis/accepted gives a reason for.
 #
-#	test/analyze.sh [TOOL...]	one or more of those below; all by default
+#	test/analyze.sh [TOOL...]	one or more of the tools below; all by default
 #
-# Of each tool the files without a finding count as passed and the findings as
-# failed; so does what is accepted and not found any more, or found more often.
+# For each tool, files without a finding count as passed and findings as failed.
+# Accepted findings that do not occur, or occur more often, count as failed, too.
 # "indent" stands for test/indent.sh --check.  The last line is the sum: "N passed,
 # N failed".
 
@@ -30,7 +30,7 @@ c_files()
 	find src test -name '*.c' ! -path '*/build/*' | sort
 }
 
-# Prose and what else people read.
+# All files that people read.
 text_files()
 {
 	find ./*.md ./*.sh Makefile META.json debian doc expected sql src test \
@@ -38,7 +38,7 @@ text_files()
 		! -path 'test/results/*' ! -name accepted | sed 's|^\./||' | sort
 }
 
-# What every file of ours can be compiled with.
+# Flags with which all our files can be compiled.
 set_flags()
 {
 	local cflags
@@ -47,18 +47,18 @@ set_flags()
 		"${cflags[@]}")
 }
 
-# limited COMMAND...: a finding can be an exit code, too, which is 1, or 123 if xargs
-# tells it.  So what counts is what is printed; but whoever was not there, died or did
-# not come to an end has failed.
+# limited COMMAND...: the exit code 1, or 123 from xargs, only means that there are
+# findings, which are printed.  With any other code the tool was missing, died or timed
+# out, which counts as a finding.
 limited()
 {
 	local status=0
 	timeout "$MAX_SECONDS" "$@" 2>&1 || status=$?
 	[[ $status == [01] || $status == 123 ]] ||
-		echo "test/analyze.sh:1: error: $1 ended with $status, 124 being after $MAX_SECONDS s"
+		echo "test/analyze.sh:1: error: $1 exited with $status (124: timeout after $MAX_SECONDS s)"
 }
 
-# each_file COMMAND...: with a file as its last argument, several at once.
+# each_file COMMAND...: runs it for each file, as its last argument, several at once.
 each_file()
 {
 	c_files | limited xargs -P "$(nproc)" -n 1 "$@"
@@ -71,7 +71,7 @@ analyze_gcc()
 	each_file gcc "${FLAGS[@]}" -fanalyzer -c -o /dev/null
 }
 
-# scan-build sets CC to what analyzes instead of compiling.
+# scan-build sets CC to a program that analyzes instead of compiling.
 analyze_scan-build()
 {
 	# shellcheck disable=SC2016
@@ -80,7 +80,7 @@ analyze_scan-build()
 		"${FLAGS[@]}" -w -c -o /dev/null
 }
 
-# PostgreSQL declares variables where a function begins.
+# As in PostgreSQL, variables are declared at the start of a function.
 analyze_cppcheck()
 {
 	c_files | limited cppcheck --quiet -j "$(nproc)" --std=c11 \
@@ -105,9 +105,9 @@ analyze_codespell()
 		sed -E 's/^([^:]+:[0-9]+: )(.*) ==> (.*)$/\1\2 ==> \3 [\2]/'
 }
 
-# judge TOOL FILE-COUNT: reads what it printed, prints the findings that are not
-# accepted and what is accepted in vain, and, at last, "PASSED FAILED".
-judge()
+# evaluate TOOL FILE-COUNT: reads the tool's output, prints the findings that are not
+# accepted and accepted ones that do not occur, and, in the last line, "PASSED FAILED".
+evaluate()
 {
 	awk -v tool="$1" -v files="$2" '
 		FNR == NR {
@@ -152,7 +152,7 @@ judge()
 			for (entry in accepted)
 				if (accepted[entry] == 0)
 				{
-					print "test/analysis/accepted: not found any more: " tool " " entry
+					print "test/analysis/accepted: does not occur: " tool " " entry
 					failed++
 				}
 			print files + 0, failed + 0
@@ -164,7 +164,7 @@ run_tool()
 	local tool=$1 result passed failed files
 	files=$(if [[ $tool == codespell ]]; then text_files; else c_files; fi | wc -l)
 	SECONDS=0
-	result=$("analyze_$tool" | judge "$tool" "$files")
+	result=$("analyze_$tool" | evaluate "$tool" "$files")
 	read -r passed failed <<< "${result##*$'\n'}"
 	sed '$d' <<< "$result"
 	echo "$tool: $failed findings in $files files, $SECONDS s"

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 #
 # built-servers.sh
-#	What test/proof/run.sh, test/sanitizers/run.sh and test/versions.sh have in
-#	common: tests in copies of the tree, on servers that test/server-build.sh makes
-#	there and keeps in the cache, and their sum.
+#	Shared by test/proof/run.sh, test/sanitizers/run.sh and test/versions.sh: tests in
+#	copies of the tree, on servers that test/server-build.sh builds and keeps in the
+#	cache, and their sum.
 
 # shellcheck source=test/private-server.sh
 . test/private-server.sh
@@ -17,8 +17,8 @@
 PASSED=0
 FAILED=0
 
-# prepare PURPOSE...: what is needed for it, and the cache, where servers are kept
-# as the user they run as.
+# prepare PURPOSE...: installs the packages for it, and makes the cache, whose servers
+# belong to the user they run as.
 prepare()
 {
 	install_missing build "$@"
@@ -30,10 +30,9 @@ prepare()
 		install -d -o "$SERVER_USER" "$OCEAN_CACHE/servers"
 }
 
-# count_in_copy LOGS MAX-SECONDS COMMAND...: in a copy of its own, as builds that
-# must not be mixed with real ones need it.  Adds up in PASSED and FAILED what the
-# command says, "N passed, N failed" in lines of their own; a copy in which
-# something failed stays, for its LOGS.
+# count_in_copy LOGS MAX-SECONDS COMMAND...: runs the command in a copy of the tree, so
+# that its build is not mixed with others.  Adds all lines "N passed, N failed" of its
+# output to PASSED and FAILED.  If something failed, the copy is kept for its LOGS.
 count_in_copy()
 {
 	local logs=$1 max_seconds=$2 copy passed failed status=0
@@ -57,7 +56,7 @@ count_in_copy()
 	fi
 }
 
-# Fails if anything did.
+# Fails if a test failed.
 print_sum()
 {
 	echo "$PASSED passed, $FAILED failed"

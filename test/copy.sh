@@ -1,18 +1,18 @@
 # shellcheck shell=bash
 #
 # copy.sh
-#	The tree in a folder of its own that belongs to the user servers run as:
-#	for root's tests, and for builds that are not to be mixed with others.
-#	Sourced by test/run.sh and others after private-server.sh.
+#	A copy of the tree that belongs to the user the servers run as: for tests by root,
+#	and for builds that are not to be mixed with others.  Sourced by test/run.sh and
+#	others after private-server.sh.
 
-# copy_tree FOLDER: everything that git would commit or, where git does not know
-# the tree, everything that was not built.
+# copy_tree FOLDER: copies all files that git would commit or, outside a git
+# repository, all files that are not build products.
 copy_tree()
 {
 	local file
 	tree_files |
 		while IFS= read -r -d '' file; do
-			# git still lists what was deleted and not committed
+			# git also lists files that were deleted without a commit
 			[[ ! -e $file ]] || printf '%s\0' "$file"
 		done |
 		tar --create --null --files-from=- |
@@ -29,7 +29,7 @@ tree_files()
 			-o -type f ! -name '*.o' ! -name '*.so' -print0
 }
 
-# in_copy FOLDER COMMAND...: as the user it belongs to.
+# in_copy FOLDER COMMAND...: as the user that owns the copy.
 in_copy()
 {
 	local folder=$1

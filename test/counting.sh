@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 #
 # counting.sh
-#	Single tests in a shell, or what other programs of ours tested, and their
-#	sum.  Sourced by test/contract/run.sh, test/citus/run.sh, test/indent.sh,
-#	test/analyze.sh and .ci/run.
+#	Counts tests in a shell script, and those of other test programs.  Sourced by
+#	test/contract/run.sh, test/citus/run.sh, test/indent.sh, test/analyze.sh and
+#	.ci/run.
 
 PASSED=0
 FAILED=0
@@ -22,8 +22,8 @@ is()
 	fi
 }
 
-# add_sum_of COMMAND...: shows what it prints, of which the last line has to be
-# its sum.
+# add_sum_of COMMAND...: shows its output, whose last line has to be its sum, and adds
+# that.
 add_sum_of()
 {
 	local line last='' status=0
@@ -40,7 +40,7 @@ add_sum_of()
 	fi
 }
 
-# The last line; false if a test failed.
+# Prints the sum as the last line.  False if a test failed.
 sum_up()
 {
 	echo "$PASSED passed, $FAILED failed"

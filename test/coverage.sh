@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
 # coverage.sh
-#	How many lines of src/ the tests reach: the unit tests, pg_regress, the
-#	isolation tester and TAP together.  Fails below 90 %, or when a test fails.
+#	Measures how many lines of src/ are covered by the unit tests, pg_regress, the
+#	isolation tester and TAP together.  Fails below 90 %, or if a test fails.
 #
 #	test/coverage.sh [REPORT-FOLDER]	also writes a report in HTML
 
@@ -19,7 +19,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 LEAST_PERCENT=90
 
-# In a copy, as what is built here is for measuring only.
+# In a copy, since this build is only for measuring.
 run_tests()
 {
 	local suite status=0
@@ -38,7 +38,7 @@ quietly()
 	}
 }
 
-# Lines reached and lines there are, of each file and of all.
+# The covered lines and all lines, of each file and in total.
 print_lines()
 {
 	awk -F'[:,]' -v root="$COPY/" -v least="$LEAST_PERCENT" '
@@ -76,7 +76,7 @@ if [[ $REPORT != /dev/null ]]; then
 	quietly genhtml --prefix "$COPY" --output-directory "$REPORT" "$COPY/src.info"
 fi
 print_lines "$COPY/src.info" || {
-	echo "this is less than $LEAST_PERCENT %" >&2
+	echo "the coverage is below $LEAST_PERCENT %" >&2
 	STATUS=1
 }
 exit "$STATUS"

@@ -1,13 +1,12 @@
 # shellcheck shell=bash
 #
 # debian.sh
-#	Debian's packages of other releases than the machine's own, by an apt of
-#	ours beside the machine's: with lists, cache and sources in a folder of our
-#	own, but the machine's mirror.  Sourced by test/server-build.sh and
-#	test/versions.sh.
+#	Packages of other Debian releases than the machine's own, by a private apt
+#	configuration: with its own lists, cache and sources, but with the machine's
+#	mirror.  Sourced by test/server-build.sh and test/versions.sh.
 
-# Where what takes long to make is kept between runs; the folder may be deleted
-# at any time, and has to be when newer versions are wanted.
+# Sets OCEAN_CACHE, the folder for files that take long to make.  It may be deleted at
+# any time, and has to be to get newer versions.
 choose_cache()
 {
 	if [[ -z ${OCEAN_CACHE:-} ]]; then
@@ -19,7 +18,7 @@ choose_cache()
 	export OCEAN_CACHE
 }
 
-# The repository that the machine gets its own release from.
+# The repository of the machine's own release.
 debian_mirror()
 {
 	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
@@ -33,7 +32,7 @@ debian_sources()
 	shift
 	mirror=$(debian_mirror)
 	if [[ -z $mirror ]]; then
-		echo "no repository of Debian's in the machine's apt configuration" >&2
+		echo "the machine's apt configuration has no Debian repository" >&2
 		return 1
 	fi
 	for release in "$@"; do
@@ -43,14 +42,14 @@ debian_sources()
 
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# make_own_apt FOLDER TYPE RELEASE...: for "own_apt FOLDER COMMAND".
+# make_own_apt FOLDER TYPE RELEASE...: prepares FOLDER for own_apt().
 make_own_apt()
 {
 	local folder=$1
 	shift
 	mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial"
 	debian_sources "$@" > "$folder/sources.list" || return
-	# The lists of a release may be older than they say they can be.
+	# The lists of a release may have expired.
 	cat > "$folder/apt.conf" <<-END
 		Dir::Etc::SourceList "$folder/sources.list";
 		Dir::Etc::SourceParts "/dev/null";
@@ -65,7 +64,7 @@ make_own_apt()
 	}
 }
 
-# own_apt FOLDER COMMAND...: apt-get or apt-cache with the configuration there.
+# own_apt FOLDER COMMAND...: runs apt-get or apt-cache with FOLDER's configuration.
 own_apt()
 {
 	local folder=$1

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 #
 # indent.sh
-#	Lays our C out as PostgreSQL's, by its own pg_bsd_indent 2.1.2.  That is built
+#	Formats our C like PostgreSQL's, with its own pg_bsd_indent 2.1.2.  That is built
 #	from Debian's source package the first time and kept in $OCEAN_CACHE.
 #
 #	test/indent.sh [FILE...]			changes files; all by default
 #	test/indent.sh --check [FILE...]	shows what would change
 #
-# It has to know what is a type: PostgreSQL's are listed with that source, ours are
-# found in our files, and all others stand in test/analysis/typedefs.list.
+# It needs the names of all types: PostgreSQL's are listed in that source, ours are
+# found in our files, and all others are in test/analysis/typedefs.list.
 #
 # The last line of a check is the sum: "N passed, N failed".
 
@@ -24,10 +24,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=test/counting.sh
 . test/counting.sh
 
-# The first that has this version of it.
+# The first major version with this version of pg_bsd_indent.
 MAJOR=18
 
-# Those of PostgreSQL's pgindent.
+# The options of PostgreSQL's pgindent.
 OPTIONS=(-bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79
 	-lp -lpl -nip -npro -sac -tpg -ts4)
 
@@ -36,11 +36,10 @@ all_files()
 	find src test -name '*.[ch]' ! -path '*/build/*' | sort
 }
 
-# Names of PostgreSQL's list that are names of something else here, or in its
-# own sources.
+# Names in PostgreSQL's list that are not types here.
 NO_TYPES='FD_SET|LookupSet|boolean|date|duration|element_type|inquiry|iterator|other|pointer|reference|rep|string|text|timestamp|type|wrap'
 
-# What is declared by "typedef" in our files: behind a struct, or in one line.
+# The names declared by "typedef" in our files: after a struct, or in one line.
 own_types()
 {
 	all_files | xargs perl -0777 -ne '
@@ -49,7 +48,7 @@ own_types()
 		print "$1\n" while /^typedef\b[^;{]*?(\w+)\)?\s*(?:\([^;]*\)|\[[^;]*\])?;/gm;'
 }
 
-# Makes TOOLS, with the program and PostgreSQL's types, unless the cache has it.
+# Makes TOOLS, with the program and PostgreSQL's types, unless it is in the cache.
 make_tools()
 {
 	local source=$OCEAN_CACHE/sources/$MAJOR/source/src/tools
@@ -69,7 +68,7 @@ make_tools()
 		rm -rf --one-file-system "$SERVERS"
 }
 
-# The types, as the program's options name them.
+# Writes the lists of types for the program's option -U.
 list_types()
 {
 	(own_types && grep -v '^#' test/analysis/typedefs.list) > "$FOLDER/types"
@@ -77,9 +76,9 @@ list_types()
 		cat "$FOLDER/types" - > "$FOLDER/server-types"
 }
 
-# indented FILE: how it should look.  In src/core and in tests names of
-# PostgreSQL's types may be names for something else.
-indented()
+# format_file FILE: prints the formatted file.  In src/core and in tests, names of
+# PostgreSQL's types may be used for something else.
+format_file()
 {
 	local types=types
 	[[ $1 != src/* || $1 == src/core/* ]] || types='server-types'
@@ -89,7 +88,7 @@ indented()
 
 check_file()
 {
-	if indented "$1" | diff --unified --label "$1" --label "$1, indented" "$1" -; then
+	if format_file "$1" | diff --unified --label "$1" --label "$1, formatted" "$1" -; then
 		((++PASSED))
 	else
 		((++FAILED))
@@ -98,7 +97,7 @@ check_file()
 
 change_file()
 {
-	indented "$1" > "$FOLDER/result"
+	format_file "$1" > "$FOLDER/result"
 	cat "$FOLDER/result" > "$1"
 }
 

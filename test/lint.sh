@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 #
 # lint.sh
-#	The rules of this source tree that no compiler knows: who may include whom,
-#	what is banned, and that every script can be parsed.  Prints what breaks a
-#	rule and, at the end, how many rules hold.
+#	Checks the rules of this source tree that no compiler checks: which folders may
+#	include which, banned functions, and that every script can be parsed.  Prints all
+#	violations and, at the end, how many rules hold.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# From below upwards.  The last three are the processes, which never include each
-# other: what they have to say to each other is in src/shared.
+# From the lowest upwards.  The last three are the processes, which never include each
+# other: the means by which they communicate are in src/shared.
 FOLDERS=(core base shared session worker sync)
 
 PASSED=0
 FAILED=0
 
-# rule NAME COMMAND...: holds when the command prints nothing at all.
+# rule NAME COMMAND...: holds if the command prints nothing.
 rule()
 {
 	local name=$1 found
@@ -29,8 +29,8 @@ rule()
 	fi
 }
 
-# includes PATTERN PATH...: the #include lines of C files whose '<' or '"' and
-# file match.
+# includes PATTERN PATH...: the #include lines of C files that match, from the '<' or
+# '"' on.
 includes()
 {
 	local pattern=$1
@@ -38,21 +38,21 @@ includes()
 	grep -rnE --include='*.[ch]' "^[[:space:]]*#[[:space:]]*include[[:space:]]*$pattern" "$@"
 }
 
-# includes_outside PATTERN FILES: the same for all of src/ but FILES.
+# includes_outside PATTERN FILES: the same for all of src/ except FILES.
 includes_outside()
 {
 	includes "$1" src | grep -vE "^src/($2):"
 }
 
-# What src/core includes but its own: nothing of PostgreSQL's, nothing of ours.
-strangers_in_core()
+# The includes of src/core that are not its own headers or the system's.
+foreign_includes_of_core()
 {
 	includes '"' src/core | grep -v '"core/'
 }
 
-# strangers_in FOLDER BELOW...: what FOLDER includes of ours but its own and what lies
-# in the folders below it.
-strangers_in()
+# foreign_includes_of FOLDER BELOW...: the includes of our headers that are neither in
+# FOLDER nor in the folders below it.
+foreign_includes_of()
 {
 	local allowed
 	allowed=$(IFS='|' && echo "$*")
@@ -60,7 +60,7 @@ strangers_in()
 		grep -vE "\"($allowed)/"
 }
 
-# A folder that no rule knows would be free to include anything.
+# A folder without a rule could include anything.
 unknown_folders()
 {
 	find src -mindepth 1 -type d | grep -vxE "src/($(IFS='|' && echo "${FOLDERS[*]}"))"
@@ -115,7 +115,7 @@ tap_names_used_twice()
 	find test/t -name '*.pl' | sed 's|.*/||' | sort | uniq --repeated
 }
 
-# perl -c says "syntax OK" for what is fine.
+# perl -c prints "syntax OK" for valid files.
 unparsable_perl()
 {
 	local file modules
@@ -130,7 +130,7 @@ unsafe_calls()
 	grep -rnE --include='*.[ch]' '\<(v?sprintf|strcpy|strcat|gets|alloca)[[:space:]]*\(' src test
 }
 
-# This file has to name what it looks for.
+# This file contains the words itself.
 left_open()
 {
 	grep -rnwIE '(TODO|FIXME|XXX)' --exclude=lint.sh \
@@ -138,35 +138,36 @@ left_open()
 }
 
 rule 'every folder of src/ has its rule' unknown_folders
-rule 'src/core includes nothing but itself' strangers_in_core
-rule 'src/base includes only what lies below it' strangers_in base core
-rule 'src/shared includes only what lies below it' strangers_in shared base core
+rule 'src/core includes nothing but itself' foreign_includes_of_core
+rule 'src/base includes only the folders below it' foreign_includes_of base core
+rule 'src/shared includes only the folders below it' foreign_includes_of shared base core
 rule 'src/session includes nothing of the worker or of syncs' \
-	strangers_in session shared base core
+	foreign_includes_of session shared base core
 rule 'src/worker includes nothing of sessions or of syncs' \
-	strangers_in worker shared base core
+	foreign_includes_of worker shared base core
 rule 'src/sync includes nothing of sessions or of the worker' \
-	strangers_in sync shared base core
+	foreign_includes_of sync shared base core
 rule 'src/core does not know PostgreSQL' includes '<(postgres|pg_|libpq)' src/core
 rule 'no header includes postgres.h' \
 	grep -rn --include='*.h' 'include.*postgres\.h' src
-rule 'what is not the core begins with postgres.h' server_files_not_starting_with_postgres_h
+rule 'every file outside src/core includes postgres.h first' \
+	server_files_not_starting_with_postgres_h
 rule 'only http.c knows libcurl' includes_outside '[<"]curl/' 'core/http\.c'
-rule 'only request.c and answer.c know json-c, which they share json.h for' \
+rule 'only request.c, answer.c and their json.h know json-c' \
 	includes_outside '([<"]json|"core/json)' 'core/(json\.[ch]|request\.c|answer\.c)'
 rule 'only compat.h knows versions of PostgreSQL' \
 	grep -rn --exclude=compat.h PG_VERSION_NUM src
-rule 'no call that cannot be made safely' unsafe_calls
-rule 'nothing is left open' left_open
+rule 'no calls of unsafe functions' unsafe_calls
+rule 'no work is left open' left_open
 rule 'the Makefile builds every source file' sources_missing_in_makefile
 rule 'META.json follows its spec, and all versions agree' \
 	perl test/packages/check_release.pl
-rule 'no two TAP tests share a name, by which their logs are named' \
+rule 'no two TAP tests share a name, since their logs are named by it' \
 	tap_names_used_twice
 rule 'shell scripts can be parsed' unparsable_shell
 rule 'perl scripts can be parsed' unparsable_perl
 if command -v shellcheck > /dev/null; then
-	rule 'shellcheck is content' shellcheck_complaints
+	rule 'shellcheck finds nothing' shellcheck_complaints
 fi
 
 echo "lint: $PASSED passed, $FAILED failed"

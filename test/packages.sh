@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 #
 # packages.sh
-#	What the project needs from the system, in one list, and its installation.
-#	Sourced after private-server.sh, which knows how to find a server.
+#	The packages that the project needs, in one list, and their installation.  Sourced
+#	after private-server.sh, which knows how to find a server.
 #
-# Each line holds what for, Debian's package, and a command that succeeds where
-# nothing is missing; so that what came from elsewhere counts too.  "test" is for
-# the unit tests and those on servers, "analysis" for all others.
+# Each line has the purpose, the Debian package, and a command that succeeds if nothing
+# is missing, so that software from other sources counts, too.  "test" is for the unit
+# tests and those on servers, "analysis" for all others.
 NEEDS='
 build    make                 command -v make
 build    gcc                  command -v gcc
@@ -46,7 +46,7 @@ package  debhelper            command -v dh
 package  postgresql-server-dev-all test -e /usr/share/perl5/Debian/Debhelper/Sequence/pgxs.pm
 '
 
-# compiles COMPILER HEADER OPTIONS: and links
+# compiles COMPILER HEADER OPTIONS: true if a program compiles and links.
 compiles()
 {
 	local compiler=$1 header=$2
@@ -55,21 +55,21 @@ compiles()
 		"$compiler" "$@" -x c -o /dev/null -
 }
 
-# missing_packages PURPOSE...: the packages to install, one a line.
+# missing_packages PURPOSE...: the packages to install, one per line.
 missing_packages()
 {
 	local purpose package check
 	while read -r purpose package check; do
 		[[ " $* " == *" $purpose "* ]] || continue
-		# The list is ours: a command and its words.
+		# Our own list: a command and its arguments.
 		# shellcheck disable=SC2086
 		$check > /dev/null 2>&1 < /dev/null || echo "$package"
 	done <<< "$NEEDS"
 	choose_pg_config || missing_server_packages
 }
 
-# A server without headers gets its headers, otherwise the distribution's
-# default version gets both.
+# The headers for an installed server, or else a server and headers of the
+# distribution's default version.
 missing_server_packages()
 {
 	local server major
@@ -84,13 +84,13 @@ missing_server_packages()
 	echo "postgresql-server-dev-${major:-all}"
 }
 
-# install_missing PURPOSE...: fails, having said what to do, when something is
-# missing and we may not install it.
+# install_missing PURPOSE...: fails with instructions if a package is missing and
+# cannot be installed.
 install_missing()
 {
 	local missing root=()
 	if [[ -n ${PG_CONFIG:-} ]] && ! usable_pg_config "$PG_CONFIG"; then
-		echo "PG_CONFIG=$PG_CONFIG does not belong to a server with headers" >&2
+		echo "PG_CONFIG=$PG_CONFIG is not of a server with headers" >&2
 		return 1
 	fi
 	missing=$(missing_packages "$@" | xargs)
@@ -101,21 +101,21 @@ install_missing()
 		root=(sudo -n)
 	fi
 	if ! command -v apt-get > /dev/null || ! "${root[@]}" true 2> /dev/null; then
-		echo "Please install them, for example as root by:" \
+		echo "Please install them, for example as root:" \
 			"apt-get install --no-install-recommends $missing" >&2
 		return 1
 	fi
 
 	echo "installing them, which may take a few minutes"
 	"${root[@]}" apt-get update > /dev/null
-	# Only now can the names of the server's packages be known for sure.
+	# Only now are the names of the server's packages certain.
 	missing=$(missing_packages "$@" | xargs)
 	# shellcheck disable=SC2086
 	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
 		apt-get install --yes --no-install-recommends $missing > /dev/null
 	missing=$(missing_packages "$@" | xargs)
 	[[ -z $missing ]] || {
-		echo "still missing after their installation: $missing" >&2
+		echo "still missing after the installation: $missing" >&2
 		return 1
 	}
 }

@@ -1,20 +1,19 @@
 # shellcheck shell=bash
 #
 # private-server.sh
-#	A PostgreSQL of our own in a folder: found, made, started and stopped
-#	without touching the system's servers or their files.  The extension is
-#	staged beside it instead of being installed.  Sourced by quickstart.sh,
-#	test/run.sh and test/coverage.sh.
+#	A private PostgreSQL server in a folder, which does not touch the system's servers
+#	or their files.  The extension is staged in that folder instead of being installed.
+#	Sourced by quickstart.sh, test/run.sh and test/coverage.sh.
 #
-# The server listens on a Unix socket alone, in a directory that only its owner
-# (and root) may enter; hence "trust" in pg_hba.conf gives nothing away.  The
-# port is no more than part of the socket's name.
+# The server only listens on a Unix socket, in a directory that only its owner (and
+# root) can enter; so "trust" in pg_hba.conf is safe.  The port is only part of the
+# socket's name.
 #
-# A folder of ours holds data/, socket/, stage/, server.conf and server.log, and
-# belongs to the user that the server runs as: the caller or, when that is root,
-# which PostgreSQL refuses to run as, an unprivileged user.
+# The folder has data/, socket/, stage/, server.conf and server.log.  It belongs to the
+# user that the server runs as: the caller or, if that is root, an unprivileged user,
+# since PostgreSQL refuses to run as root.
 
-# Whatever points to another server must not reach ours.
+# Unset variables that could lead to another server.
 for variable in "${!PG@}"; do
 	[[ $variable == PG_* ]] || unset "$variable"
 done
@@ -22,8 +21,8 @@ unset variable
 
 SERVER_PORT=5432
 
-# Sets SERVER_USER; "${AS_SERVER_USER[@]}" COMMAND runs a command as that user.
-# Called when PostgreSQL's packages, which make its user, are there.
+# Sets SERVER_USER; "${AS_SERVER_USER[@]}" COMMAND runs a command as that user.  Called
+# after PostgreSQL's packages, which create its user, are installed.
 choose_server_user()
 {
 	SERVER_USER=$(id -un)
@@ -38,19 +37,19 @@ choose_server_user()
 	fi
 }
 
-# May the server's user enter this folder, by its full name?
+# server_user_reaches FOLDER: true if the server's user can enter it by its full name.
 server_user_reaches()
 {
 	(cd / && "${AS_SERVER_USER[@]}" test -x "$1")
 }
 
-# A folder of the server's user; empty unless it was there before.
+# make_server_folder FOLDER: for the server's user, unless it exists.
 make_server_folder()
 {
 	install -d -m 0700 -o "$SERVER_USER" -g "$(id -gn "$SERVER_USER")" "$1"
 }
 
-# Is it a complete server, with what extensions are built with?
+# usable_pg_config PG-CONFIG: true if it is of a complete server with headers.
 usable_pg_config()
 {
 	local bindir
@@ -59,8 +58,8 @@ usable_pg_config()
 		[[ -e $("$1" --pgxs) && -e $("$1" --includedir-server)/postgres.h ]]
 }
 
-# Sets PG_CONFIG, unless it is given, to the newest server's; fails when there
-# is none.
+# Sets PG_CONFIG, unless it is given, to that of the newest server.  Fails if there is
+# none.
 choose_pg_config()
 {
 	local candidate
@@ -78,7 +77,7 @@ choose_pg_config()
 	[[ -n $PG_CONFIG ]]
 }
 
-# The program of the chosen server.
+# pg_program NAME: the path of a program of the chosen server.
 pg_program()
 {
 	printf '%s/%s\n' "$("$PG_CONFIG" --bindir)" "$1"
@@ -89,7 +88,7 @@ pg_major()
 	"$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/'
 }
 
-# stage_extension STAGE: "make install" below STAGE instead of below "/".
+# stage_extension STAGE: runs "make install" below STAGE instead of below "/".
 stage_extension()
 {
 	rm -rf "$1" &&
@@ -97,8 +96,7 @@ stage_extension()
 		chmod -R a+rX "$1"
 }
 
-# stage_settings STAGE: the settings by which a server finds what
-# stage_extension() put there.
+# stage_settings STAGE: prints the settings by which a server finds the staged extension.
 stage_settings()
 {
 	printf "dynamic_library_path = '%s:\$libdir'\n" \
@@ -109,21 +107,21 @@ stage_settings()
 	elif server_knows extension_destdir; then
 		printf "extension_destdir = '%s'\n" "$1"
 	else
-		echo "this server cannot load an extension from a folder of ours:" \
+		echo "this server cannot load an extension from another folder:" \
 			"that needs PostgreSQL 18, or a package of Debian or Ubuntu" >&2
 		return 1
 	fi
 }
 
-# Does the chosen server have this setting?
+# server_knows SETTING: true if the chosen server has it.
 server_knows()
 {
 	(cd / && "${AS_SERVER_USER[@]}" "$(pg_program postgres)" -C "$1" -D / \
 		-c config_file=/dev/null) > /dev/null 2>&1
 }
 
-# make_server FOLDER INITDB-OPTIONS: a server in FOLDER that loads the extension
-# from FOLDER/stage and reads FOLDER/server.conf, which the caller writes.
+# make_server FOLDER INITDB-OPTIONS: makes a server that loads the extension from
+# FOLDER/stage and reads FOLDER/server.conf, which the caller writes.
 make_server()
 {
 	local folder=$1
@@ -141,8 +139,8 @@ make_server()
 	} >> "$folder/data/postgresql.conf"
 }
 
-# server_runs FOLDER: a postmaster's working directory is its data directory,
-# which no other process can have by chance; a pid can be anyone's after a crash.
+# server_runs FOLDER: after a crash the pid may belong to another process, but only a
+# postmaster has the data directory as its working directory.
 server_runs()
 {
 	local pid
@@ -154,7 +152,7 @@ server_pid()
 	[[ -s $1/data/postmaster.pid ]] && head -n 1 "$1/data/postmaster.pid"
 }
 
-# server_control FOLDER ARGUMENTS: pg_ctl
+# server_control FOLDER ARGUMENTS: runs pg_ctl.
 server_control()
 {
 	local folder=$1
@@ -163,7 +161,7 @@ server_control()
 		--pgdata="$folder/data" "$@" < /dev/null)
 }
 
-# start_server FOLDER: unless it runs.
+# start_server FOLDER: unless it is running.
 start_server()
 {
 	server_runs "$1" && return
@@ -179,14 +177,14 @@ reload_server()
 	server_control "$1" reload
 }
 
-# stop_server FOLDER: if it runs.
+# stop_server FOLDER: if it is running.
 stop_server()
 {
 	! server_runs "$1" || server_control "$1" stop --wait --mode=fast
 }
 
-# server_psql FOLDER ARGUMENTS: psql as the server's superuser, unless they say
-# otherwise.
+# server_psql FOLDER ARGUMENTS: runs psql as the server's superuser, unless the arguments
+# name another user.
 server_psql()
 {
 	local folder=$1
@@ -195,8 +193,8 @@ server_psql()
 		"$(pg_program psql)" "$@"
 }
 
-# start_sandbox PROGRAM FOLDER PORT: the sandbox API, as long as the server in
-# FOLDER runs; PORT 0 is a free one.  Its port then stands in FOLDER/sandbox.port.
+# start_sandbox PROGRAM FOLDER PORT: starts the sandbox API, which exits with the server
+# in FOLDER.  PORT 0 is a free one.  FOLDER/sandbox.port then has its port.
 start_sandbox()
 {
 	local folder=$2 sandbox
@@ -217,7 +215,7 @@ start_sandbox()
 	echo "$sandbox" > "$folder/sandbox.pid"
 }
 
-# stop_sandbox PROGRAM FOLDER: at once; its port is free afterwards.
+# stop_sandbox PROGRAM FOLDER: and waits until its port is free.
 stop_sandbox()
 {
 	local pid

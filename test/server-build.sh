@@ -1,19 +1,19 @@
 # shellcheck shell=bash
 #
 # server-build.sh
-#	Servers from Debian's source packages, built as a test needs them and kept in
-#	the cache.  Sourced by test/proof/prove.sh and test/sanitizers/check.sh after
-#	choose_cache(); LOGS is where the caller wants logs.
+#	Builds servers from Debian's source packages with the options a test needs, and
+#	keeps them in the cache.  Sourced by test/proof/prove.sh and
+#	test/sanitizers/check.sh after choose_cache(); LOGS is the caller's folder for logs.
 #
-# A server is a folder below SERVERS with source/, installed/ and, when it can be
-# used, the file "complete".
+# A server is a folder below SERVERS with source/, installed/ and, when it is ready to
+# use, the file "complete".
 
 # shellcheck source=test/debian.sh
 . test/debian.sh
 
 SERVERS=$OCEAN_CACHE/servers
 
-# Quietly, unless it fails.
+# logged NAME COMMAND...: writes its output to a log and shows it only if it fails.
 logged()
 {
 	local log=$LOGS/$1.log
@@ -24,13 +24,13 @@ logged()
 	}
 }
 
-# PostgreSQL's makefiles act differently below another make.
+# PostgreSQL's makefiles behave differently when called by another make.
 plain_make()
 {
 	env -u MAKEFLAGS -u MAKELEVEL make --silent --no-print-directory "$@"
 }
 
-# Debian's releases, of which each has other majors.
+# For several Debian releases, since each has different majors.
 make_apt()
 {
 	make_own_apt "$SERVERS/apt" deb-src bookworm trixie forky sid experimental
@@ -42,10 +42,10 @@ newest_version()
 		sed -n 's/^Version: //p' | sort -V | tail -n 1
 }
 
-# get_source NAME MAJOR: below SERVERS/NAME.  Fails if it is not to be had; a
-# release may list what its mirror has no longer.
+# get_source NAME MAJOR: into SERVERS/NAME.  Fails if it is not available; a release may
+# list a version that its mirror no longer has.
 #
-# Of Debian's patches all are welcome but the one that fixes the folders.
+# All of Debian's patches are applied, except for the one that fixes the folders.
 get_source()
 {
 	local version folder=$SERVERS/$1
@@ -63,19 +63,19 @@ get_source()
 			logged patch patch --reverse --strip=1 \
 				--input=debian/patches/50-per-version-dirs.patch
 	) || {
-		echo "it is not to be had"
+		echo "the source is not available"
 		rm -rf "$folder"
 		return 1
 	}
 }
 
-# build_server NAME CONFIGURE-ARGUMENTS: with assertions, and with few features,
-# so that it needs few packages.
+# build_server NAME CONFIGURE-ARGUMENTS: with assertions, and with few features so that
+# it needs few packages.
 build_server()
 {
 	local folder=$SERVERS/$1
 	shift
-	echo "building it with assertions, which takes some minutes"
+	echo "building it with assertions, which takes a few minutes"
 	(
 		cd "$folder/source" &&
 			logged configure ./configure --prefix="$folder/installed" \
@@ -86,7 +86,7 @@ build_server()
 	) && rm -rf "$folder/packages" && touch "$folder/complete"
 }
 
-# make_server NAME MAJOR CONFIGURE-ARGUMENTS: unless it is there.
+# make_server NAME MAJOR CONFIGURE-ARGUMENTS: unless it exists.
 make_server()
 {
 	local name=$1 major=$2

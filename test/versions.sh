@@ -6,15 +6,15 @@
 #	its own in a folder.  A warning is an error.
 #
 #	test/versions.sh [MAJOR...]			15, 17, 18 and 19
-#	test/versions.sh --cached [SECONDS]	of these only those whose folder is there
-#										already, without the machine's own; none
-#										is begun after so many seconds
+#	test/versions.sh --cached [SECONDS]	of these only those whose folder exists,
+#										without the machine's own version; starts
+#										none after this many seconds
 #
 # The folders are kept in $OCEAN_CACHE (/var/cache/ocean_enrich), 0.7 GB each;
-# making one takes two minutes.  Only root can do that.  The tests of pg_upgrade
-# start from a server 15 that test/server-build.sh makes there, once, in some
-# minutes; with --cached they are left out if there is none.  The logs are in
-# build/versions.  It prints a table and, at the end, "N passed, N failed".
+# making one takes two minutes.  Only root can do that.  The tests of pg_upgrade start
+# from a server 15 that test/server-build.sh makes there once, which takes a few
+# minutes; with --cached they are left out if it does not exist.  The logs are in
+# build/versions.  Prints a table and, at the end, "N passed, N failed".
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -31,17 +31,17 @@ RELEASES='
 '
 SUITES=(unit regress isolation tap)
 
-# What pg_upgrade starts from, on each newer one.
+# The version that pg_upgrade starts from, on each newer one.
 OLD_MAJOR=15
 
 # For one tree, and for one command in it.
 MAKE_TREE_MAX_SECONDS=1200
 MAX_SECONDS=$((${OCEAN_SUITE_MAX_SECONDS:-900} + 600))
 
-# What the tests in a tree get to know of the environment, where it is set.
+# Environment variables that are passed to the tests in a tree.
 PASSED_ON=(OCEAN_SUITE_MAX_SECONDS PG_TEST_TIMEOUT_DEFAULT PGCTLTIMEOUT)
 
-# A compiler's.
+# A complaint of a compiler.
 COMPLAINT='^[^ ]+:[0-9]+:[0-9]+: (warning|error|fatal error): '
 
 LOGS=$PWD/build/versions
@@ -52,7 +52,7 @@ all_majors()
 	awk 'NF { print $1 }' <<< "$RELEASES"
 }
 
-# Sets MAJORS to what takes no more time than its tests, and names the others.
+# Sets MAJORS to the versions whose folder exists, and names the others.
 choose_cached_majors()
 {
 	local major own
@@ -62,16 +62,16 @@ choose_cached_majors()
 		if [[ $major == "$own" ]]; then
 			echo "skipped: PostgreSQL $major, the machine's own"
 		elif [[ $(id -u) != 0 ]]; then
-			echo "skipped: PostgreSQL $major, for which one has to be root"
+			echo "skipped: PostgreSQL $major, which needs root"
 		elif [[ ! -e $TREES/$major/complete ]]; then
-			echo "skipped: PostgreSQL $major, of which there is no folder in $TREES"
+			echo "skipped: PostgreSQL $major, which has no folder in $TREES"
 		else
 			MAJORS+=("$major")
 		fi
 	done
 }
 
-# What the tests of one version need, from packages.sh.
+# The packages that the tests of one version need, from packages.sh.
 tree_packages()
 {
 	local major=$1
@@ -79,8 +79,7 @@ tree_packages()
 	printf "%s-$major\n" postgresql postgresql-server-dev
 }
 
-# Of what Debian calls experimental, the server shall come from there, and
-# nothing else.
+# Only the server is installed from Debian's experimental.
 pin_server()
 {
 	cat <<-END
@@ -90,7 +89,7 @@ pin_server()
 	END
 }
 
-# make_tree MAJOR RELEASE...: without what only other compilers or readers need.
+# make_tree MAJOR RELEASE...: without documentation, translations and LLVM.
 make_tree()
 {
 	local major=$1 tree=$TREES/$1 option options=()
@@ -116,13 +115,13 @@ make_tree()
 		touch "$tree/complete"
 }
 
-# make_tree_of MAJOR: with its releases, quietly unless it fails.
+# make_tree_of MAJOR: from its releases; prints its log only if it fails.
 make_tree_of()
 {
 	local releases log=$LOGS/$1.tree.log
 	releases=$(sed -n "s/^$1 //p" <<< "$RELEASES")
 	if [[ -z $releases ]]; then
-		echo "no release of Debian is known here to have PostgreSQL $1" >&2
+		echo "the list of Debian releases in test/versions.sh has no PostgreSQL $1" >&2
 		return 1
 	fi
 	echo "making a Debian of $releases with PostgreSQL $1"
@@ -134,8 +133,8 @@ make_tree_of()
 }
 
 # in_tree USER COMMAND...: in the folder /ocean_enrich of the tree, with the servers
-# that test/proof/run.sh has built, for pg_upgrade.  Whatever it leaves behind ends
-# with it, processes and mounts.
+# that test/proof/run.sh has built, for pg_upgrade.  All its processes and mounts end
+# with it.
 in_tree()
 {
 	local user=$1 name environment=()
@@ -143,7 +142,7 @@ in_tree()
 	for name in "${PASSED_ON[@]}"; do
 		[[ ! -v $name ]] || environment+=("$name=${!name}")
 	done
-	# The shell in between is there for orphans.
+	# The outer shell reaps orphaned processes.
 	# shellcheck disable=SC2016
 	timeout --kill-after=30 "$MAX_SECONDS" \
 		unshare --mount --pid --ipc --fork --kill-child sh -c '
@@ -161,7 +160,7 @@ in_tree()
 		"$TREE" "$OCEAN_CACHE/servers" "$user" "${environment[@]}" "$@" < /dev/null
 }
 
-# Our files in the tree, anew.
+# Replaces our files in the tree.
 fill_tree()
 {
 	rm -rf --one-file-system "$TREE/ocean_enrich"
@@ -175,8 +174,8 @@ print_row()
 	printf '%-10s  %-7s  %-6s  %-10s  %8s  %7s  %7s\n' "$@"
 }
 
-# What is in the tree, for the table.
-facts()
+# Prints the versions in the tree, one per line.
+tree_versions()
 {
 	in_tree postgres sh -c '
 		pg_config --version | sed "s/^PostgreSQL \([^ ]*\).*/\1/"
@@ -184,8 +183,8 @@ facts()
 		echo "gcc $(gcc -dumpfullversion)"'
 }
 
-# build_in_tree LOG: prints of how much the compiler complained, and the
-# complaints to stderr.
+# build_in_tree LOG: prints the number of the compiler's complaints, and the complaints
+# themselves to stderr.
 build_in_tree()
 {
 	in_tree postgres make --keep-going --jobs="$(nproc)" all sandbox \
@@ -194,8 +193,8 @@ build_in_tree()
 	grep -cE "$COMPLAINT" "$1" || true
 }
 
-# The server to upgrade from, unless it is there.  Where it cannot be made, the
-# tests that need it fail.
+# Makes the server to upgrade from, unless it exists.  If that fails, so do the tests
+# that need it.
 make_old_server()
 {
 	local copy
@@ -208,34 +207,34 @@ make_old_server()
 		LOGS=$PWD
 		. test/server-build.sh
 		make_server "$0" "$0"' "$OLD_MAJOR" < /dev/null ||
-		echo "there is no PostgreSQL $OLD_MAJOR to upgrade from" >&2
+		echo "could not make PostgreSQL $OLD_MAJOR to upgrade from" >&2
 	rm -rf "$copy"
 }
 
-# Sets MUST to what says that PostgreSQL MAJOR is upgraded to, or leaves it empty: from
-# 18 on, pg_upgrade does not find a library that is staged, and the test takes servers
-# that the proof has built, if there are any.
+# choose_upgrade MAJOR: sets MUST to the command that makes the test of pg_upgrade
+# mandatory, or to nothing.  From 18 on, pg_upgrade does not find a staged library, and
+# the test uses servers that the proof has built, if there are any.
 choose_upgrade()
 {
 	MUST=()
 	if (($1 <= OLD_MAJOR || $1 >= 18)); then
 		return
 	elif [[ $CACHED == yes && ! -e $OCEAN_CACHE/servers/$OLD_MAJOR/complete ]]; then
-		echo "skipped: pg_upgrade to PostgreSQL $1, as there is no server $OLD_MAJOR in $OCEAN_CACHE"
+		echo "skipped: pg_upgrade to PostgreSQL $1, since $OCEAN_CACHE has no server $OLD_MAJOR"
 	else
 		MUST=(env OCEAN_MUST_UPGRADE=yes)
 	fi
 }
 
-# run_suites LOGS: prints how many tests passed and failed; what a suite that
-# failed had to say goes to stderr.
+# run_suites LOGS: prints how many tests passed and failed.  The logs of failed suites
+# go to stderr.
 run_suites()
 {
 	local suite
 	for suite in "${SUITES[@]}"; do
 		in_tree postgres "${MUST[@]}" test/run.sh "$suite" \
 			> "$1.$suite.log" 2>&1 || cat "$1.$suite.log" >&2
-		# A suite without a last line has failed.
+		# A suite without a sum has failed.
 		tail -n 1 "$1.$suite.log" | grep -xE '[0-9]+ passed, [0-9]+ failed' ||
 			echo '0 passed, 1 failed'
 	done | awk '{ passed += $1; failed += $3 } END { print passed, failed }'
@@ -244,17 +243,18 @@ run_suites()
 # test_in_tree MAJOR: builds and tests, and adds a row to the table.
 test_in_tree()
 {
-	local facts warnings passed failed
+	local versions warnings passed failed
 	choose_upgrade "$1"
 	fill_tree
-	mapfile -t facts < <(facts)
+	mapfile -t versions < <(tree_versions)
 	warnings=$(build_in_tree "$LOGS/$1.build.log")
 	read -r passed failed < <(run_suites "$LOGS/$1")
-	print_row "${facts[@]}" "$warnings" "$passed" "$failed" >> "$LOGS/table"
+	print_row "${versions[@]}" "$warnings" "$passed" "$failed" >> "$LOGS/table"
 	((PASSED += passed, FAILED += failed + warnings)) || true
 }
 
-# Until the next one, or our end: two runs in one folder would disturb each other.
+# Locks a tree until the next one is locked, since two runs in one tree would disturb
+# each other.
 lock_tree()
 {
 	exec 9> "$TREE.lock"
@@ -273,7 +273,7 @@ test_majors()
 	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
 	for major in "${MAJORS[@]}"; do
 		if [[ -n $BEGIN_SECONDS ]] && ((SECONDS > BEGIN_SECONDS)); then
-			echo "skipped: PostgreSQL $major, for which there is no time left"
+			echo "skipped: PostgreSQL $major, since the time is over"
 			continue
 		fi
 		TREE=$TREES/$major
@@ -298,7 +298,7 @@ main()
 		choose_pg_config
 		choose_cached_majors
 	elif [[ $(id -u) != 0 ]]; then
-		echo "test/versions.sh makes trees of Debian, which only root can" >&2
+		echo "test/versions.sh installs Debian in folders, which only root can do" >&2
 		exit 1
 	else
 		install_missing versions

@@ -1,6 +1,6 @@
 /*
  * cppcheck.h
- *		What cppcheck has to know of headers that it is not shown.
+ *		Definitions of headers that cppcheck does not read.
  */
 #define PG_VERSION_NUM 150000
 #define LIBCURL_VERSION_NUM 0x075800

@@ -1,7 +1,7 @@
 # indent.pl
-#	Lays one file out by pg_bsd_indent, with what PostgreSQL's pgindent does round
-#	it, and with care for what our C has and PostgreSQL's has not: texts beyond
-#	ASCII, compound literals, TAILQ_ENTRY(), and variables called "text".
+#	Formats one file with pg_bsd_indent, with the adjustments of PostgreSQL's pgindent,
+#	and with others for code that PostgreSQL does not have: strings that are not ASCII,
+#	compound literals, TAILQ_ENTRY(), and variables called "text".
 #
 #	perl test/analysis/indent.pl PG-BSD-INDENT-COMMAND... < FILE > RESULT
 
@@ -13,7 +13,7 @@ use IPC::Open2;
 my @bytes;
 my @literals;
 
-# Puts something harmless in the place of what would be torn apart.
+# Replaces code that pg_bsd_indent would break by harmless placeholders.
 sub protect
 {
 	my ($source) = @_;
@@ -34,7 +34,7 @@ sub restore
 	return $source;
 }
 
-# A line that ends a braced list which began before is moved out too early.
+# pg_bsd_indent moves the last line of a braced list out too early.
 sub move_back
 {
 	my ($line) = @_;
@@ -43,7 +43,7 @@ sub move_back
 	return $ends > 0 && $code =~ /^\t+[^\t}].*\}[,;]?$/ ? "\t$line" : $line;
 }
 
-# The first two are pgindent's.
+# The first two rules are pgindent's.
 sub polish
 {
 	my ($source) = @_;
@@ -55,12 +55,12 @@ sub polish
 	return $source;
 }
 
-# What pg_bsd_indent thinks; it complains on stderr.
-sub indented
+# The result of pg_bsd_indent, which reports problems on stderr.
+sub run_indent
 {
 	my ($source, @command) = @_;
 	my $pid = open2(my $from, my $to, @command);
-	# It reads everything before it writes anything.
+	# It reads all of its input before it writes.
 	print {$to} $source;
 	close $to;
 	local $/;
@@ -73,4 +73,4 @@ sub indented
 binmode STDIN;
 binmode STDOUT;
 local $/;
-print restore(polish(indented(protect(scalar <STDIN>), @ARGV)));
+print restore(polish(run_indent(protect(scalar <STDIN>), @ARGV)));
