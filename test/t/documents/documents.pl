@@ -188,6 +188,16 @@ sub check_links
 	return;
 }
 
+# The recipes name files that are there.
+sub check_files
+{
+	my ($document) = @_;
+	my @lost = grep { !/NAME/ && !-e "$top/$_" }
+	  slurp_file("$top/$document") =~ m{`((?:src|test|doc)/[\w./-]+)`}g;
+	is("@lost", '', "$document: the files that it names are there");
+	return;
+}
+
 # The rows of a document's tables: a hash of the first cell, without its
 # backquotes, to the second.
 sub table_rows
@@ -324,6 +334,7 @@ $node->command_ok(
 	],
 	'doc/quickstart.sql runs');
 check_links($_) foreach @documents, @others;
+check_files('CONTRIBUTING.md');
 check_settings($node, $_) foreach ('README.md', 'doc/reference.md');
 check_objects($node);
 check_sqlstates($node);
