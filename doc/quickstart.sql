@@ -1,12 +1,12 @@
--- From a table of contacts to enriched rows.  quickstart.sh runs this file; what
--- stands here can be copied.
+-- From a table of contacts to enriched rows.  quickstart.sh runs this file; you
+-- can copy from it.
 
 \set ON_ERROR_STOP on
 
 CREATE EXTENSION IF NOT EXISTS ocean_enrich;
 
--- Invented people.  The seventh is unknown to the sandbox, and of the eighth
--- there is nothing by which to look for her.
+-- Invented people.  The seventh is unknown to the sandbox, and there is
+-- nothing by which to find the eighth.
 CREATE TABLE IF NOT EXISTS contacts
 (
 	id int PRIMARY KEY,
@@ -30,11 +30,11 @@ VALUES
 	(8, NULL, NULL, NULL, NULL, NULL)
 ON CONFLICT DO NOTHING;
 
--- A person whom the API does not know is no error here: the row keeps its NULL.
+-- A person the API does not know is not an error here: the row keeps its NULL.
 SET ocean_enrich.not_found = 'null';
 
--- Only rows without an answer are asked for, and an answer is kept as soon as it
--- is paid: should this fail half-way, run it again.
+-- Only rows without an answer are requested, and an answer is recorded as soon as
+-- it is paid: if this fails half-way, run it again.
 UPDATE contacts
 SET enriched = ocean_enrich_person(
 		ocean_person_request(

@@ -1,5 +1,5 @@
--- A role that may read what queries.yaml asks for, and nothing else: no person, no
--- request, no answer.  Run as a superuser in each database that is watched.
+-- A role that may read what queries.yaml needs, and nothing else: no person, no
+-- request, no answer.  Run as a superuser in each monitored database.
 
 SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'ocean_monitor') AS is_new \gset
 \if :is_new
