@@ -1,7 +1,7 @@
 /*
  * test_answer.c
- *		What a status and a body become: a person, or an error in words; and
- *		what each status says about money.
+ *		Status and body become a person or an error, and each status has an
+ *		outcome for the credits.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +58,7 @@ forget(void)
 	oe_error_free(&error);
 }
 
-/* Bodies of a 200 that are a person, and the credits that they name. */
+/* Bodies of a 200 that are a person, and their credits. */
 typedef struct PersonCase
 {
 	const char *body;
@@ -97,7 +97,7 @@ static const PersonCase persons[] = {
 	{"{\"id\":\"1\",\"creditsUsed\":NaN}", NULL},
 };
 
-/* Numbers that json-c cannot hold are PostgreSQL's to read. */
+/* Numbers that json-c cannot represent are left to PostgreSQL. */
 static const char *const long_numbers[] = {
 	"1234567890123456789012345678901234567890",
 	"-1234567890123456789012345678901234567890",
@@ -105,12 +105,12 @@ static const char *const long_numbers[] = {
 	"1e400",
 };
 
-/* Bodies of a 200 that are no person, and why. */
+/* Bodies of a 200 that are not a person, and the reason. */
 typedef struct FaultCase
 {
 	const char *body;
 	const char *reason;
-	const char *detail;			/* the API's */
+	const char *detail;			/* of the API */
 } FaultCase;
 
 static const FaultCase faults[] = {
@@ -134,7 +134,7 @@ static const FaultCase faults[] = {
 		"[{\"msg\":\"s3cret\"}]"},
 };
 
-/* Answers that are no 200. */
+/* Answers other than 200. */
 typedef struct RefusalCase
 {
 	int			status;
@@ -188,7 +188,7 @@ static const RefusalCase refusals[] = {
 		"[{\"loc\":[\"string\"],\"msg\":\"string\",\"type\":\"string\"}]",
 		CHECK_REQUEST_HINT},
 
-	/* details that no page tells of */
+	/* undocumented details */
 	{403, "{\"detail\":\"Verification is disabled for this account\"}",
 		"Verification is disabled for this account",
 		OE_API_FORBIDDEN, OE_REFUSED,
@@ -206,7 +206,7 @@ static const RefusalCase refusals[] = {
 		"HTTP status 404.  Nothing was paid.",
 		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
 
-	/* details that are no string */
+	/* details that are not a string */
 	{400, "{\"detail\":{\"code\": 7, \"url\": \"a/b\"}}",
 		"{\"code\":7,\"url\":\"a/b\"}",
 		OE_API_BAD_REQUEST, OE_REFUSED, "{\"code\":7,\"url\":\"a/b\"}",
@@ -277,14 +277,14 @@ static const RefusalCase refusals[] = {
 		"HTTP status 700.  The call may have been paid for.",
 		CHECK_URL_HINT},
 
-	/* a person is a person only with a 200 */
+	/* a body is only a person with a 200 */
 	{201, "{\"id\":\"1\",\"creditsUsed\":3}", NULL, OE_GATHERING, OE_REFUSED,
 		"Data gathering process has started. Please try again later.",
 		"HTTP status 201.  Nothing was paid.",
 		"Run the statement again in 2 to 5 minutes."},
 };
 
-/* Lists of complaints and their message. */
+/* Lists of complaints and their messages. */
 typedef struct ComplaintsCase
 {
 	const char *list;
@@ -311,10 +311,10 @@ static const ComplaintsCase complaints[] = {
 	{"[{\"msg\":\"m\"}]", "m"},
 	{"[{\"loc\":[null,true,[1]],\"msg\":\"m\"}]", "null.true.[1]: m"},
 
-	/* what is none is left out */
+	/* elements that are not complaints are left out */
 	{"[1,null,{},{\"msg\":7},[],{\"msg\":\"m\"}]", "m"},
 
-	/* and with nothing left the list speaks for itself */
+	/* without any complaint, the list itself is the message */
 	{"[]", "[]"},
 	{"[{\"loc\":[\"body\"]}]", "[{\"loc\":[\"body\"]}]"},
 	{"[{\"msg\":\"\"}]", "[{\"msg\":\"\"}]"},
@@ -401,7 +401,7 @@ test_nul_inside(void)
 	forget();
 }
 
-/* Nothing is taken from bytes that are not all there, or not text. */
+/* Nothing is taken from truncated bodies or from bytes that are not text. */
 static void
 test_unusable_bytes(void)
 {
@@ -456,7 +456,7 @@ test_refusals(void)
 		CHECK_STRING(answer.detail, it->api_detail);
 		forget();
 
-		/* The same from the ledger. */
+		/* The same error from the ledger. */
 		CHECK_INT(oe_answer_error(&oe_endpoint_person, it->status, it->api_detail, &error),
 				  it->code);
 		check_refusal(it);
@@ -498,7 +498,7 @@ test_complaints(void)
 	}
 }
 
-/* One complaint, "count" times "what" long. */
+/* One complaint of "count" times "what". */
 static char *
 long_complaint(int count, const char *what)
 {
@@ -515,7 +515,7 @@ long_complaint(int count, const char *what)
 static void
 test_message_has_a_ceiling(void)
 {
-	/* Three bytes a character, and the ceiling of 1000 falls into one. */
+	/* Three bytes a character, so that byte 1000 is inside one of them. */
 	char	   *list = long_complaint(1000, "\xE2\x82\xAC");
 
 	CHECK_INT(oe_answer_error(&oe_endpoint_person, 422, list, &error), OE_API_INVALID);
@@ -525,7 +525,7 @@ test_message_has_a_ceiling(void)
 	forget();
 	free(list);
 
-	/* Just full is not cut. */
+	/* A message of exactly the limit is not cut. */
 	list = long_complaint(1000, "x");
 	CHECK_INT(oe_answer_error(&oe_endpoint_person, 422, list, &error), OE_API_INVALID);
 	CHECK_INT(strlen(error.message), 1000);
@@ -628,7 +628,7 @@ test_deep_detail(void)
 	free(body);
 }
 
-/* Every status has an outcome, and the same one whatever the body says. */
+/* Every status has an outcome, which does not depend on the body. */
 static void
 test_outcomes(void)
 {
@@ -667,8 +667,8 @@ static const char *failing_credits;
 static const char *failing_message;
 
 /*
- * Without memory the outcome still stands.  The verdict is that there is no
- * memory or the right one, at most with a text less.
+ * Without memory the outcome is still right.  The code is the right one, with at
+ * most a text missing, or that of missing memory.
  */
 static void
 decode_without_memory(void)

@@ -1,6 +1,6 @@
 /*
  * test_buffer.c
- *		Buffers with a ceiling, clipped text, and the errors of the core.
+ *		Buffers with a maximum size, clipped text, and the errors of the core.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -55,7 +55,7 @@ test_append_all_or_nothing(void)
 	CHECK(buf.truncated);
 	CHECK_STRING(buf.data, "123");
 
-	/* What fits still goes in; that something was left out is not forgotten. */
+	/* What fits is still appended; the buffer remembers that it lost bytes. */
 	CHECK(oe_buf_append_string(&buf, "45"));
 	CHECK_STRING(buf.data, "12345");
 	CHECK(buf.truncated);
@@ -130,7 +130,7 @@ test_steal(void)
 	oe_buf_free(&buf);
 }
 
-/* Byte by byte over several reallocations, up to a ceiling of any form. */
+/* Byte by byte over several reallocations, up to any maximum. */
 static void
 test_growing(void)
 {
@@ -185,7 +185,7 @@ test_out_of_memory(void)
 	CHECK(!oe_buf_append_string(&buf, "first"));
 	CHECK(buf.out_of_memory && buf.data == NULL && !buf.truncated);
 
-	/* It may work again later, but the gap is remembered. */
+	/* Later bytes may be appended, but the gap is remembered. */
 	CHECK(oe_buf_append_string(&buf, "first"));
 	CHECK(buf.out_of_memory);
 	oe_buf_free(&buf);
@@ -202,7 +202,7 @@ test_out_of_memory(void)
 static void
 test_utf8_clip(void)
 {
-	/* a, e with acute, the euro sign, a clef: 1, 2, 3 and 4 bytes */
+	/* a, e with acute, euro sign, G clef: 1, 2, 3 and 4 bytes */
 	const char *text = "a\xC3\xA9\xE2\x82\xAC\xF0\x9D\x84\x9E";
 	const size_t clipped[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10, 10};
 
@@ -212,7 +212,7 @@ test_utf8_clip(void)
 		CHECK_INT(oe_utf8_clip(text, 10, max), clipped[max]);
 	}
 
-	/* Nothing but continuations is no text, but no trouble either. */
+	/* Continuation bytes alone are no text, but do no harm. */
 	CHECK_INT(oe_utf8_clip("\x80\x80\x80\x80", 4, 2), 0);
 	CHECK_INT(oe_utf8_clip("", 0, 0), 0);
 }
@@ -235,7 +235,7 @@ test_error_texts(void)
 	CHECK_STRING(error.detail, "Detail 2.");
 	CHECK_STRING(error.hint, "Hint 2.");
 
-	/* Filling it again takes nothing over, but may quote the old text. */
+	/* The new text replaces the old one, but may quote it. */
 	oe_error_set(&error, OE_BAD_ANSWER, "once more: %s", error.message);
 	CHECK_INT(error.code, OE_BAD_ANSWER);
 	CHECK_STRING(error.message, "once more: answer is 42");

@@ -1,7 +1,7 @@
 /*
  * test_endpoint.c
- *		The endpoints that we know, and one that we do not: what is told of an
- *		endpoint has to be all that request, answer and prices go by.
+ *		The known endpoints, and one of this test's own: request, answer and
+ *		prices have to depend on the values of an endpoint alone.
  */
 #include <string.h>
 
@@ -113,7 +113,7 @@ test_known(void)
 		CHECK(oe_endpoint_find(endpoint->name) == endpoint);
 		CHECK(endpoint->path[0] == '/');
 		CHECK(endpoint->price_count <= OE_PRICES_MAX);
-		/* What costs something is recorded, and the answer is paid first. */
+		/* Paid calls are recorded, and the first price is the answer's. */
 		CHECK(endpoint->price_count == 0 || endpoint->recorded);
 		CHECK(endpoint->price_count == 0 || !endpoint->prices[0].object);
 	}
@@ -142,7 +142,7 @@ test_request(void)
 	CHECK_INT(parse("{\"plate\":\"p\"}"), OE_BAD_REQUEST);
 	check_error("unknown key \"plate\" in the request", NULL,
 				"\"plate\" belongs inside \"car\".");
-	/* "person" is a word of another endpoint. */
+	/* "person" is a key of another endpoint. */
 	CHECK_INT(parse("{\"car\":{\"plate\":\"p\"},\"person\":{}}"), OE_BAD_REQUEST);
 	CHECK_STRING(error.message, "unknown key \"person\" in the request");
 	forget();
@@ -167,7 +167,7 @@ test_answer(void)
 	forget();
 }
 
-/* Any object is an answer, nothing is paid, and nobody has to look for it. */
+/* Any object is an answer, nothing is paid, and no error mentions payment. */
 static void
 test_free_answer(void)
 {
@@ -190,7 +190,7 @@ test_free_answer(void)
 	forget();
 }
 
-/* What a request of this endpoint reserves, at 2 credits, and 5 for a history. */
+/* Reserved credits, at 2 for a request to this endpoint and 5 for a history. */
 static OeCredits
 reserved_by(const char *json)
 {
@@ -206,6 +206,8 @@ reserved_by(const char *json)
 static void
 test_prices(void)
 {
+	OeLimits	unasked = {.prices = {2, 5, 100}};
+
 	CHECK_INT(reserved_by("{\"car\":{\"plate\":\"p\"}}"), 2);
 	CHECK_INT(reserved_by("{\"car\":{\"plate\":\"p\"},"
 						  "\"history\":{\"withHistory\":true}}"), 7);
@@ -213,7 +215,7 @@ test_prices(void)
 						  "\"history\":{\"withHistory\":false}}"), 2);
 	CHECK_INT(reserved_by("{\"car\":{\"plate\":\"p\"},"
 						  "\"history\":{\"withHistory\":true,\"webhookUrl\":\"u\"}}"), 2);
-	CHECK_INT(oe_limits_reserve(&(OeLimits) {.prices = {2, 5, 100}}), 0);
+	CHECK_INT(oe_limits_reserve(&unasked), 0);
 }
 
 static const UnitTest tests[] = {

@@ -1,10 +1,10 @@
 /*
  * test_http.c
- *		The HTTP client against a server that does what a script says: what
- *		comes back, what was sent, how often, and what is left behind.
+ *		The HTTP client with a scripted server: which replies it returns, what it
+ *		sends and how often, and whether it leaks anything.
  *
- * The bodies that the server received are counted everywhere: each may have
- * been paid.
+ * All tests count the bodies that the server has received, since each of them
+ * may have been paid.
  */
 #define _GNU_SOURCE				/* RTLD_NEXT */
 
@@ -33,12 +33,12 @@
 #define BODY			"{\"person\":{\"name\":\"Ada Example\"}}"
 #define TOKEN			"secret-of-the-test"
 #define BODY_MAX_BYTES	1000
-#define PATIENCE_MS		20000	/* only for what hangs */
+#define PATIENCE_MS		20000	/* for waits that hang */
 #define COUNT(array)	((int) (sizeof(array) / sizeof((array)[0])))
 
 #define HELLO			"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
-/* What most tests use; begin() and end() care for it. */
+/* Used by most tests; set up by begin() and freed by end(). */
 static OeHttp *http;
 static Server *server;
 static char url[100];
@@ -74,7 +74,7 @@ set_url(const char *scheme, int port)
 					scheme, port);
 }
 
-/* A client, and a server that plays "scripts" on "connections". */
+/* A client, and a server that runs "scripts" on "connections". */
 static void
 begin_many(const Step *const *scripts, int count, int connections)
 {
@@ -95,7 +95,7 @@ begin(const Step *script)
 	begin_many(scripts, 1, 2);
 }
 
-/* A name look-up that was left behind closes its descriptors a little later. */
+/* An abandoned name look-up closes its descriptors a little later. */
 static void
 check_fds(void)
 {
@@ -131,11 +131,11 @@ plain_request(void)
 	return request;
 }
 
-/* Nothing more can be learned; "make check" counts a program that dies. */
+/* Ends the program; "make check" counts that as a failure. */
 static void
 give_up(void)
 {
-	CHECK(!"waited for something that did not come");
+	CHECK(!"a wait has timed out");
 	abort();
 }
 
@@ -151,7 +151,7 @@ submit(const OeHttpRequest *request)
 	}
 }
 
-/* Wait as the worker does: for the descriptor, or as long as libcurl likes. */
+/* Wait like the worker: for the descriptor or libcurl's timeout. */
 static void
 wait_and_run(int at_most_ms)
 {
@@ -181,7 +181,7 @@ wait_for_reply(void)
 	}
 }
 
-/* Let the client run until the server has counted so many. */
+/* Run the client until a counter of the server has the wanted value. */
 static void
 run_until(int (*count) (Server *), int wanted)
 {
@@ -217,9 +217,9 @@ body_is(const OeHttpReply *reply, const char *text)
 		(reply->body.len == 0 || memcmp(reply->body.data, text, reply->body.len) == 0);
 }
 
-/* Every reply keeps these promises. */
+/* These conditions hold for every reply. */
 static void
-check_promises(const OeHttpReply *reply)
+check_invariants(const OeHttpReply *reply)
 {
 	CHECK(reply->body.len <= BODY_MAX_BYTES);
 	CHECK((reply->problem == NULL) == (reply->result == OE_HTTP_COMPLETE));
@@ -235,24 +235,25 @@ check_promises(const OeHttpReply *reply)
 	CHECK(reply->retry_after_ms >= -1);
 }
 
-/* Free a reply that has to be so. */
+/* Check a reply and free it. */
 static void
-expect(OeHttpReply *reply, OeHttpResult result, int status, const char *body)
+expect_reply(OeHttpReply *reply, OeHttpResult result, int status,
+			 const char *body)
 {
-	check_promises(reply);
+	check_invariants(reply);
 	CHECK_INT(reply->result, result);
 	CHECK_INT(reply->status, status);
 	CHECK(body_is(reply, body));
 	oe_http_reply_free(reply);
 }
 
-/* One request to a server with this script has to end so. */
+/* Check the reply to one request to a server with this script. */
 static void
 expect_of_script(const Step *script, OeHttpResult result, int status,
 				 const char *body)
 {
 	begin(script);
-	expect(perform_plain(), result, status, body);
+	expect_reply(perform_plain(), result, status, body);
 	CHECK(server_bodies(server) <= 1);
 	CHECK(server_connections(server) == 1);
 	end();
@@ -300,7 +301,7 @@ test_ok(void)
 	CHECK(reply->retry_after_ms == -1);
 	CHECK(!reply->body.truncated);
 	CHECK(!reply->timed_out);
-	expect(reply, OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(reply, OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_bodies(server) == 1);
 	end();
 }
@@ -338,7 +339,7 @@ test_token_in_query(void)
 	begin(always_hello);
 	request.token = "a b&c=d/e+f%g#h?\xc3\xa9";
 	request.token_in_query = true;
-	expect(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(head_has(0, "POST /v2/enrich/person?apiToken="
 				   "a%20b%26c%3Dd%2Fe%2Bf%25g%23h%3F%C3%A9 HTTP/1.1\r\n"));
 	CHECK(!head_has(0, "x-api-token"));
@@ -346,25 +347,25 @@ test_token_in_query(void)
 	(void) snprintf(with_query, sizeof(with_query), "%s?x=y", url);
 	request.url = with_query;
 	request.token = TOKEN;
-	expect(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(head_has(1, "POST /v2/enrich/person?x=y&apiToken=" TOKEN " HTTP/1.1\r\n"));
 	end();
 }
 
-/* A spare handle forgets everything that a request brought. */
+/* A spare handle keeps nothing of its last request. */
 static void
-test_nothing_sticks_to_a_handle(void)
+test_handle_keeps_nothing(void)
 {
 	OeHttpRequest request = plain_request();
 
 	begin(always_hello);
-	expect(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 	request.token_in_query = true;
-	expect(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 	request.token = NULL;
 	request.body = "{}";
 	request.body_len = 2;
-	expect(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 
 	CHECK(head_has(0, TOKEN));
 	CHECK(head_has(1, "apiToken=" TOKEN));
@@ -410,12 +411,12 @@ test_refused_requests(void)
 	request.body_len = 0;
 	expect_refused(&request, OE_BAD_REQUEST);
 	CHECK(oe_http_next_reply(http) == NULL);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 1);
 	end();
 }
 
-/* GET and POST share handles and connections, and neither takes the other's ways. */
+/* GET and POST share handles and connections without side effects. */
 static void
 test_get(void)
 {
@@ -427,11 +428,11 @@ test_get(void)
 	for (int i = 0; i < 3; i++)
 	{
 		submit(&get);
-		expect(wait_for_reply(), OE_HTTP_COMPLETE, 200, "hello");
+		expect_reply(wait_for_reply(), OE_HTTP_COMPLETE, 200, "hello");
 		CHECK(strncmp(server_head(server, 2 * i), "GET /v2/", 8) == 0);
 		CHECK(strstr(server_head(server, 2 * i), "x-api-token: " TOKEN) != NULL);
 		CHECK(strstr(server_head(server, 2 * i), "Content-Length") == NULL);
-		expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+		expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 		CHECK(strncmp(server_head(server, 2 * i + 1), "POST /v2/", 9) == 0);
 		CHECK(strcmp(server_body(server, 2 * i + 1), BODY) == 0);
 	}
@@ -444,7 +445,7 @@ test_connection_is_kept(void)
 {
 	begin(always_hello);
 	for (int i = 0; i < 5; i++)
-		expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+		expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 1);
 	CHECK(server_bodies(server) == 5);
 	CHECK(oe_http_open_sockets(http) == 1);
@@ -468,7 +469,7 @@ submit_tagged(char *tags, int count)
 	}
 }
 
-/* Each tag has to come back once. */
+/* Each tag is returned exactly once. */
 static void
 take_tagged(const char *tags, int count)
 {
@@ -477,7 +478,7 @@ take_tagged(const char *tags, int count)
 		OeHttpReply *reply = wait_for_reply();
 
 		(*(char *) reply->tag)++;
-		expect(reply, OE_HTTP_COMPLETE, 200, "hello");
+		expect_reply(reply, OE_HTTP_COMPLETE, 200, "hello");
 	}
 	for (int i = 0; i < count; i++)
 		CHECK(tags[i] == 1);
@@ -504,7 +505,7 @@ test_many_in_flight(void)
 	take_tagged(tags, many);
 	CHECK(oe_http_in_flight(http) == 0);
 
-	/* All connections were kept and serve again. */
+	/* All connections are kept and used again. */
 	submit_tagged(tags, many);
 	take_tagged(tags, many);
 	CHECK(server_connections(server) == many);
@@ -512,7 +513,7 @@ test_many_in_flight(void)
 	end();
 }
 
-/* No more idle connections are kept than wanted. */
+/* The number of idle connections is limited. */
 static void
 test_few_connections_kept(void)
 {
@@ -530,7 +531,7 @@ test_few_connections_kept(void)
 	end();
 }
 
-/* The port is still to be chosen. */
+/* The loopback address, without a port. */
 static struct sockaddr_in
 this_machine(void)
 {
@@ -542,7 +543,7 @@ this_machine(void)
 	return address;
 }
 
-/* A port of this machine where nobody listens, reserved by the socket. */
+/* A port without a listener, reserved by the socket. */
 static int
 bind_unused_port(int *fd)
 {
@@ -563,7 +564,7 @@ test_connection_refused(void)
 
 	begin(always_hello);
 	set_url("http", bind_unused_port(&fd));
-	expect(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(oe_http_open_sockets(http) == 0);
 	(void) close(fd);
 	end();
@@ -580,8 +581,8 @@ test_tls_handshake_fails(void)
 
 	begin_many(scripts, COUNT(scripts), 2);
 	set_url("https", server_port(server));
-	expect(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
-	expect(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(server_heads(server) == 0);
 	end();
 }
@@ -595,7 +596,7 @@ test_ca_file_is_missing(void)
 	begin(holds);
 	set_url("https", server_port(server));
 	request.ca_file = "/nonexistent/ca.pem";
-	expect(perform(&request), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
 	end();
 }
 
@@ -618,12 +619,12 @@ test_request_timeout(void)
 	request.request_timeout_ms = 200;
 	reply = perform(&request);
 	CHECK(reply->timed_out);
-	expect(reply, OE_HTTP_LOST, 0, "");
+	expect_reply(reply, OE_HTTP_LOST, 0, "");
 	CHECK(server_bodies(server) == 1);
 
 	reply = perform(&request);
 	CHECK(reply->timed_out);
-	expect(reply, OE_HTTP_LOST, 200, "hello");
+	expect_reply(reply, OE_HTTP_LOST, 200, "hello");
 	CHECK(server_bodies(server) == 2);
 	CHECK(server_connections(server) == 2);
 	end();
@@ -660,7 +661,7 @@ test_connect_timeout(void)
 	request.connect_timeout_ms = 200;
 	reply = perform(&request);
 	CHECK(reply->timed_out);
-	expect(reply, OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(reply, OE_HTTP_NOT_SENT, 0, "");
 
 	for (int i = 0; i < fillers; i++)
 		(void) close(filler[i]);
@@ -668,7 +669,7 @@ test_connect_timeout(void)
 	end();
 }
 
-/* A server that closes without reading: perhaps sent, surely no answer. */
+/* A server that closes without reading: perhaps sent, but not answered. */
 static void
 test_cut_before(void)
 {
@@ -677,7 +678,7 @@ test_cut_before(void)
 
 	begin(closes);
 	reply = perform_plain();
-	check_promises(reply);
+	check_invariants(reply);
 	CHECK(reply->result != OE_HTTP_COMPLETE);
 	CHECK(reply->status == 0);
 	CHECK(server_bodies(server) == 0);
@@ -747,7 +748,7 @@ test_forms_of_answers(void)
 					 OE_HTTP_COMPLETE, 404, "{}");
 	expect_of_answer("HTTP/1.1 524 \r\nContent-Length: 2\r\n\r\n{}",
 					 OE_HTTP_COMPLETE, 524, "{}");
-	/* compressed although nobody asked: as it is */
+	/* compressed although not requested: unchanged */
 	expect_of_answer("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
 					 "Content-Length: 5\r\n\r\nhello",
 					 OE_HTTP_COMPLETE, 200, "hello");
@@ -762,7 +763,7 @@ test_no_http(void)
 	expect_of_answer("\r\n\r\n", OE_HTTP_LOST, 0, "");
 }
 
-/* 1xx is not the answer. */
+/* A 1xx is not the final answer. */
 static void
 test_interim_answers(void)
 {
@@ -778,7 +779,7 @@ test_interim_answers(void)
 					 OE_HTTP_LOST, 0, "hello");
 }
 
-/* The client must not take the rest of one answer for the next one. */
+/* The rest of one answer is not used as the next one. */
 static void
 test_answer_is_longer_than_it_says(void)
 {
@@ -788,16 +789,16 @@ test_answer_is_longer_than_it_says(void)
 	static const Step *const scripts[] = {lies, always_hello};
 
 	begin_many(scripts, COUNT(scripts), 2);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 2);
 	CHECK(server_bodies(server) == 2);
 	end();
 }
 
-/* Answers that nobody asked for lie in all kept connections. */
+/* All kept connections have unrequested answers waiting. */
 static void
-test_unasked_answer(void)
+test_unrequested_answer(void)
 {
 	static const Step unasked[] = {
 		{STEP_READ, NULL}, {STEP_SEND, HELLO}, {STEP_HOLD, NULL},
@@ -815,7 +816,7 @@ test_unasked_answer(void)
 	run_until(server_sendings, 4);
 
 	for (int i = 0; i < 3; i++)
-		expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+		expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK_INT(server_bodies(server), 5);
 	CHECK(server_connections(server) <= 4);
 	end();
@@ -841,7 +842,7 @@ test_answer_is_too_large(void)
 	{
 		OeHttpReply *reply = perform_plain();
 
-		check_promises(reply);
+		check_invariants(reply);
 		CHECK(reply->result == OE_HTTP_COMPLETE);
 		CHECK(reply->status == 200);
 		CHECK(reply->body.truncated);
@@ -849,14 +850,14 @@ test_answer_is_too_large(void)
 		CHECK(strncmp(reply->body.data, "01234567890123", 14) == 0);
 		oe_http_reply_free(reply);
 
-		/* Nobody reads the rest, and the connection is not used again. */
+		/* The rest is not read, and the connection is not used again. */
 		run_until(server_closed, i + 1);
 	}
 	CHECK(oe_http_open_sockets(http) == 0);
 	end();
 }
 
-/* Exactly the ceiling is not too large; one more is. */
+/* A body of the maximum size is accepted, one more byte is too much. */
 static void
 test_answer_of_largest_size(void)
 {
@@ -877,7 +878,7 @@ test_answer_of_largest_size(void)
 		CHECK(reply->result == OE_HTTP_COMPLETE);
 		CHECK(reply->body.len == BODY_MAX_BYTES);
 		CHECK(reply->body.truncated == (more == 1));
-		check_promises(reply);
+		check_invariants(reply);
 		oe_http_reply_free(reply);
 		end();
 	}
@@ -918,7 +919,7 @@ test_redirect(void)
 						"Content-Length: 0\r\n\r\n",
 						statuses[i], server_port(target));
 		begin(redirects);
-		expect(perform_plain(), OE_HTTP_COMPLETE, statuses[i], "");
+		expect_reply(perform_plain(), OE_HTTP_COMPLETE, statuses[i], "");
 		CHECK(server_bodies(server) == 1);
 		end();
 	}
@@ -926,7 +927,7 @@ test_redirect(void)
 	server_stop(target);
 }
 
-/* The wait that this value of Retry-After stands for. */
+/* The wait for this header Retry-After. */
 static int
 retry_after_of(const char *header)
 {
@@ -941,7 +942,7 @@ retry_after_of(const char *header)
 	begin(script);
 	reply = perform_plain();
 	result = reply->retry_after_ms;
-	expect(reply, OE_HTTP_COMPLETE, 429, "{}");
+	expect_reply(reply, OE_HTTP_COMPLETE, 429, "{}");
 	end();
 	return result;
 }
@@ -990,7 +991,7 @@ test_retry_after_date(void)
 	CHECK(wait_ms > 60000 && wait_ms <= 100000);
 }
 
-/* Only the answer's own headers count. */
+/* Only the headers of the final answer are used. */
 static void
 test_retry_after_of_interim_answer(void)
 {
@@ -1004,14 +1005,14 @@ test_retry_after_of_interim_answer(void)
 	begin(script);
 	reply = perform_plain();
 	CHECK(reply->retry_after_ms == -1);
-	expect(reply, OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(reply, OE_HTTP_COMPLETE, 200, "hello");
 	end();
 }
 
 /*
- * A kept connection dies after the server has read the request: libcurl on its
- * own would send the request again on a new connection, and it would be paid
- * twice.
+ * A kept connection is closed after the server has read the request.  By default
+ * libcurl would send the request again on a new connection, and it would be
+ * paid twice.
  */
 static void
 expect_no_resending(const Step *dies)
@@ -1019,12 +1020,12 @@ expect_no_resending(const Step *dies)
 	const Step *const scripts[] = {dies, always_hello};
 
 	begin_many(scripts, COUNT(scripts), 2);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_bodies(server) == 1);
-	expect(perform_plain(), OE_HTTP_LOST, 0, "");
+	expect_reply(perform_plain(), OE_HTTP_LOST, 0, "");
 	run_until(server_closed, 1);
 	CHECK(server_bodies(server) == 2);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_bodies(server) == 3);
 	end();
 }
@@ -1043,23 +1044,23 @@ test_no_resending(void)
 	expect_no_resending(resets);
 }
 
-/* The server closed an idle connection: libcurl sees it and opens another. */
+/* The server closes an idle connection: libcurl opens another one. */
 static void
 test_idle_connection_was_closed(void)
 {
 	static const Step *const scripts[] = {closes_later, always_hello};
 
 	begin_many(scripts, COUNT(scripts), 2);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	server_release(server);
 	run_until(server_closed, 1);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 2);
 	CHECK(server_bodies(server) == 2);
 	end();
 }
 
-/* The same for many at once, as when a server is started again. */
+/* The same for many connections at once, as when a server restarts. */
 static void
 test_idle_connections_were_closed(void)
 {
@@ -1089,7 +1090,7 @@ test_idle_connections_were_closed(void)
 	end();
 }
 
-/* An answer before the end of the request, which nobody reads. */
+/* An answer before the end of the request, whose rest is never read. */
 static void
 expect_of_early_answer(const Step *script, OeHttpResult result, int status,
 					   const char *answer)
@@ -1102,7 +1103,7 @@ expect_of_early_answer(const Step *script, OeHttpResult result, int status,
 	request.body = large;
 	request.body_len = sizeof(large);
 	request.request_timeout_ms = 500;
-	expect(perform(&request), result, status, answer);
+	expect_reply(perform(&request), result, status, answer);
 	CHECK(server_bodies(server) == 0);
 	end();
 }
@@ -1140,16 +1141,16 @@ test_proxy_does_not_listen(void)
 	(void) snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d",
 					bind_unused_port(&fd));
 	request.proxy = proxy;
-	expect(perform(&request), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(server_connections(server) == 0);
 
-	/* and the next request goes without it */
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	/* and the next request does not use it */
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	(void) close(fd);
 	end();
 }
 
-/* The proxy of an https request says no: it has seen neither token nor body. */
+/* A proxy that refuses an https request sees neither token nor body. */
 static void
 test_proxy_refuses(void)
 {
@@ -1168,7 +1169,7 @@ test_proxy_refuses(void)
 	request.url = "https://api.example/v2/enrich/person";
 	reply = perform(&request);
 	CHECK(reply->retry_after_ms == -1);
-	expect(reply, OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(reply, OE_HTTP_NOT_SENT, 0, "");
 	CHECK(head_has(0, "CONNECT api.example:443 HTTP/1.1\r\n"));
 	CHECK(!head_has(0, TOKEN));
 	CHECK(!head_has(0, "oken"));
@@ -1176,7 +1177,7 @@ test_proxy_refuses(void)
 	end();
 }
 
-/* Only what the request says counts, not the environment. */
+/* Only the request's proxy is used, not that of the environment. */
 static void
 test_proxy_of_environment(void)
 {
@@ -1192,10 +1193,10 @@ test_proxy_of_environment(void)
 					bind_unused_port(&fd));
 	for (int i = 0; i < COUNT(names); i++)
 		CHECK(setenv(names[i], proxy, 1) == 0);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(setenv("no_proxy", "*", 1) == 0);
 	request.proxy = proxy;
-	expect(perform(&request), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
 
 	for (int i = 0; i < COUNT(names); i++)
 		CHECK(unsetenv(names[i]) == 0);
@@ -1221,10 +1222,10 @@ test_other_protocols(void)
 		request.url = urls[i];
 		reply = perform(&request);
 		CHECK_STRING(reply->problem, curl_easy_strerror(CURLE_UNSUPPORTED_PROTOCOL));
-		expect(reply, OE_HTTP_NOT_SENT, 0, "");
+		expect_reply(reply, OE_HTTP_NOT_SENT, 0, "");
 	}
 	request.url = "no url at all";
-	expect(perform(&request), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
 	end();
 }
 
@@ -1244,13 +1245,13 @@ test_no_descriptors(void)
 	CHECK(oe_http_new(BODY_MAX_BYTES) == NULL);
 	oe_http_run(http);
 	CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
-	expect(wait_for_reply(), OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(wait_for_reply(), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(oe_http_open_sockets(http) == 0);
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	end();
 }
 
-/* All states of a transfer, and replies that nobody took. */
+/* Transfers in all states, and replies that were not taken. */
 static void
 test_free_in_flight(void)
 {
@@ -1271,8 +1272,8 @@ test_free_in_flight(void)
 }
 
 /*
- * Name look-ups.  libcurl calls this one instead of the system's: a name that
- * the tests made up stays unanswered until the test says so.
+ * Name look-ups.  libcurl calls this function instead of the system's: names
+ * invented by the tests stay unanswered until the test ends their look-up.
  */
 static sem_t lookup_started;
 static sem_t lookup_may_end;
@@ -1315,12 +1316,12 @@ test_slow_lookup(void)
 	request.connect_timeout_ms = 100;
 	reply = perform(&request);
 	CHECK(reply->timed_out);
-	expect(reply, OE_HTTP_NOT_SENT, 0, "");
+	expect_reply(reply, OE_HTTP_NOT_SENT, 0, "");
 	CHECK(sem_wait(&lookup_started) == 0);
 	CHECK(lookup_saw_signals_blocked);
 
-	/* Neither the end of the transfer nor freeing waits for the look-up. */
-	expect(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
+	/* Neither the end of the transfer nor oe_http_free() waits for it. */
+	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(pthread_sigmask(SIG_SETMASK, NULL, &mask) == 0);
 	CHECK(sigismember(&mask, SIGUSR1) == 0);
 	oe_http_free(http);
@@ -1330,13 +1331,13 @@ test_slow_lookup(void)
 	end();
 }
 
-/* How the requests of test_no_memory() ended. */
+/* The results of the requests of test_no_memory(). */
 static int	complete;
 static int	lost;
 
 /*
- * Memory runs out at some point of this.  The promises hold all the same; what
- * is refused or "not sent" was not sent.
+ * Memory runs out at some point of this.  The invariants still hold, and a
+ * request that is refused or "not sent" was not sent.
  */
 static void
 request_with_little_memory(const OeHttpRequest *request)
@@ -1352,7 +1353,7 @@ request_with_little_memory(const OeHttpRequest *request)
 		return;
 	}
 	reply = wait_for_reply();
-	check_promises(reply);
+	check_invariants(reply);
 	CHECK(reply->result != OE_HTTP_COMPLETE || body_is(reply, "hello"));
 	complete += reply->result == OE_HTTP_COMPLETE;
 	lost += reply->result == OE_HTTP_LOST;
@@ -1367,7 +1368,7 @@ live_with_little_memory(void (*fail_at) (int), int nth, bool token_in_query)
 	bool		failed;
 
 	request.token_in_query = token_in_query;
-	request.request_timeout_ms = 200;	/* it may have to end it */
+	request.request_timeout_ms = 200;	/* may be what ends it */
 	complete = lost = 0;
 
 	fail_at(nth);
@@ -1406,7 +1407,7 @@ test_no_memory(void)
 			CHECK(server_bodies(server) <= complete + lost);
 			end();
 		}
-		CHECK(nth > 50);		/* memory did run out, here and in libcurl */
+		CHECK(nth > 50);		/* memory ran out, here and in libcurl */
 	}
 }
 
@@ -1436,7 +1437,7 @@ test_good_urls(void)
 	}
 }
 
-/* An account is told by it, so that spellings of one URL must not differ. */
+/* The URL identifies the account, so all its spellings become one. */
 static void
 test_one_spelling(void)
 {
@@ -1531,7 +1532,7 @@ static const UnitTest tests[] = {
 	{"200", test_ok},
 	{"what is sent", test_what_is_sent},
 	{"token in the query", test_token_in_query},
-	{"nothing sticks to a handle", test_nothing_sticks_to_a_handle},
+	{"a handle keeps nothing", test_handle_keeps_nothing},
 	{"refused requests", test_refused_requests},
 	{"GET", test_get},
 	{"a connection is kept", test_connection_is_kept},
@@ -1549,8 +1550,8 @@ static const UnitTest tests[] = {
 	{"forms of answers", test_forms_of_answers},
 	{"no HTTP", test_no_http},
 	{"interim answers", test_interim_answers},
-	{"answer longer than it says", test_answer_is_longer_than_it_says},
-	{"unasked answer", test_unasked_answer},
+	{"answer longer than its Content-Length", test_answer_is_longer_than_it_says},
+	{"unrequested answer", test_unrequested_answer},
 	{"answer too large", test_answer_is_too_large},
 	{"answer of the largest size", test_answer_of_largest_size},
 	{"endless headers", test_endless_headers},
@@ -1576,11 +1577,11 @@ static const UnitTest tests[] = {
 	{"URLs without memory", test_urls_without_memory},
 };
 
-/* The ones that ours stand before, found while there is one thread only. */
+/* Finds the functions replaced by ours, while there is only one thread. */
 static bool
 find_system_functions(void)
 {
-	/* POSIX's way to write this conversion. */
+	/* The conversion as POSIX writes it. */
 	*(void **) &system_getaddrinfo = dlsym(RTLD_NEXT, "getaddrinfo");
 	return system_getaddrinfo != NULL;
 }
@@ -1588,7 +1589,7 @@ find_system_functions(void)
 int
 main(void)
 {
-	/* Writing to a server that has gone is an error, not our end. */
+	/* Writing to a closed connection must not end the program. */
 	if (!find_system_functions() || signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
 		!oe_http_global_init())
 		return EXIT_FAILURE;

@@ -1,7 +1,7 @@
 /*
  * test_policy.c
  *		The decisions, with time as an argument: tables, boundaries, and long
- *		random histories against a model that remembers everything.
+ *		random histories that are compared with a simple model.
  */
 #define _DEFAULT_SOURCE			/* timegm */
 
@@ -38,7 +38,7 @@ next_random(uint32_t below)
 	return (uint32_t) (random_state >> 32) % below;
 }
 
-/* The admission alone: when it may go, or who refuses it, in the variables. */
+/* Ask for admission.  Sets "when" a request may go, or the "refusal". */
 static OeTime when;
 static OeCode refusal;
 
@@ -73,7 +73,7 @@ usage(const OeAccount *account, OeTime now)
 	return result;
 }
 
-/* Send "count" requests at once and end them well; no limit is asked. */
+/* Send "count" requests at once and answer them, without limits. */
 static void
 send_and_end(OeAccount *account, OeTime now, int count)
 {
@@ -117,7 +117,7 @@ test_outcome(void)
 }
 
 static void
-test_what_is_retried(void)
+test_which_are_retried(void)
 {
 	static const struct
 	{
@@ -149,7 +149,7 @@ test_what_is_retried(void)
 							  -1, 1, 0, &wait_ms) == table[i].again);
 }
 
-/* What is tried again was surely not paid, whatever the status. */
+/* Only requests that certainly were not paid are repeated. */
 static void
 test_retry_never_pays_twice(void)
 {
@@ -185,7 +185,7 @@ test_retry_wait(void)
 
 	limits.max_retries = INT32_MAX;
 
-	/* 500 ms doubled, and its upper half */
+	/* between half of and all of 500 ms, which doubles */
 	for (int tries = 1, full = 500; tries <= 20; tries++)
 	{
 		CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, tries, 0, &wait_ms));
@@ -195,7 +195,7 @@ test_retry_wait(void)
 		full = full * 2 < 60000 ? full * 2 : 60000;
 	}
 
-	/* saturates at the largest cap, and with a cap below the first wait */
+	/* the largest cap, and caps below the first wait */
 	limits.retry_wait_max_ms = INT32_MAX;
 	CHECK(oe_policy_retry(&limits, OE_HTTP_NOT_SENT, 0, -1, INT32_MAX, 1, &wait_ms));
 	CHECK(wait_ms == INT32_MAX);
@@ -318,7 +318,7 @@ test_rate_limit(void)
 	OeAccount  *account = oe_account_new();
 	OeLimits	limits = no_limits;
 
-	/* Sent while there is no limit, and yet remembered when there is one. */
+	/* Requests sent without a limit count for a later one. */
 	send_and_end(account, NOON, 2);
 	send_and_end(account, NOON + 10 * SECOND, 1);
 	limits.rate_limit = 3;
@@ -330,7 +330,7 @@ test_rate_limit(void)
 	CHECK(admit(account, &limits, NOON + MINUTE) == OE_ADMIT_LATER);
 	CHECK(when == NOON + 10 * SECOND + MINUTE);
 
-	/* A changed limit counts at once, in both directions. */
+	/* A changed limit applies at once, in both directions. */
 	limits.rate_limit = 1;
 	CHECK(admit(account, &limits, NOON + MINUTE) == OE_ADMIT_LATER);
 	CHECK(when == NOON + 2 * MINUTE);
@@ -346,7 +346,7 @@ test_rate_limit_at_its_maximum(void)
 	OeLimits	limits = no_limits;
 	const int	more = 1000;
 
-	/* One each millisecond, more than are kept. */
+	/* One each millisecond, more than are remembered. */
 	for (int i = 0; i < OE_RATE_LIMIT_MAX + more; i++)
 		send_and_end(account, NOON + i * SECOND / 10000, 1);
 	CHECK(usage(account, NOON + 10 * SECOND).last_minute == OE_RATE_LIMIT_MAX);
@@ -419,7 +419,7 @@ test_credit_limit(void)
 		CHECK(may_go(account, &limits, NOON));
 		CHECK(oe_account_sent(account, &limits, NOON));
 	}
-	/* all of it is reserved, but not spent yet */
+	/* the whole limit is reserved, but not spent yet */
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
 
 	/* 9 reserved; a cheap answer gives the rest back: 6.1 + 3 is too much */
@@ -428,7 +428,7 @@ test_credit_limit(void)
 	CHECK(usage(account, NOON).credits_today == 61 * OE_CREDITS_ONE / 10);
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
 
-	/* an unknown end keeps its reservation, a refusal gives it back */
+	/* an unknown outcome keeps its reservation, a refusal gives it back */
 	oe_account_ended(account, NOON, NOON, OE_UNKNOWN, 3 * OE_CREDITS_ONE, 0);
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
 	limits.credit_limit = 6 * OE_CREDITS_ONE;
@@ -465,7 +465,7 @@ test_unsent(void)
 	oe_account_free(account);
 }
 
-/* The whole of the day each time, and never taken for another day's. */
+/* Each value replaces that of the day, and does not count for other days. */
 static void
 test_revealed(void)
 {
@@ -493,7 +493,7 @@ test_revealed(void)
 	oe_account_set_revealed(account, midnight - SECOND, 9 * one);
 	CHECK(usage(account, midnight).credits_today == 2 * one);
 
-	/* restored anew, nothing of it is left */
+	/* after a restore it is forgotten */
 	oe_account_restore_day(account, midnight, 1, 3 * one);
 	oe_account_set_revealed(account, midnight, one);
 	CHECK(usage(account, midnight).credits_today == 4 * one);
@@ -522,7 +522,7 @@ test_credit_limit_texts(void)
 	oe_account_free(account);
 }
 
-/* What the answer may have beside itself is reserved, too. */
+/* Reveals in the answer are reserved, too. */
 static void
 test_reserve(void)
 {
@@ -556,7 +556,7 @@ test_reserve(void)
 	CHECK(may_go(account, &limits, NOON));
 	oe_account_free(account);
 
-	/* of three calls two asked for an address and one for a number */
+	/* of three calls, two are to reveal an address and one a number */
 	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == 21 * one);
 	doubtful.in_answer[2] = INT64_MAX;
 	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == OE_CREDITS_MAX);
@@ -564,7 +564,7 @@ test_reserve(void)
 	CHECK(oe_limits_reserve(&limits) == INT64_MAX);
 }
 
-/* What was sent before midnight belongs to the day of sending. */
+/* A request belongs to the day on which it was sent. */
 static void
 test_in_flight_across_midnight(void)
 {
@@ -603,7 +603,7 @@ test_pause(void)
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
 	CHECK(when == NOON + 60 * SECOND);
 
-	/* longer than anyone wants to wait */
+	/* longer than the maximum wait */
 	oe_account_pause(account, NOON + 60 * SECOND + 1);
 	CHECK(admit(account, &limits, NOON) == OE_ADMIT_NEVER);
 	CHECK(refusal == OE_API_RATE_LIMIT);
@@ -621,7 +621,7 @@ test_pause(void)
 	oe_account_free(account);
 }
 
-/* The later of two reasons to wait counts. */
+/* The longer of two waits applies. */
 static void
 test_pause_and_rate_limit(void)
 {
@@ -664,7 +664,7 @@ test_restore(void)
 	oe_account_free(account);
 }
 
-/* Out of order or from the future: never less strict than what came. */
+/* Times out of order or in the future never make the limits less strict. */
 static void
 test_restore_oddities(void)
 {
@@ -681,7 +681,7 @@ test_restore_oddities(void)
 	oe_account_free(account);
 }
 
-/* Set back by much or little: what waited waits as long as before. */
+/* After a change of the clock, waits are as long as before. */
 static void
 test_clock_set_back(void)
 {
@@ -700,13 +700,13 @@ test_clock_set_back(void)
 		send_and_end(account, NOON, 5);
 		oe_account_pause(account, NOON + 20 * SECOND);
 
-		/* no flood ... */
+		/* not too many requests ... */
 		CHECK(admit(account, &limits, now) == OE_ADMIT_LATER);
 		CHECK(when == now + MINUTE);
 		CHECK(usage(account, now).last_minute == 5);
 		CHECK(usage(account, now).today == 5);
 		CHECK(usage(account, now).paused_until == now + 20 * SECOND);
-		/* ... and no hang */
+		/* ... and no endless wait */
 		CHECK(may_go(account, &limits, now + MINUTE));
 		send_and_end(account, now + MINUTE, 1);
 		CHECK(admit(account, &limits, now + 2 * MINUTE) == OE_ADMIT_NEVER);
@@ -715,7 +715,7 @@ test_clock_set_back(void)
 	}
 }
 
-/* Nothing is given back to a day that began anew since. */
+/* Nothing is given back to a day whose counters have been reset. */
 static void
 test_clock_set_back_and_forth(void)
 {
@@ -730,9 +730,9 @@ test_clock_set_back_and_forth(void)
 	oe_account_free(account);
 }
 
-/* A clock that trembles at midnight does not begin the day twice. */
+/* A clock that jitters at midnight does not begin the day twice. */
 static void
-test_clock_trembles_at_midnight(void)
+test_clock_jitters_at_midnight(void)
 {
 	OeAccount  *account = oe_account_new();
 	OeLimits	limits = no_limits;
@@ -763,7 +763,7 @@ test_extreme_values(void)
 		INT64_MAX - 1, INT64_MAX
 	};
 
-	/* The sanitizer judges; the counters must only stay sensible. */
+	/* The sanitizer detects overflows; the counters must stay plausible. */
 	for (int i = 0; i < COUNT(times); i++)
 	{
 		for (int j = 0; j < COUNT(times); j++)
@@ -789,7 +789,7 @@ test_extreme_values(void)
 	}
 }
 
-/* Days before the epoch are days like others. */
+/* Days before the epoch work like others. */
 static void
 test_days_before_the_epoch(void)
 {
@@ -811,7 +811,7 @@ test_no_memory(void)
 	OeLimits	limits = no_limits;
 	int			sent = 0;
 
-	/* The ring grows at the first sending and at each doubling. */
+	/* The ring grows at the first request and at each doubling. */
 	for (int i = 0; i < 1000; i++)
 	{
 		unit_fail_malloc(1);
@@ -857,8 +857,8 @@ test_no_memory_to_restore(void)
 }
 
 /*
- * The model: every request ever sent.  It knows no ring and no counters and
- * looks through all of them for each question.
+ * The model: all requests ever sent.  It has neither a ring nor counters, and
+ * looks through all requests each time.
  */
 #define HISTORY_MAX		2000
 
@@ -868,7 +868,7 @@ typedef struct ModelRequest
 	OeCredits	reserved;
 	OeCredits	cost;
 	bool		in_flight;
-	bool		given_back;		/* no request of the day */
+	bool		given_back;		/* true if not counted for the day */
 } ModelRequest;
 
 typedef struct Model
@@ -905,7 +905,7 @@ model_usage(const Model *model, OeTime now)
 	return result;
 }
 
-/* Of today's credits, those that nobody has been charged yet. */
+/* Today's credits that are reserved, but not charged yet. */
 static OeCredits
 model_in_doubt(const Model *model, OeTime now)
 {
@@ -921,7 +921,7 @@ model_in_doubt(const Model *model, OeTime now)
 	return result;
 }
 
-/* The first time at which no limit on the minute and no pause is in the way. */
+/* The first time at which neither rate_limit nor a pause delays a request. */
 static OeTime
 model_when(const Model *model, const OeLimits *limits, OeTime now)
 {
@@ -967,7 +967,8 @@ model_admit(const Model *model, const OeLimits *limits, OeTime now, OeCode *code
 }
 
 static void
-compare(OeAccount *account, const Model *model, const OeLimits *limits, OeTime now)
+compare_with_model(OeAccount *account, const Model *model,
+				   const OeLimits *limits, OeTime now)
 {
 	OeUsage		expected = model_usage(model, now);
 	OeUsage		found = usage(account, now);
@@ -1050,7 +1051,7 @@ random_step(void)
 }
 
 static void
-play_history(uint64_t seed)
+run_random_history(uint64_t seed)
 {
 	static Model model;
 	OeAccount  *account = oe_account_new();
@@ -1078,15 +1079,15 @@ play_history(uint64_t seed)
 		}
 		if (model.count > 0 && next_random(2))
 			end_one(account, &model, now);
-		compare(account, &model, &limits, now);
+		compare_with_model(account, &model, &limits, now);
 
-		/* Now and then more than admitted: restarts and races do that. */
+		/* Sometimes more than admitted, as after restarts and in races. */
 		if (may_go(account, &limits, now) || next_random(50) == 0)
 			send_one(account, &model, &limits, now);
 		else if (when > now && next_random(10) == 0)
 		{
 			now = when;
-			compare(account, &model, &limits, now);
+			compare_with_model(account, &model, &limits, now);
 		}
 	}
 	oe_account_free(account);
@@ -1096,12 +1097,12 @@ static void
 test_random_histories(void)
 {
 	for (uint64_t seed = 1; seed <= 20; seed++)
-		play_history(seed);
+		run_random_history(seed);
 }
 
 /*
- * However often the clock is set back: measured by the time that really went
- * by, no 60 seconds see more than the limit, and nothing waits for ever.
+ * However often the clock is set back: in no 60 seconds of real time more
+ * requests go than the limit, and no request waits forever.
  */
 static void
 test_random_clock(void)
@@ -1148,7 +1149,7 @@ test_random_clock(void)
 	}
 }
 
-/* The same by the C library: seconds since 1970. */
+/* A date by the C library, in seconds since 1970. */
 static OeTime
 from_date(int year, int month, int day)
 {
@@ -1176,7 +1177,7 @@ test_periods(void)
 	oe_period_bounds(OE_PERIOD_MONTH, from_date(2026, 12, 31), &start, &end);
 	CHECK(start == from_date(2026, 12, 1) && end == from_date(2027, 1, 1));
 
-	/* every day of centuries, before the epoch, too */
+	/* every day of several centuries, also before the epoch */
 	for (OeTime now = from_date(1890, 1, 1); now < from_date(2410, 1, 1); now += DAY)
 	{
 		time_t		seconds = (time_t) (now / SECOND + 946684800);
@@ -1210,7 +1211,7 @@ budgets_of(OePeriod period, OeCredits limit, OeTime now)
 	return budgets;
 }
 
-/* Three credits each, as no_limits has it. */
+/* Three credits each, as in no_limits. */
 static OeAdmission
 admit_budget(OeBudgets *budgets, OeTime now)
 {
@@ -1274,7 +1275,7 @@ test_budget(void)
 		CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
 		oe_budgets_sent(&budgets, three, NOON);
 	}
-	/* all of it is reserved, but not spent yet */
+	/* the whole budget is reserved, but not spent yet */
 	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_WHEN_ONE_ENDS);
 	oe_budgets_ended(&budgets, NOON, NOON, OE_REFUSED, three, 0);
 	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
@@ -1284,14 +1285,14 @@ test_budget(void)
 	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NEVER);
 	CHECK(when == end);
 
-	/* raised, it goes on; and in the next month in any case */
+	/* a higher limit admits more, and so does the next month */
 	budgets.of[OE_PERIOD_MONTH].limit++;
 	CHECK(admit_budget(&budgets, NOON) == OE_ADMIT_NOW);
 	budgets.of[OE_PERIOD_MONTH].limit = three;
 	CHECK(admit_budget(&budgets, end - 1) == OE_ADMIT_NEVER);
 	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NOW);
 
-	/* nothing may be spent: not even what is said to cost nothing */
+	/* a budget of nothing refuses even free requests */
 	budgets.of[OE_PERIOD_MONTH].limit = 0;
 	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NEVER);
 	{
@@ -1306,7 +1307,7 @@ test_budget(void)
 	CHECK(admit_budget(&budgets, end) == OE_ADMIT_NOW);
 }
 
-/* Each has to allow it; the one that lasts longest says so. */
+/* All budgets have to admit it; the refusal is that of the longest wait. */
 static void
 test_budgets_of_several_periods(void)
 {
@@ -1328,7 +1329,7 @@ test_budgets_of_several_periods(void)
 		CHECK(when == (day == 0 ? from_date(2026, 10, 30) : from_date(2026, 11, 2)));
 	}
 
-	/* Saturday the 31st and Sunday: by the week; then by none of them */
+	/* Saturday the 31st and Sunday: by the week; then by no budget */
 	CHECK(admit_budget(&budgets, now) == OE_ADMIT_NEVER);
 	CHECK(when == from_date(2026, 11, 2));
 	CHECK(admit_budget(&budgets, now + DAY) == OE_ADMIT_NEVER);
@@ -1366,7 +1367,7 @@ test_budget_texts(void)
 	}
 }
 
-/* What was sent before the new month belongs to the old one. */
+/* A request belongs to the month in which it was sent. */
 static void
 test_budget_across_months(void)
 {
@@ -1391,7 +1392,7 @@ test_budget_across_months(void)
 	}
 }
 
-/* Nothing is granted twice, and nobody waits for what is not in flight. */
+/* No credits are granted twice, and no wait is for calls not in flight. */
 static void
 test_budget_clock_set_back(void)
 {
@@ -1449,7 +1450,7 @@ test_budget_extreme_values(void)
 	}
 }
 
-/* When a request alone may go, of those that an account lets go one by one. */
+/* When the last of several requests may go, one after the other. */
 static void
 test_when_the_last_goes(void)
 {
@@ -1492,7 +1493,7 @@ test_when_the_last_goes(void)
 	}
 }
 
-/* The same model for budgets: it looks through all requests each time. */
+/* The model for budgets: it also looks through all requests each time. */
 static OeCredits
 model_spent(const Model *model, OePeriod period, OeTime now, bool certain)
 {
@@ -1591,7 +1592,7 @@ test_random_budgets(void)
 	}
 }
 
-/* What the end of a queued request means, and how long it waits then. */
+/* The ending of a queued request, and how long it waits then. */
 static void
 test_queue(void)
 {
@@ -1603,7 +1604,7 @@ test_queue(void)
 		int			postponed;
 		int			gathered;
 		OeQueueEnding ending;
-		int64_t		wait_ms;	/* with random 1; -1: of no interest */
+		int64_t		wait_ms;	/* with random 1; -1: not checked */
 	}			table[] = {
 		{OE_HTTP_COMPLETE, 200, -1, 0, 0, OE_QUEUE_SETTLED, -1},
 		{OE_HTTP_COMPLETE, 201, -1, 0, 0, OE_QUEUE_LATER, 120000},
@@ -1611,7 +1612,7 @@ test_queue(void)
 		{OE_HTTP_COMPLETE, 201, -1, 0, 2, OE_QUEUE_LATER, 480000},
 		{OE_HTTP_COMPLETE, 201, -1, 0, 99, OE_QUEUE_LATER, DAY / 1000},
 		{OE_HTTP_COMPLETE, 201, -1, 0, 100, OE_QUEUE_SETTLED, -1},
-		/* Neither limit counts what the other one counts. */
+		/* The two limits have counters of their own. */
 		{OE_HTTP_COMPLETE, 201, -1, 1000, 0, OE_QUEUE_LATER, 120000},
 		{OE_HTTP_COMPLETE, 201, -1, 1000, 3, OE_QUEUE_LATER, 960000},
 		{OE_HTTP_COMPLETE, 502, -1, 0, 100, OE_QUEUE_LATER, 500},
@@ -1656,24 +1657,24 @@ test_queue(void)
 
 static const UnitTest tests[] = {
 	{"outcome", test_outcome},
-	{"what is retried", test_what_is_retried},
+	{"which requests are retried", test_which_are_retried},
 	{"a retry never pays twice", test_retry_never_pays_twice},
-	{"how often it is retried", test_how_often_retried},
-	{"how long a retry waits", test_retry_wait},
+	{"number of retries", test_how_often_retried},
+	{"wait before a retry", test_retry_wait},
 	{"Retry-After", test_retry_after},
-	{"what becomes of a queued request", test_queue},
+	{"ending of a queued request", test_queue},
 	{"decimal text to credits", test_credits_parse},
 	{"no limits", test_no_limits},
 	{"max_concurrency", test_concurrency},
 	{"rate_limit", test_rate_limit},
 	{"rate_limit at its maximum", test_rate_limit_at_its_maximum},
 	{"daily_limit", test_daily_limit},
-	{"daily_limit in words", test_daily_limit_texts},
+	{"messages of daily_limit", test_daily_limit_texts},
 	{"credit_limit", test_credit_limit},
-	{"what is reserved for reveals", test_reserve},
-	{"a sending taken back", test_unsent},
-	{"what is revealed later counts for the day", test_revealed},
-	{"credit_limit in words", test_credit_limit_texts},
+	{"reservation for reveals", test_reserve},
+	{"a request that was not sent", test_unsent},
+	{"later reveals count for the day", test_revealed},
+	{"messages of credit_limit", test_credit_limit_texts},
 	{"in flight across midnight", test_in_flight_across_midnight},
 	{"pause", test_pause},
 	{"pause and rate_limit", test_pause_and_rate_limit},
@@ -1681,7 +1682,7 @@ static const UnitTest tests[] = {
 	{"restore of odd times", test_restore_oddities},
 	{"clock set back", test_clock_set_back},
 	{"clock set back and forth", test_clock_set_back_and_forth},
-	{"clock trembles at midnight", test_clock_trembles_at_midnight},
+	{"clock jitters at midnight", test_clock_jitters_at_midnight},
 	{"extreme values", test_extreme_values},
 	{"days before the epoch", test_days_before_the_epoch},
 	{"no memory", test_no_memory},
@@ -1690,14 +1691,14 @@ static const UnitTest tests[] = {
 	{"random clock", test_random_clock},
 	{"periods of the calendar", test_periods},
 	{"budget", test_budget},
-	{"what is revealed later counts for a budget", test_budget_revealed},
+	{"later reveals count for a budget", test_budget_revealed},
 	{"budgets of several periods", test_budgets_of_several_periods},
-	{"budget in words", test_budget_texts},
+	{"messages of a budget", test_budget_texts},
 	{"budget across months", test_budget_across_months},
 	{"budget and a clock set back", test_budget_clock_set_back},
 	{"budget of extreme values", test_budget_extreme_values},
 	{"random budgets", test_random_budgets},
-	{"when the last goes", test_when_the_last_goes},
+	{"when the last request goes", test_when_the_last_goes},
 };
 
 int

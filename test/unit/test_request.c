@@ -1,7 +1,7 @@
 /*
  * test_request.c
- *		The request vocabulary: what is sent, in which form, and what is
- *		refused in which words.
+ *		The vocabulary of requests: which are sent in which form, and which are
+ *		refused with which message.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 #define PASS_HINT \
 	"Set \"ocean_enrich.unknown_keys\" to \"pass\" to send it all the same."
 
-/* Every key of the vendor's page, in its order. */
+/* All keys of the vendor's page, in its order. */
 #define FULL_REQUEST \
 	"{\"person\":{\"id\":\"b8952796be57982d\",\"name\":\"Ines Lindqvist\"," \
 	"\"firstName\":\"Ines\",\"lastName\":\"Lindqvist\"," \
@@ -64,7 +64,7 @@ static const AcceptedCase accepted[] = {
 		"{\"person\":{\"id\":\"1\"},"
 		"\"revealPhones\":{\"includePhones\":false,\"webhookUrl\":\"u\"}}"},
 
-	/* nulls and what they leave empty */
+	/* nulls, and objects that are empty without them */
 	{"{\"person\":{\"id\":\"1\",\"name\":null},\"company\":null}",
 		"{\"person\":{\"id\":\"1\"}}"},
 	{"{\"person\":{\"id\":\"1\"},\"company\":{},\"revealEmails\":{},"
@@ -78,7 +78,7 @@ static const AcceptedCase accepted[] = {
 	{"{\"person\":{\"name\":\"\"}}", NULL},
 	{"{\"person\":{\"id\":\"1\"},\"company\":{\"name\":\"\"}}", NULL},
 
-	/* escapes become the shortest form, slashes stay, control characters too */
+	/* escapes are shortened; slashes and control characters are kept */
 	{"{\"person\":{\"name\":\"\\u0041\\u00e9\\u20AC\\ud834\\udd1e\"}}",
 		"{\"person\":{\"name\":\"A\xC3\xA9\xE2\x82\xAC\xF0\x9D\x84\x9E\"}}"},
 	{"{\"person\":{\"linkedin\":\"https:\\/\\/example.com\\/in\"}}",
@@ -87,7 +87,7 @@ static const AcceptedCase accepted[] = {
 	{"{\"person\":{\"name\":\"Zo\xC3\xA9 \xE2\x82\xAC\"}}", NULL},
 	{"{\"\\u0070erson\":{\"i\\u0064\":\"1\"}}", "{\"person\":{\"id\":\"1\"}}"},
 
-	/* as in jsonb, the last of equal keys counts */
+	/* as in jsonb, the last of equal keys is used */
 	{"{\"person\":{\"id\":\"1\",\"id\":\"2\"}}", "{\"person\":{\"id\":\"2\"}}"},
 };
 
@@ -103,7 +103,7 @@ typedef struct RefusedCase
 	"which ocean_person_request() makes."
 
 static const RefusedCase refused[] = {
-	/* no JSON, no object */
+	/* not JSON, or not an object */
 	{"", OE_BAD_REQUEST, "the request is not a JSON object", OBJECT_HINT},
 	{"{", OE_BAD_REQUEST, "the request is not a JSON object", OBJECT_HINT},
 	{"{\"person\":{\"id\":\"1\"}", OE_BAD_REQUEST,
@@ -186,7 +186,7 @@ static const RefusedCase refused[] = {
 		"unknown key \"zodiac\" in \"person\"", PASS_HINT},
 };
 
-/* What people write, and what they are told. */
+/* Common mistakes and their hints. */
 typedef struct HintCase
 {
 	const char *object;			/* NULL: at top level */
@@ -223,7 +223,7 @@ static const HintCase hints[] = {
 	{"revealEmails", "includeEmail", "Did you mean \"includeEmails\"?"},
 	{"revealPhones", "webhook", "Did you mean \"webhookUrl\"?"},
 
-	/* slips */
+	/* misspellings */
 	{"person", "emial", "Did you mean \"email\"?"},
 	{"person", "fistName", "Did you mean \"firstName\"?"},
 	{"person", "lnkedin", "Did you mean \"linkedin\"?"},
@@ -246,7 +246,7 @@ static const HintCase hints[] = {
 	{"person", "includePhones",
 		"\"includePhones\" belongs inside \"revealPhones\"."},
 
-	/* nothing near */
+	/* nothing similar */
 	{"person", "zodiac", PASS_HINT},
 	{"person", "zip", PASS_HINT},
 	{"company", "fax", PASS_HINT},
@@ -257,7 +257,7 @@ static const HintCase hints[] = {
 	{"person", "_", PASS_HINT},
 };
 
-/* With unknown keys let through. */
+/* Requests with unknown keys that are passed on. */
 static const AcceptedCase passed[] = {
 	{"{\"person\":{\"id\":\"1\",\"zodiac\":\"leo\"}}", NULL},
 
@@ -271,24 +271,24 @@ static const AcceptedCase passed[] = {
 		"{\"person\":{\"id\":\"1\"},\"company\":{\"x\":[]},"
 		"\"revealEmails\":{\"x\":{}}}"},
 
-	/* enough of them to make the table of members grow */
+	/* enough unknown keys to make the table of members grow */
 	{"{\"person\":{\"id\":\"1\",\"a\":[],\"b\":[],\"c\":[],\"d\":[],"
 		"\"e\":[],\"f\":[],\"g\":[],\"h\":[],\"i\":[],\"j\":[],\"k\":[],"
 		"\"l\":[],\"m\":[],\"n\":[],\"o\":[],\"p\":[],\"q\":[],\"r\":[],"
 		"\"s\":[],\"t\":[],\"u\":[],\"v\":[],\"w\":[]}}", NULL},
 
-	/* a person may consist of them */
+	/* a person may have unknown keys alone */
 	{"{\"person\":{\"handle\":\"ines\"}}", NULL},
 
-	/* nulls are dropped among the members, kept inside their values */
+	/* nulls are dropped as members, but kept inside values */
 	{"{\"x\":null,\"person\":{\"id\":\"1\",\"y\":null,\"z\":[null]},"
 		"\"company\":{\"x\":null}}",
 		"{\"person\":{\"id\":\"1\",\"z\":[null]}}"},
 
-	/* identifiers at top level are as unknown as any other */
+	/* keys of a person at top level are unknown keys */
 	{"{\"person\":{\"id\":\"1\"},\"email\":\"a@example.com\"}", NULL},
 
-	/* numbers to the last digit, values untouched */
+	/* numbers keep all digits, values are unchanged */
 	{"{\"person\":{\"id\":\"1\"},\"n\":[0,-1,1.0,1.50,-0.0,1e5,1E-7,"
 		"9223372036854775807,-9223372036854775807,18446744073709551614,"
 		"1e400,0.1234567890123456789012345678901234567890,"
@@ -358,7 +358,7 @@ check_refused(const RefusedCase *it, bool pass_unknown_keys)
 	forget();
 }
 
-/* What the API would not take as a request at all. */
+/* Requests that are refused without an error of the API. */
 static void
 check_bad(const char *json, const char *message, const char *hint,
 		  bool pass_unknown_keys)
@@ -423,7 +423,7 @@ test_hints(void)
 	}
 }
 
-/* A key is cut at a character and cannot begin a line of its own. */
+/* A key is cut between characters and cannot begin a new line. */
 static void
 test_odd_keys(void)
 {
@@ -442,7 +442,7 @@ test_odd_keys(void)
 			  "unknown key \"a?LOG:??\xC3\xA9\" in \"person\"", PASS_HINT, false);
 }
 
-/* A key of exactly the length that is shown is shown whole. */
+/* A key of exactly the maximum length is shown as a whole. */
 static void
 test_longest_shown_key(void)
 {
@@ -504,7 +504,7 @@ test_inexact_numbers(void)
 	}
 }
 
-/* A request with an unknown key that is so many arrays deep. */
+/* A request with an unknown key of nested arrays. */
 static char *
 nested_request(int levels)
 {
@@ -563,7 +563,7 @@ test_length(void)
 	CHECK_STRING(error.message, "the request is longer than 65536 bytes");
 	forget();
 
-	/* "len" counts, not a NUL. */
+	/* The length is "len", whatever comes after it. */
 	CHECK_INT(oe_request_parse(&oe_endpoint_person, json, OE_REQUEST_MAX_BYTES + 1, false,
 							   &request, &error), OE_BAD_REQUEST);
 	forget();
@@ -573,7 +573,7 @@ test_length(void)
 	free(json);
 }
 
-/* json-c takes raw control characters, and needs six bytes to write one. */
+/* json-c accepts raw control characters, and writes each as six bytes. */
 static void
 test_length_after_normalising(void)
 {
@@ -596,7 +596,7 @@ test_nul_inside(void)
 	forget();
 }
 
-/* What a request with this behind its person asks for. */
+/* The reveals of a request with this text after its person. */
 static OeReveals
 reveals_of(const char *members)
 {
@@ -625,7 +625,7 @@ test_reveals(void)
 			OE_REVEAL_NOT_ASKED, OE_REVEAL_NONE},
 		{",\"revealPhones\":{\"webhookUrl\":\"u\"}",
 			OE_REVEAL_NONE, OE_REVEAL_NOT_ASKED},
-		/* Who writes the flag has thought of it. */
+		/* An explicit flag is respected. */
 		{",\"revealEmails\":{\"includeEmails\":false,\"webhookUrl\":\"u\"}",
 			OE_REVEAL_NONE, OE_REVEAL_NONE},
 		{",\"revealPhones\":{\"includePhones\":false}",
@@ -637,7 +637,7 @@ test_reveals(void)
 		{",\"revealEmails\":{\"includeEmails\":true,\"webhookUrl\":\"u\"}"
 			",\"revealPhones\":{\"includePhones\":true}",
 			OE_REVEAL_BY_WEBHOOK, OE_REVEAL_IN_ANSWER},
-		/* An address that nobody can be told at. */
+		/* An empty URL is no webhook. */
 		{",\"revealPhones\":{\"includePhones\":true,\"webhookUrl\":\"\"}",
 			OE_REVEAL_NONE, OE_REVEAL_IN_ANSWER},
 		{",\"other\":{\"revealEmails\":{\"includeEmails\":true}}",
@@ -655,7 +655,7 @@ test_reveals(void)
 }
 
 static void
-test_error_is_filled_anew(void)
+test_error_is_replaced(void)
 {
 	CHECK_INT(parse("{\"person\":{\"first_name\":\"x\"}}", false),
 			  OE_BAD_REQUEST);
@@ -670,8 +670,8 @@ test_error_is_filled_anew(void)
 }
 
 /*
- * The verdict may be that there is no memory; otherwise it is the one that
- * memory would have brought, at most with a text missing.
+ * Without memory the result is an error about that, or the same as with memory,
+ * with at most a text missing.
  */
 static const AcceptedCase *failing_accepted;
 static const RefusedCase *failing_refused;
@@ -757,8 +757,8 @@ static const UnitTest tests[] = {
 	{"length", test_length},
 	{"length after normalising", test_length_after_normalising},
 	{"NUL inside", test_nul_inside},
-	{"what is to be revealed", test_reveals},
-	{"the error is filled anew", test_error_is_filled_anew},
+	{"reveals", test_reveals},
+	{"an error replaces the previous one", test_error_is_replaced},
 	{"without memory", test_without_memory},
 };
 
