@@ -1,26 +1,27 @@
 #!/usr/bin/env bash
 #
 # quickstart.sh
-#	From a fresh clone to enriched rows in a table, on a private PostgreSQL in
-#	the folder quickstart/ that no other server or user is touched by.
+#	From a fresh clone to enriched rows in a table, on a private PostgreSQL in the
+#	folder quickstart/, without touching any other server or user.
 #
 #	./quickstart.sh						build, start, run the demonstration
-#	./quickstart.sh psql [ARGUMENTS]	psql in it; standard input works, too
-#	./quickstart.sh stop				end it; the data stays
+#	./quickstart.sh psql [ARGUMENTS]	run psql; standard input works, too
+#	./quickstart.sh stop				stop the server; the data is kept
 #
 # The API is a sandbox on this machine, which costs nothing.  With OCEAN_API_TOKEN
-# in the environment it is the real one, which costs credits; the two have
-# databases of their own.
+# in the environment it is the real one, which costs credits; each of them has a
+# database of its own.
 #
-# For root, whom PostgreSQL refuses, the server belongs to an unprivileged user.
-# It lies below /var/tmp when it cannot live in the project's folder, for example
-# because that user may not go there; quickstart/server is a link then.
+# If root runs this, the server belongs to an unprivileged user, since PostgreSQL
+# refuses to run as root.  If the server cannot be in the project's folder, for
+# example because that user cannot enter it, it is below /var/tmp, and
+# quickstart/server is a link to it.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# The token is for the server's file alone, not for the environment of every
-# program started here.
+# The token is only written to the server's file.  Programs started here do not get
+# it in their environment.
 TOKEN=${OCEAN_API_TOKEN:-}
 unset OCEAN_API_TOKEN
 
@@ -31,7 +32,7 @@ unset OCEAN_API_TOKEN
 
 FOLDER=quickstart
 LOG=$FOLDER/quickstart.log
-# What the seven people of the demonstration that can be looked up cost at most,
+# The maximum cost of the seven people in the demonstration that can be looked up,
 # at 3 credits each.
 MOST_CREDITS=21
 STEPS=6
@@ -49,32 +50,32 @@ die()
 	exit 1
 }
 
-# Runs a noisy command; its output matters only when it fails.
+# Runs a noisy command and shows its output only if it fails.
 quietly()
 {
 	"$@" >> "$LOG" 2>&1 < /dev/null || {
 		tail -n 20 "$LOG" >&2
-		die "this failed: $* (everything it said is in $PWD/$LOG)"
+		die "this failed: $* (its whole output is in $PWD/$LOG)"
 	}
 }
 
-# Sets PLACE, where the server is, without making it.
+# Sets PLACE to the server's folder.  False if there is none.
 find_place()
 {
 	[[ -d $FOLDER/server ]] || return
 	PLACE=$(cd "$FOLDER/server" && pwd -P) ||
-		die "$PWD/$FOLDER/server cannot be entered by $(id -un)"
+		die "$(id -un) cannot enter $PWD/$FOLDER/server"
 	[[ $(stat -c %U "$PLACE") == "$SERVER_USER" ]] ||
-		die "$PLACE belongs to $(stat -c %U "$PLACE"), use it as that user"
+		die "$PLACE belongs to $(stat -c %U "$PLACE"), run this as that user"
 }
 
-runs()
+is_running()
 {
 	find_place && server_runs "$PLACE"
 }
 
-# Can a server live in this folder?  The name of its socket has to fit into 107
-# bytes, and some settings cannot hold every character.
+# True if a server can be in this folder.  The name of its socket has to fit into
+# 107 bytes, and some settings do not allow all characters.
 suits_a_server()
 {
 	server_user_reaches "$1" && ((${#1} < 80)) && [[ $1 != *[^[:alnum:]/._-]* ]]
@@ -95,7 +96,7 @@ make_place()
 	find_place
 }
 
-# Made by another major version, the data cannot be used.
+# The data of another major version cannot be used.
 check_version()
 {
 	local made_by=$PLACE/data/PG_VERSION
@@ -117,15 +118,15 @@ build()
 	quietly install -m 0755 test/sandbox/build/ocean-sandbox "$PLACE/stage/"
 }
 
-# For the server's user alone, and never on a command line.
+# Readable by the server's user alone, and never on a command line.
 write_token()
 {
 	install -m 0600 -o "$SERVER_USER" /dev/null "$PLACE/token"
 	printf '%s\n' "$1" > "$PLACE/token"
 }
 
-# With the library loaded before the first statement, its settings are protected
-# from the first statement on.
+# The library is loaded at the start of each session, so that its settings are
+# protected from the first statement on.
 write_settings()
 {
 	printf '%s\n' \
@@ -136,8 +137,8 @@ write_settings()
 
 use_real_api()
 {
-	step "using the real API, with your token in a file for the server alone"
-	echo "      This costs credits: at most $MOST_CREDITS, and the server is" \
+	step "using the real API, with your token in a file that only the server reads"
+	echo "      This costs at most $MOST_CREDITS credits, and the server is" \
 		"limited to that many a day."
 	write_token "$TOKEN"
 	write_settings "ocean_enrich.credit_limit = $MOST_CREDITS"
@@ -145,7 +146,7 @@ use_real_api()
 	echo ocean > "$PLACE/database"
 }
 
-# On the former port where possible: to the extension another address is another
+# On the previous port if possible: for the extension another address is another
 # account, whose answers it does not reuse.
 start_sandbox_again()
 {
@@ -156,10 +157,10 @@ start_sandbox_again()
 	start_sandbox "$program" "$PLACE" "$port" || start_sandbox "$program" "$PLACE" 0
 }
 
-# The server must run first, as the sandbox lives no longer than it.
+# The server is started first, since the sandbox exits with it.
 use_sandbox()
 {
-	step "starting the sandbox API (OCEAN_API_TOKEN is not set, so nothing is paid)"
+	step "starting the sandbox API (OCEAN_API_TOKEN is not set, so this is free)"
 	write_token sandbox-token
 	write_settings
 	quietly start_server "$PLACE"
@@ -196,7 +197,7 @@ demonstrate()
 
 start()
 {
-	step "looking for what is needed"
+	step "checking for required packages"
 	install_missing build
 	choose_pg_config
 	choose_server_user
@@ -221,17 +222,17 @@ start()
 	step "enriching a small table of invented people (doc/quickstart.sql)"
 	demonstrate
 
-	step "done; it goes on running"
+	step "done; the server keeps running"
 	cat <<-END
 		      psql:    ./quickstart.sh psql
 		               psql -h $PLACE/socket -U postgres $(cat "$PLACE/database")
-		      again:   ./quickstart.sh        (a second run pays nothing)
+		      again:   ./quickstart.sh        (a second run costs nothing)
 		      stop:    ./quickstart.sh stop
 		      remove:  ./quickstart.sh stop && rm -rf $(printf '%q ' "$PWD/$FOLDER")$(elsewhere)
 	END
 }
 
-# Where the server is when it is not below the project's folder.
+# Prints the server's folder if it is not below the project's.
 elsewhere()
 {
 	[[ ! -L $FOLDER/server ]] || printf '%q' "$PLACE"
@@ -240,19 +241,19 @@ elsewhere()
 stop()
 {
 	choose_server_user
-	if ! runs; then
-		echo "it does not run"
+	if ! is_running; then
+		echo "the server is not running"
 		return
 	fi
 	choose_pg_config
 	stop_both
-	echo "stopped; the data stays in $PLACE"
+	echo "stopped; the data is kept in $PLACE"
 }
 
 run_psql()
 {
 	choose_server_user
-	runs || die "it does not run; ./quickstart.sh starts it"
+	is_running || die "the server is not running; ./quickstart.sh starts it"
 	choose_pg_config
 	psql_here "$@"
 }
