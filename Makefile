@@ -1,19 +1,19 @@
 # ocean_enrich: build, install and test with PGXS
 #
 #	make && make install	with PG_CONFIG=... for another server
-#	make installcheck		the tests against a running, installed server
-#	make lint				the rules of this source tree
-#	make warnings			everything with gcc and clang, a warning is an error
-#	make coverage			how much of src/ the tests reach
-#	make analyze			what tools think of the C and of the spelling
-#	make dist				the release for PGXN, build/ocean_enrich-VERSION.zip,
-#							if META.json is right
-#	make deb				packages for Debian, in build/packages, as tested
+#	make installcheck		run the tests on a running server with the extension
+#	make lint				check the rules of this source tree
+#	make warnings			compile with gcc and clang, warnings are errors
+#	make coverage			measure how much of src/ the tests cover
+#	make analyze			check the C and the spelling with several tools
+#	make dist				make the release for PGXN, if META.json is valid:
+#							build/ocean_enrich-VERSION.zip
+#	make deb				make and test packages for Debian, in build/packages
 #
-# test/run.sh builds and tests all of it on private servers instead.
+# test/run.sh builds everything and tests it on private servers instead.
 
 # No LLVM bitcode: nothing here is worth inlining, and a build must not depend
-# on whether the server's clang happens to be installed.
+# on whether the server's clang is installed.
 override with_llvm = no
 
 EXTENSION = ocean_enrich
@@ -79,8 +79,8 @@ OBJS = \
 
 PG_CONFIG ?= pg_config
 
-# The server's headers are system headers here, or -Wextra would judge them.
-# Packages build for each server in a folder of its own, with VPATH=tree; PGXS
+# The server's headers are system headers here, so that -Wextra ignores them.
+# Packages are built for each server in a separate folder, with VPATH=tree; PGXS
 # then sets srcdir.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell pkg-config --cflags libcurl json-c)
@@ -90,7 +90,7 @@ PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server)
 override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter \
 	-Werror=incompatible-pointer-types
 
-# The server hands its own compiler's flags on, some of which clang lacks.
+# The server passes its own compiler's flags on, some of which clang lacks.
 CLANG_CFLAGS = -Wno-unknown-warning-option -Wno-ignored-optimization-argument
 ifneq (,$(findstring clang,$(CC)))
 override PG_CFLAGS += $(CLANG_CFLAGS)
@@ -98,9 +98,9 @@ endif
 
 SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
 
-# Each test stands alone and makes no use of the others, so the order is that
-# of their names.  expected/ lies at top level, where every version of
-# pg_regress finds it; the isolation tester needs --outputdir for that.
+# The tests do not depend on each other, so they run in the order of their names.
+# expected/ is at top level, where every version of pg_regress finds it; the
+# isolation tester needs --outputdir for that.
 REGRESS := $(sort $(basename $(notdir $(wildcard test/sql/*.sql))))
 REGRESS_OPTS = --inputdir=test --load-extension=ocean_enrich
 ISOLATION := $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
@@ -117,16 +117,16 @@ EXTRA_CLEAN = build
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-# The headers of PostgreSQL 15 are no C23, which gcc 15 and later take them for.
+# The headers of PostgreSQL 15 are not C23, the default of gcc 15 and later.
 ifeq ($(MAJORVERSION),15)
 override CFLAGS += -std=gnu17
 endif
 
-# Few enough to build again whenever a header changes.
+# Few enough files to rebuild all of them whenever a header changes.
 $(OBJS): $(wildcard $(srcdir)/src/*/*.h)
 
-# In another folder than the tree's they are missing; by their full names, or
-# make would find those of the tree.
+# Needed for builds outside the tree.  By their full names, or make would find the
+# folders of the tree.
 OBJ_FOLDERS = $(addprefix $(CURDIR)/,$(patsubst %/,%,$(sort $(dir $(OBJS)))))
 $(OBJS): | $(OBJ_FOLDERS)
 $(OBJ_FOLDERS):
@@ -136,9 +136,9 @@ SANDBOX = test/sandbox/build/ocean-sandbox
 SANDBOX_PORT_FILE = build/sandbox.port
 SANDBOX_URL = http://127.0.0.1:$(shell cat $(SANDBOX_PORT_FILE) 2> /dev/null)
 
-# The settings belong to the session that asks, so the environment carries them
-# to a server that is installed as it is.  The port is read when the sandbox,
-# a prerequisite, runs already.
+# The settings are those of the session, so the environment can pass them to an
+# installed server as it is.  The port is read when the sandbox, a prerequisite, is
+# already running.
 installcheck: private export OCEAN_SANDBOX_URL = $(SANDBOX_URL)
 installcheck: private export PGOPTIONS = \
 	-c ocean_enrich.api_url=$(SANDBOX_URL) \
@@ -151,7 +151,7 @@ installcheck: private export PGOPTIONS = \
 sandbox:
 	$(MAKE) -C test/sandbox
 
-# On a free port, and no longer than this make.
+# Starts the sandbox on a free port; it exits with this make.
 sandbox-running: sandbox
 	@mkdir -p build && rm -f $(SANDBOX_PORT_FILE)
 	@$(SANDBOX) --port 0 --port-file $(SANDBOX_PORT_FILE) \
@@ -180,7 +180,7 @@ dist:
 deb:
 	./test/packages/run.sh
 
-# Everything by each compiler, in folders of their own.
+# Everything by each compiler, in separate folders.
 WARNING_COMPILERS = gcc clang
 .PHONY: $(WARNING_COMPILERS:%=warnings-%)
 warnings: $(WARNING_COMPILERS:%=warnings-%)

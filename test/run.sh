@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 #
 # run.sh
-#	Installs what is missing, builds everything and runs the tests on private
-#	servers; nothing is installed into the system's PostgreSQL.
+#	Installs missing packages, builds everything and runs the tests on private
+#	servers.  Nothing is installed into the system's PostgreSQL.
 #
 #	test/run.sh							all suites
 #	test/run.sh SUITE [NAME...]			one suite; of regress, isolation and tap
 #										also single tests
 #
-# Each suite leaves a log in test/results/ and is judged by what its tool
-# printed; a suite that ran nothing or died is a failure.  The last line is the
-# sum: "N passed, N failed".
+# Each suite writes a log to test/results/, whose test results are counted.  A suite
+# without any result, or one that died, is a failure.  The last line is the sum: "N
+# passed, N failed".
 #
-# PostgreSQL refuses to run as root, so root's run takes place in a copy of the
-# tree that belongs to an unprivileged user.
+# PostgreSQL refuses to run as root, so for root the tests run in a copy of the tree
+# that belongs to an unprivileged user.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -43,15 +43,15 @@ run_in_copy()
 	return "$status"
 }
 
-# A suite that hangs is ended, and thereby failed.
+# A suite that hangs is ended, and fails.
 run_make()
 {
 	timeout --kill-after=10 "$SUITE_MAX_SECONDS" \
 		make --silent --no-print-directory PG_CONFIG="$PG_CONFIG" "$@"
 }
 
-# Builds the extension and stages it for the servers of the tests; those that
-# the TAP tests make find it by the settings in OCEAN_STAGE_SETTINGS.
+# Builds the extension and stages it for the test servers.  Those of the TAP tests find
+# it by the settings in OCEAN_STAGE_SETTINGS.
 stage_for_tests()
 {
 	[[ -z ${OCEAN_STAGE_SETTINGS:-} ]] || return 0
@@ -65,14 +65,14 @@ start_test_server()
 {
 	stage_for_tests || return
 	server_runs "$FOLDER" && return
-	# It is never started again, so it need not survive a crash.
+	# It is never restarted, so its data need not survive a crash.
 	echo "fsync = off" > "$FOLDER/server.conf"
 	make_server "$FOLDER" --no-sync &&
 		start_server "$FOLDER" 3>&- &&
 		export PGHOST=$FOLDER/socket PGPORT=$SERVER_PORT PGUSER=postgres
 }
 
-# The suites: run_NAME prints what its tools print.
+# The suites: run_NAME prints the output of its tools.
 
 run_lint()
 {
@@ -118,7 +118,7 @@ run_isolation()
 		run_make installcheck REGRESS= TAP_TESTS= ${1:+ISOLATION="$*"}
 }
 
-# Tells how far it has come on descriptor 3.
+# Shows its progress on descriptor 3.
 run_tap()
 {
 	stage_for_tests &&
@@ -127,9 +127,9 @@ run_tap()
 			${1:+PROVE_TESTS="$*"}
 }
 
-# The single tests in a log, "PASSED FAILED": lines of pg_regress 15, TAP, of
-# which skipped tests count as neither, what prove says of a file that died with
-# no test failed, and the sums of our own programs.
+# Counts the tests in a log, "PASSED FAILED": lines of pg_regress 15; TAP, without
+# skipped tests; prove's lines for files that died without a failed test; and the sums
+# of our own programs.
 count_tests()
 {
 	awk '
@@ -144,7 +144,7 @@ count_tests()
 	' "$1"
 }
 
-# What a reader needs to see of a suite that failed.
+# Prints the important parts of a failed suite's log.
 show_failure()
 {
 	local suite=$1 log=$RESULTS/$1.log
@@ -162,11 +162,11 @@ show_failure()
 	echo "---"
 }
 
-# What the tests that failed said, prove's summary, and how each file ended.
+# The diagnostics of failed tests, prove's summary, and the end of each file's log.
 show_tap_failure()
 {
 	local file
-	awk '/^#   Failed test/ { said = 1 } !/^#/ { said = 0 } said' "$1"
+	awk '/^#   Failed test/ { show = 1 } !/^#/ { show = 0 } show' "$1"
 	sed -n '/^Test Summary Report/,/^Files=/p' "$1"
 	sed -n 's/^test\/t\/.*\/\([^ ]*\)\.pl  *(Wstat.*/\1/p' "$1" |
 		while read -r file; do
