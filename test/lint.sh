@@ -66,6 +66,35 @@ unknown_folders()
 	find src -mindepth 1 -type d | grep -vxE "src/($(IFS='|' && echo "${FOLDERS[*]}"))"
 }
 
+folders_without_readme()
+{
+	local folder
+	for folder in "${FOLDERS[@]}"; do
+		[[ -e src/$folder/README.md ]] || echo "src/$folder"
+	done
+}
+
+# The modules that a README has in its table and its folder lacks, or the other way round.
+readmes_unlike_their_folders()
+{
+	local folder
+	for folder in "${FOLDERS[@]}"; do
+		diff <(find "src/$folder" -name '*.[ch]' -printf '%f\n' | sed 's/\.[ch]$//' | sort -u) \
+			<(sed -n '/^| `/s/ |.*//p' "src/$folder/README.md" | grep -o '`[^`]*`' |
+				tr -d '`' | sed 's/\.h$//' | sort) |
+			sed -n "s|^< |src/$folder/README.md lacks |p; s|^> |src/$folder/README.md has |p"
+	done
+}
+
+# The functions that the documents on the code name and nothing defines.
+lost_functions()
+{
+	local name
+	for name in $(grep -ohE '`[a-z_]+\(\)`' doc/architecture.md src/*/README.md | tr -d '`()' | sort -u); do
+		grep -rqwF --include='*.[ch]' --include='*.sql' "$name" src sql || echo "$name()"
+	done
+}
+
 server_files_not_starting_with_postgres_h()
 {
 	local file
@@ -138,6 +167,9 @@ left_open()
 }
 
 rule 'every folder of src/ has its rule' unknown_folders
+rule 'every folder of src/ has a README' folders_without_readme
+rule 'each README of src/ names the modules of its folder' readmes_unlike_their_folders
+rule 'the documents on the code name functions that are there' lost_functions
 rule 'src/core includes nothing but itself' foreign_includes_of_core
 rule 'src/base includes only the folders below it' foreign_includes_of base core
 rule 'src/shared includes only the folders below it' foreign_includes_of shared base core

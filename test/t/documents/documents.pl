@@ -21,7 +21,8 @@ my @documents =
   ('README.md', 'doc/reference.md', 'doc/operations.md', 'doc/architecture.md',
 	'doc/webhooks.md');
 # Of these the links alone are looked at.
-my @others = ('doc/citus.md', 'doc/contract.md', 'doc/testing.md', 'test/README.md',
+my @readmes = map { s{^\Q$top/\E}{}r } glob "$top/src/*/README.md";
+my @others = (@readmes, 'doc/citus.md', 'doc/contract.md', 'doc/testing.md', 'test/README.md',
 	'test/bench/README.md', 'test/sandbox/README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md');
 # Where the documents' blocks run unless they say otherwise: after quickstart.sh.
 my $home = 'sandbox';
@@ -188,7 +189,7 @@ sub check_links
 	return;
 }
 
-# The recipes name files that are there.
+# The files that a document names are there.
 sub check_files
 {
 	my ($document) = @_;
@@ -334,7 +335,7 @@ $node->command_ok(
 	],
 	'doc/quickstart.sql runs');
 check_links($_) foreach @documents, @others;
-check_files('CONTRIBUTING.md');
+check_files($_) foreach ('CONTRIBUTING.md', 'doc/architecture.md', @readmes);
 check_settings($node, $_) foreach ('README.md', 'doc/reference.md');
 check_objects($node);
 check_sqlstates($node);
