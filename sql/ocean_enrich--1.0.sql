@@ -28,13 +28,13 @@ COMMENT ON TYPE ocean_enrich.call_state IS 'the states of a row of ocean_enrich.
 
 CREATE TYPE ocean_enrich.resolution AS ENUM ('pay again', 'give up');
 COMMENT ON TYPE ocean_enrich.resolution IS
-	'what is decided about a call whose outcome is unknown';
+	'decisions about a call whose outcome is unknown';
 
 CREATE FUNCTION ocean_enrich.database_identity() RETURNS text
 	AS 'MODULE_PATHNAME', 'ocean_enrich_database_identity'
 	LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION ocean_enrich.database_identity() IS
-	'tells this database from its copies';
+	'identifies this database, so that it can be told from its copies';
 
 CREATE TABLE ocean_enrich.call (
 	call_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -82,37 +82,37 @@ CREATE INDEX call_answered_at_idx ON ocean_enrich.call
 
 COMMENT ON TABLE ocean_enrich.call IS
 	'one row for every request that was queued or sent to the API';
-COMMENT ON SEQUENCE ocean_enrich.call_call_id_seq IS 'numbers of the rows of ocean_enrich.call';
+COMMENT ON SEQUENCE ocean_enrich.call_call_id_seq IS 'numbers the rows of ocean_enrich.call';
 COMMENT ON COLUMN ocean_enrich.call.call_id IS 'number of the call';
 COMMENT ON COLUMN ocean_enrich.call.state IS
-	'queued: waits to be sent; sent: on the wire; answered: 200, paid; refused: the API said no; failed: surely not paid; unknown: may have been paid; cancelled: taken out of the queue';
-COMMENT ON COLUMN ocean_enrich.call.role IS 'role that asked';
-COMMENT ON COLUMN ocean_enrich.call.account IS 'digest of API URL and token: who is charged; NULL before it is sent the first time';
+	'queued: waits to be sent; sent: on the wire; answered: 200, paid; refused: the API said no; failed: certainly not paid; unknown: may have been paid; cancelled: removed from the queue';
+COMMENT ON COLUMN ocean_enrich.call.role IS 'role that made the call';
+COMMENT ON COLUMN ocean_enrich.call.account IS 'account that is charged, a digest of API URL and token; NULL until the call is first sent';
 COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the normalised request';
 COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
 COMMENT ON COLUMN ocean_enrich.call.status IS 'HTTP status of the answer';
-COMMENT ON COLUMN ocean_enrich.call.detail IS 'what the API or the network said of a request that has no person';
+COMMENT ON COLUMN ocean_enrich.call.detail IS 'what the API or the network said about a request without a usable answer';
 COMMENT ON COLUMN ocean_enrich.call.person IS 'the enriched person, as it came';
-COMMENT ON COLUMN ocean_enrich.call.raw IS 'the body of the answer, where it is no jsonb';
-COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'the body went on beyond what is kept of it';
-COMMENT ON COLUMN ocean_enrich.call.credits IS 'what the answer cost';
-COMMENT ON COLUMN ocean_enrich.call.attempts IS 'how often it was sent';
-COMMENT ON COLUMN ocean_enrich.call.requested_at IS 'when a session asked for it';
-COMMENT ON COLUMN ocean_enrich.call.sent_at IS 'when it was sent, the last time';
-COMMENT ON COLUMN ocean_enrich.call.answered_at IS 'when the answer came, or the end without one';
+COMMENT ON COLUMN ocean_enrich.call.raw IS 'body of an answer that cannot be stored as jsonb';
+COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'true if the body was longer than what is kept of it';
+COMMENT ON COLUMN ocean_enrich.call.credits IS 'cost of the answer';
+COMMENT ON COLUMN ocean_enrich.call.attempts IS 'how often the call was sent';
+COMMENT ON COLUMN ocean_enrich.call.requested_at IS 'when a session made the call';
+COMMENT ON COLUMN ocean_enrich.call.sent_at IS 'when the call was last sent';
+COMMENT ON COLUMN ocean_enrich.call.answered_at IS 'when the call ended, with or without an answer';
 COMMENT ON COLUMN ocean_enrich.call.next_attempt_at IS
-	'queued: when it is due, infinity: after a decision; else: when the API allows the next request after a refusal';
-COMMENT ON COLUMN ocean_enrich.call.resolution IS 'what was decided about a request whose outcome is unknown';
-COMMENT ON COLUMN ocean_enrich.call.resolved_by IS 'role that decided';
-COMMENT ON COLUMN ocean_enrich.call.resolved_at IS 'when that was decided';
-COMMENT ON COLUMN ocean_enrich.call.priority IS 'what is queued goes by this, the highest first';
-COMMENT ON COLUMN ocean_enrich.call.background IS 'came by ocean_enrich.submit()';
-COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often it went back to the queue, but for 201';
-COMMENT ON COLUMN ocean_enrich.call.gathered IS 'how often it went back to the queue after 201';
-COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'the earlier equal call that answered this one, which cost nothing';
-COMMENT ON COLUMN ocean_enrich.call.sync_id IS 'kept column that asked for it';
+	'queued: when the call is due, infinity if it waits for a decision; otherwise: when the API allows the next request after a refusal';
+COMMENT ON COLUMN ocean_enrich.call.resolution IS 'decision about a request whose outcome was unknown';
+COMMENT ON COLUMN ocean_enrich.call.resolved_by IS 'role that made the decision';
+COMMENT ON COLUMN ocean_enrich.call.resolved_at IS 'when the decision was made';
+COMMENT ON COLUMN ocean_enrich.call.priority IS 'queued calls with the highest priority go first';
+COMMENT ON COLUMN ocean_enrich.call.background IS 'true if the call came through ocean_enrich.submit()';
+COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often the call was requeued, other than after a 201 answer';
+COMMENT ON COLUMN ocean_enrich.call.gathered IS 'how often the call was requeued after a 201 answer';
+COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'earlier equal call that answered this one at no cost';
+COMMENT ON COLUMN ocean_enrich.call.sync_id IS 'sync that made the call';
 COMMENT ON COLUMN ocean_enrich.call.database IS
-	'the database that it was queued or sent in, which alone goes on with it';
+	'database in which the call was queued or sent; only that database continues it';
 
 -- A dump carries the receipts.  What is queued is not sent twice, by the
 -- server it comes from and by the one it is restored on.
@@ -139,18 +139,18 @@ CREATE TABLE ocean_enrich.queue_tally (
 -- Without a key its rows could not be changed in a database that publishes all tables.
 ALTER TABLE ocean_enrich.queue_tally REPLICA IDENTITY FULL;
 COMMENT ON TABLE ocean_enrich.queue_tally IS
-	'what ocean_enrich.queue_status adds up; kept by the worker';
+	'counts that ocean_enrich.queue_status adds up, maintained by the worker';
 COMMENT ON COLUMN ocean_enrich.queue_tally.day IS 'the day, UTC';
-COMMENT ON COLUMN ocean_enrich.queue_tally.folded IS 'the worker''s row of the day';
+COMMENT ON COLUMN ocean_enrich.queue_tally.folded IS 'true for the worker''s row of the day';
 COMMENT ON COLUMN ocean_enrich.queue_tally.waiting IS
-	'how many calls more the queue holds; the sum over all rows is its length';
-COMMENT ON COLUMN ocean_enrich.queue_tally.answered IS 'calls that got an answer, and paid for it';
+	'change of the number of calls in the queue; the sum over all rows is its length';
+COMMENT ON COLUMN ocean_enrich.queue_tally.answered IS 'calls that got an answer and were paid for';
 COMMENT ON COLUMN ocean_enrich.queue_tally.reused IS 'calls that an earlier equal call answered';
 COMMENT ON COLUMN ocean_enrich.queue_tally.refused IS 'calls that the API refused';
-COMMENT ON COLUMN ocean_enrich.queue_tally.failed IS 'calls that surely were not processed';
+COMMENT ON COLUMN ocean_enrich.queue_tally.failed IS 'calls that were certainly not processed';
 COMMENT ON COLUMN ocean_enrich.queue_tally.unknown IS 'calls that ended without a known outcome';
-COMMENT ON COLUMN ocean_enrich.queue_tally.cancelled IS 'calls that were taken out of the queue';
-COMMENT ON COLUMN ocean_enrich.queue_tally.credits IS 'what the answers cost';
+COMMENT ON COLUMN ocean_enrich.queue_tally.cancelled IS 'calls that were removed from the queue';
+COMMENT ON COLUMN ocean_enrich.queue_tally.credits IS 'cost of the answers';
 
 -- Budgets.  What is spent stands in the ledger alone.
 
@@ -164,15 +164,15 @@ CREATE TABLE ocean_enrich.budget (
 	PRIMARY KEY (role, period)
 );
 COMMENT ON TABLE ocean_enrich.budget IS 'credits that a role may spend in a calendar period';
-COMMENT ON COLUMN ocean_enrich.budget.role IS 'name of the role that asks, as the ledger records it';
+COMMENT ON COLUMN ocean_enrich.budget.role IS 'name of the role that makes the calls, as recorded in the ledger';
 COMMENT ON COLUMN ocean_enrich.budget.period IS 'the calendar period, in UTC';
-COMMENT ON COLUMN ocean_enrich.budget.credit_limit IS 'credits in each such period; 0: none at all';
+COMMENT ON COLUMN ocean_enrich.budget.credit_limit IS 'credits for each such period; 0 means none';
 
 CREATE FUNCTION ocean_enrich.budget_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'ocean_enrich_budget_changed'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.budget_changed() IS
-	'tells the worker of changed budgets when that is committed; warns of roles that do not exist';
+	'notifies the worker of changed budgets at commit; warns about roles that do not exist';
 
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ocean_enrich.budget
 	FOR EACH STATEMENT EXECUTE FUNCTION ocean_enrich.budget_changed();
@@ -185,7 +185,7 @@ CREATE FUNCTION ocean_enrich.spending_changed() RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ocean_enrich_spending_changed'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.spending_changed() IS
-	'tells the worker to sum up anew what roles have spent';
+	'has the worker add up again what roles have spent';
 
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.budget', '');
 
@@ -204,18 +204,18 @@ CREATE TABLE ocean_enrich.reveal_cost (
 CREATE INDEX reveal_cost_day_idx ON ocean_enrich.reveal_cost (day);
 ALTER TABLE ocean_enrich.reveal_cost REPLICA IDENTITY FULL;
 COMMENT ON TABLE ocean_enrich.reveal_cost IS
-	'what e-mail addresses and phone numbers did cost that came by webhook; several rows of a day add up';
-COMMENT ON COLUMN ocean_enrich.reveal_cost.day IS 'the day on which it was merged into a call, UTC';
-COMMENT ON COLUMN ocean_enrich.reveal_cost.role IS 'role that asked';
-COMMENT ON COLUMN ocean_enrich.reveal_cost.account IS 'who is charged';
-COMMENT ON COLUMN ocean_enrich.reveal_cost.credits IS 'what it did cost';
+	'cost of the e-mail addresses and phone numbers that came by webhook; the rows of a day add up';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.day IS 'day on which they were merged into a call, UTC';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.role IS 'role that made the call';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.account IS 'account that is charged';
+COMMENT ON COLUMN ocean_enrich.reveal_cost.credits IS 'cost in credits';
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.reveal_cost', '');
 
 CREATE FUNCTION ocean_enrich.reveals_counted() RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ocean_enrich_reveals_counted'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.reveals_counted() IS
-	'tells the worker of new rows in ocean_enrich.reveal_cost when that is committed';
+	'notifies the worker of new rows in ocean_enrich.reveal_cost at commit';
 
 -- One call
 
@@ -223,7 +223,7 @@ CREATE FUNCTION ocean_enrich.support(internal) RETURNS internal
 	AS 'MODULE_PATHNAME', 'ocean_enrich_support'
 	LANGUAGE C STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION ocean_enrich.support(internal) IS
-	'marks the functions whose requests are sent ahead';
+	'planner support function that marks the functions whose requests can be sent ahead';
 
 CREATE FUNCTION @extschema@.ocean_enrich_person(request jsonb) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
@@ -241,14 +241,14 @@ CREATE TYPE @extschema@.ocean_enrich_result AS (
 	reused        boolean,
 	call_id       bigint
 );
-COMMENT ON TYPE @extschema@.ocean_enrich_result IS 'what became of one call: a person, or an error as a value';
+COMMENT ON TYPE @extschema@.ocean_enrich_result IS 'result of one call: an answer, or an error as a value';
 
 CREATE FUNCTION @extschema@.ocean_try_enrich_person(request jsonb) RETURNS @extschema@.ocean_enrich_result
 	AS 'MODULE_PATHNAME', 'ocean_try_enrich_person'
 	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10000
 	SUPPORT ocean_enrich.support;
 COMMENT ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) IS
-	'enriches a person; what the API or the network says is a value, never an error';
+	'enriches a person; errors of the API and the network are returned as a value, not raised';
 
 CREATE FUNCTION @extschema@.ocean_person_request(
 	id                             text DEFAULT NULL,
@@ -287,7 +287,7 @@ CREATE FUNCTION @extschema@.ocean_person_request(
 	AS 'MODULE_PATHNAME', 'ocean_person_request'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.ocean_person_request IS
-	'builds a request from columns, leaving out what is NULL or blank; NULL when nothing identifies the person';
+	'builds a request from columns, leaving out those that are NULL or blank; NULL if nothing identifies the person';
 
 -- The answer as columns
 
@@ -391,7 +391,7 @@ CREATE FUNCTION @extschema@.ocean_person(enriched jsonb) RETURNS @extschema@.oce
 				THEN (enriched -> 'creditsUsed')::numeric END
 		)::@extschema@.ocean_person;
 	END;
-COMMENT ON FUNCTION @extschema@.ocean_person(jsonb) IS 'an enriched person as columns; what is missing is NULL';
+COMMENT ON FUNCTION @extschema@.ocean_person(jsonb) IS 'an enriched person as columns; missing values are NULL';
 
 CREATE FUNCTION @extschema@.ocean_person_experiences(
 	enriched                    jsonb,
@@ -425,7 +425,7 @@ CREATE FUNCTION ocean_enrich.account() RETURNS text
 	AS 'MODULE_PATHNAME', 'ocean_enrich_account'
 	LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ocean_enrich.account() IS
-	'the account that a call would be charged to now: a digest of API URL and token';
+	'account that a call would be charged to now: a digest of API URL and token';
 
 CREATE FUNCTION ocean_enrich.in_flight(
 	OUT pid          integer,
@@ -437,14 +437,14 @@ CREATE FUNCTION ocean_enrich.in_flight(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_in_flight'
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
 COMMENT ON FUNCTION ocean_enrich.in_flight() IS
-	'what sessions of this database wait for now, from shared memory';
+	'calls that sessions of this database are waiting for, from shared memory';
 
 CREATE VIEW ocean_enrich.calls_in_flight AS
 	SELECT f.pid, r.rolname AS role, f.state, f.call_id, f.submitted_at,
 		clock_timestamp() - f.submitted_at AS age
 	FROM ocean_enrich.in_flight() AS f LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = f.role;
 COMMENT ON VIEW ocean_enrich.calls_in_flight IS
-	'what sessions of this database wait for now, and for how long';
+	'calls that sessions of this database are waiting for, and for how long';
 
 CREATE FUNCTION ocean_enrich.statements(
 	OUT pid           integer,
@@ -460,7 +460,7 @@ CREATE FUNCTION ocean_enrich.statements(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_statements'
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
 COMMENT ON FUNCTION ocean_enrich.statements() IS
-	'what the enriching statements of this database have done so far, from shared memory';
+	'progress of the enriching statements of this database, from shared memory';
 
 CREATE VIEW ocean_enrich.progress AS
 	SELECT s.pid, r.rolname AS role, s.query_start, s.calls, s.failed, s.reused,
@@ -481,27 +481,27 @@ CREATE VIEW ocean_enrich.progress AS
 	-- see what others do have to wait for the end of that.
 	WHERE a.query_start IS NULL OR (a.state = 'active' AND a.query_start = s.query_start);
 COMMENT ON VIEW ocean_enrich.progress IS
-	'how far each running statement that enriches has come, and how fast it is';
+	'progress and speed of each running statement that enriches';
 
 CREATE VIEW ocean_enrich.calls_by_state AS
 	SELECT state, count(*) AS calls, coalesce(sum(credits), 0) AS credits,
 		min(requested_at) AS oldest, max(requested_at) AS newest
 	FROM ocean_enrich.call GROUP BY state;
-COMMENT ON VIEW ocean_enrich.calls_by_state IS 'how many calls are in each state, and what they cost';
+COMMENT ON VIEW ocean_enrich.calls_by_state IS 'number and cost of the calls in each state';
 
 CREATE VIEW ocean_enrich.unknown_calls AS
 	SELECT call_id, role, account, status, detail, attempts, sent_at, answered_at,
 		clock_timestamp() - sent_at AS age, resolution, resolved_by, resolved_at
 	FROM ocean_enrich.call WHERE state = 'unknown';
 COMMENT ON VIEW ocean_enrich.unknown_calls IS
-	'requests that may have been paid without an answer; see ocean_enrich.resolve()';
+	'requests that may have been paid for without an answer; see ocean_enrich.resolve()';
 
 CREATE VIEW ocean_enrich.copied_calls AS
 	SELECT call_id, role, state, database, priority, requested_at, sent_at, next_attempt_at
 	FROM ocean_enrich.call
 	WHERE state IN ('queued', 'sent') AND database <> ocean_enrich.database_identity();
 COMMENT ON VIEW ocean_enrich.copied_calls IS
-	'calls that are queued or on the wire in another database, of which this one has a copy: it leaves them alone';
+	'copies of calls that are queued or on the wire in another database, and are not sent from this one';
 
 CREATE VIEW ocean_enrich.receipts WITH (security_barrier) AS
 	SELECT call_id, role, state, status, credits, attempts, requested_at, sent_at, answered_at
@@ -510,7 +510,7 @@ CREATE VIEW ocean_enrich.receipts WITH (security_barrier) AS
 	WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r
 		WHERE r.rolname = c.role AND pg_catalog.pg_has_role(r.oid, 'MEMBER'));
 COMMENT ON VIEW ocean_enrich.receipts IS
-	'the calls of the current role and of those it belongs to, without any person';
+	'calls of the current role and of the roles it is a member of, without personal data';
 
 -- Where the library is not loaded yet, current_setting() would not know them.
 CREATE FUNCTION ocean_enrich.setting(name text) RETURNS text
@@ -529,7 +529,7 @@ CREATE FUNCTION ocean_enrich.reserved_credits(request jsonb) RETURNS numeric
 			AND coalesce(request #>> '{revealPhones,webhookUrl}', '') = ''
 			THEN ocean_enrich.setting('credits_per_phone')::numeric ELSE 0 END;
 COMMENT ON FUNCTION ocean_enrich.reserved_credits(jsonb) IS
-	'what a call with this request reserves as long as nobody knows what it cost';
+	'credits that a call with this request reserves until its cost is known';
 
 CREATE VIEW ocean_enrich.limits AS
 	WITH setting AS (
@@ -571,13 +571,13 @@ CREATE VIEW ocean_enrich.limits AS
 		('credit_limit', u.credit_limit, u.day_credits, u.day + interval '1 day')
 	) AS l (name, allowed, used, frees_at);
 COMMENT ON VIEW ocean_enrich.limits IS
-	'for each account of today: the limits of the current settings and what is left of them';
+	'for each account used today: the limits by the current settings, and how much of them is left';
 
 CREATE FUNCTION ocean_enrich.wake() RETURNS void
 	AS 'MODULE_PATHNAME', 'ocean_enrich_wake'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.wake() IS
-	'has the worker look at the whole queue, and at what was decided, when the transaction commits';
+	'has the worker look at the whole queue and at new decisions when the transaction commits';
 
 CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 	SELECT b.role, b.period, b.credit_limit, s.spent, s.reserved,
@@ -600,7 +600,7 @@ CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 		OR EXISTS (SELECT FROM pg_catalog.pg_roles AS r
 			WHERE r.rolname = b.role AND pg_catalog.pg_has_role(r.oid, 'MEMBER'));
 COMMENT ON VIEW ocean_enrich.budget_status IS
-	'what is spent and left of the budgets of the current role and of those it belongs to; of all, for whoever may read the budgets';
+	'how much is spent and left of the budgets of the current role and of the roles it is a member of; of all budgets, for roles that may read them';
 
 CREATE FUNCTION ocean_enrich.estimate(
 	query                text,
@@ -617,10 +617,10 @@ CREATE FUNCTION ocean_enrich.estimate(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_estimate'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE COST 10000;
 COMMENT ON FUNCTION ocean_enrich.estimate(text) IS
-	'what a statement would send and cost: it is run without sending anything, and rolled back';
+	'number of requests and cost of a statement, which is run without sending anything and rolled back';
 
 CREATE DOMAIN ocean_enrich.credits AS numeric CHECK (VALUE >= 0 AND VALUE < 'Infinity');
-COMMENT ON DOMAIN ocean_enrich.credits IS 'what a call did cost';
+COMMENT ON DOMAIN ocean_enrich.credits IS 'cost of a call';
 
 CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits numeric DEFAULT NULL)
 	RETURNS boolean
@@ -637,7 +637,7 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 		RETURNING ocean_enrich.spending_changed();
 	END;
 COMMENT ON FUNCTION ocean_enrich.resolve(bigint, text, numeric) IS
-	'decides about a call whose outcome is unknown: ''pay again'' or ''give up''; with the credits it did cost, if that is known';
+	'decides about a call whose outcome is unknown: ''pay again'' or ''give up''; with the credits that it cost, if known';
 
 -- The queue
 
@@ -655,25 +655,25 @@ CREATE FUNCTION ocean_enrich.cancel(call_id bigint) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ocean_enrich_cancel'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.cancel(bigint) IS
-	'takes a call out of the queue; false if it was sent already, or is not there';
+	'removes a call from the queue; false if it was already sent or is not there';
 
 CREATE FUNCTION ocean_enrich.retry(call_id bigint) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ocean_enrich_retry'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.retry(bigint) IS
-	'puts a call that was refused, failed or cancelled into the queue again';
+	'requeues a call that was refused, failed or cancelled';
 
 CREATE FUNCTION ocean_enrich.wait(call_ids bigint[], timeout interval DEFAULT NULL) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ocean_enrich_wait'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.wait(bigint[], interval) IS
-	'waits until these calls have come to an end; false if the time is over before';
+	'waits until these calls have ended; false if the timeout passes first';
 
 CREATE FUNCTION ocean_enrich.balance() RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_enrich_balance'
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ocean_enrich.balance() IS
-	'the credits that the account has left, as the API tells them; costs nothing';
+	'credits that the account has left, according to the API; costs nothing';
 
 CREATE FUNCTION ocean_enrich.queue_state(
 	OUT worker_pid          integer,
@@ -686,7 +686,7 @@ CREATE FUNCTION ocean_enrich.queue_state(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_queue_state'
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ocean_enrich.queue_state() IS
-	'how the worker of this database serves the queue now, from shared memory';
+	'how the worker of this database is serving the queue, from shared memory';
 
 CREATE VIEW ocean_enrich.queue_status AS
 	WITH tally AS (
@@ -720,7 +720,7 @@ CREATE VIEW ocean_enrich.queue_status AS
 		s.worker_pid
 	FROM tally AS t, decision AS d, ocean_enrich.queue_state() AS s;
 COMMENT ON VIEW ocean_enrich.queue_status IS
-	'one row: what the queue is doing, how far it is, when it will be done, what it cost, what needs a decision';
+	'one row: activity, progress, expected end and cost of the queue, and the number of calls that need a decision';
 
 -- Reveals: e-mail addresses and phone numbers that come later, by webhook
 
@@ -736,11 +736,11 @@ CREATE TABLE ocean_enrich.reveal (
 CREATE INDEX reveal_person_id_idx ON ocean_enrich.reveal (person_id);
 COMMENT ON TABLE ocean_enrich.reveal IS 'answered calls whose e-mail address or phone number comes by webhook';
 COMMENT ON COLUMN ocean_enrich.reveal.call_id IS 'row of ocean_enrich.call';
-COMMENT ON COLUMN ocean_enrich.reveal.person_id IS 'the person''s id, by which a webhook is matched';
-COMMENT ON COLUMN ocean_enrich.reveal.emails IS 'e-mail addresses were asked for, with a webhook';
-COMMENT ON COLUMN ocean_enrich.reveal.phones IS 'phone numbers were asked for, with a webhook';
-COMMENT ON COLUMN ocean_enrich.reveal.email_status IS 'what the last webhook said of the address; NULL: none came';
-COMMENT ON COLUMN ocean_enrich.reveal.phone_status IS 'what the last webhook said of the numbers; NULL: none came';
+COMMENT ON COLUMN ocean_enrich.reveal.person_id IS 'id of the person, by which webhooks are matched';
+COMMENT ON COLUMN ocean_enrich.reveal.emails IS 'true if e-mail addresses were requested with a webhook';
+COMMENT ON COLUMN ocean_enrich.reveal.phones IS 'true if phone numbers were requested with a webhook';
+COMMENT ON COLUMN ocean_enrich.reveal.email_status IS 'status of the address in the last webhook; NULL if none came';
+COMMENT ON COLUMN ocean_enrich.reveal.phone_status IS 'status of the numbers in the last webhook; NULL if none came';
 
 CREATE TABLE ocean_enrich.webhook (
 	webhook_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -754,17 +754,17 @@ CREATE TABLE ocean_enrich.webhook (
 );
 CREATE INDEX webhook_received_at_idx ON ocean_enrich.webhook (received_at) WHERE digest IS NOT NULL;
 COMMENT ON TABLE ocean_enrich.webhook IS 'one row for every payload that was received, without the people in it';
-COMMENT ON SEQUENCE ocean_enrich.webhook_webhook_id_seq IS 'numbers of the rows of ocean_enrich.webhook';
+COMMENT ON SEQUENCE ocean_enrich.webhook_webhook_id_seq IS 'numbers the rows of ocean_enrich.webhook';
 COMMENT ON COLUMN ocean_enrich.webhook.webhook_id IS 'number of the payload';
 COMMENT ON COLUMN ocean_enrich.webhook.digest IS
-	'SHA-256 of the payload, by which its repetition is known; NULL after a week, or once somebody in it was erased';
-COMMENT ON COLUMN ocean_enrich.webhook.received_at IS 'when it came, the first time';
-COMMENT ON COLUMN ocean_enrich.webhook.deliveries IS 'how often it came';
-COMMENT ON COLUMN ocean_enrich.webhook.people IS 'how many people it was about';
-COMMENT ON COLUMN ocean_enrich.webhook.credits IS 'what the reveals in it cost';
+	'SHA-256 of the payload, by which repetitions are recognized; NULL after a week, or once a person in it was erased';
+COMMENT ON COLUMN ocean_enrich.webhook.received_at IS 'when the payload first came';
+COMMENT ON COLUMN ocean_enrich.webhook.deliveries IS 'how often the payload came';
+COMMENT ON COLUMN ocean_enrich.webhook.people IS 'number of people in the payload';
+COMMENT ON COLUMN ocean_enrich.webhook.credits IS 'cost of the reveals in the payload';
 COMMENT ON COLUMN ocean_enrich.webhook.told IS
-	'the payload said so; else it is reckoned by credits_per_email and credits_per_phone';
-COMMENT ON COLUMN ocean_enrich.webhook.call_ids IS 'the calls whose person it changed';
+	'true if the payload stated the cost; otherwise it is calculated by credits_per_email and credits_per_phone';
+COMMENT ON COLUMN ocean_enrich.webhook.call_ids IS 'calls whose answers the payload changed';
 
 CREATE TABLE ocean_enrich.early_reveal (
 	webhook_id  bigint NOT NULL,
@@ -777,13 +777,13 @@ CREATE TABLE ocean_enrich.early_reveal (
 );
 CREATE INDEX early_reveal_person_id_idx ON ocean_enrich.early_reveal (person_id);
 COMMENT ON TABLE ocean_enrich.early_reveal IS
-	'what came by webhook before the answer of its call; kept until that is recorded, or for a week';
+	'data that came by webhook before the answer to its call; kept until that is recorded, or for a week';
 COMMENT ON COLUMN ocean_enrich.early_reveal.webhook_id IS 'row of ocean_enrich.webhook';
 COMMENT ON COLUMN ocean_enrich.early_reveal.nth IS 'place in the payload';
-COMMENT ON COLUMN ocean_enrich.early_reveal.person_id IS 'whom it is about';
+COMMENT ON COLUMN ocean_enrich.early_reveal.person_id IS 'id of the person';
 COMMENT ON COLUMN ocean_enrich.early_reveal.email IS 'address and status';
 COMMENT ON COLUMN ocean_enrich.early_reveal.phone IS 'numbers and status';
-COMMENT ON COLUMN ocean_enrich.early_reveal.received_at IS 'when it came';
+COMMENT ON COLUMN ocean_enrich.early_reveal.received_at IS 'when the data came';
 
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.reveal', '');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.webhook', '');
@@ -811,7 +811,7 @@ CREATE VIEW ocean_enrich.spending AS
 		coalesce(sum(reveal_credits), 0) AS reveal_credits
 	FROM part GROUP BY day, role, account;
 COMMENT ON VIEW ocean_enrich.spending IS
-	'calls and credits per day (UTC), role and account, and what was revealed later did cost';
+	'calls and credits per day (UTC), role and account, including the cost of later reveals';
 
 CREATE VIEW ocean_enrich.open_reveals AS
 	SELECT r.call_id, c.role, c.account, r.emails, r.email_status, r.phones, r.phone_status,
@@ -820,7 +820,7 @@ CREATE VIEW ocean_enrich.open_reveals AS
 	WHERE r.emails AND coalesce(r.email_status, 'inProgress') = 'inProgress'
 		OR r.phones AND coalesce(r.phone_status, 'inProgress') = 'inProgress';
 COMMENT ON VIEW ocean_enrich.open_reveals IS
-	'calls whose webhook has not come, or has not come for all that was asked';
+	'calls whose webhook has not come, or not for everything that was requested';
 
 /*
  * What is in a payload.  Documented are: a person; "emails" and "phones", lists
@@ -863,7 +863,7 @@ CREATE FUNCTION ocean_enrich.webhook_items(
 		WHERE f.person_id <> '' AND (f.email IS NOT NULL OR f.phone IS NOT NULL);
 	END;
 COMMENT ON FUNCTION ocean_enrich.webhook_items(jsonb) IS
-	'the people in the payload of a webhook, with what it says of their e-mail address and phone number';
+	'people in the payload of a webhook, with their e-mail addresses and phone numbers';
 
 /*
  * Two webhooks, for e-mail and for phone, carry the whole person as it was then,
@@ -900,7 +900,7 @@ CREATE FUNCTION ocean_enrich.better_contact(old jsonb, new jsonb) RETURNS jsonb
 			ELSE new END;
 	END;
 COMMENT ON FUNCTION ocean_enrich.better_contact(jsonb, jsonb) IS
-	'the newer of two e-mail addresses or phone numbers, unless it is worse';
+	'newer of two e-mail addresses or phone numbers, unless it is worse';
 
 CREATE FUNCTION ocean_enrich.revealed_person(person jsonb, email jsonb, phone jsonb) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -912,13 +912,13 @@ CREATE FUNCTION ocean_enrich.revealed_person(person jsonb, email jsonb, phone js
 				ocean_enrich.better_contact(person -> 'phone', phone)) END;
 	END;
 COMMENT ON FUNCTION ocean_enrich.revealed_person(jsonb, jsonb, jsonb) IS
-	'a person with what a webhook said of the e-mail address and the phone number';
+	'a person with the e-mail address and phone number from a webhook';
 
 CREATE FUNCTION ocean_enrich.call_changed(call_id bigint) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ocean_enrich_call_changed'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.call_changed(bigint) IS
-	'told of every call whose person has changed after its answer: notifies channel ocean_enrich, has it written to kept columns';
+	'called for every call whose answer was changed later: notifies channel ocean_enrich and has syncs write the new answer';
 
 /*
  * Everything that came goes through the table early_reveal, whether its call is
@@ -1030,13 +1030,13 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 		SELECT count(ocean_enrich.call_changed(changed.call_id)) FROM changed;
 	END;
 COMMENT ON FUNCTION ocean_enrich.merge_reveals(text[]) IS
-	'merges what came by webhook into the answers of the calls that asked for it; how many it changed';
+	'merges data from webhooks into the answers of the calls that requested them; returns how many calls it changed';
 
 CREATE FUNCTION ocean_enrich.expect_reveals(call_id bigint) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ocean_enrich_expect_reveals'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.expect_reveals(bigint) IS
-	'notes that a call which was answered waits for a webhook, and merges what came already; called by the worker';
+	'notes that an answered call waits for a webhook, and merges data that came before; called by the worker';
 
 CREATE FUNCTION ocean_enrich.take_webhook(payload jsonb, digest bytea) RETURNS bigint
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
@@ -1068,7 +1068,7 @@ CREATE FUNCTION ocean_enrich.receive_webhook(payload jsonb, secret text DEFAULT 
 	AS 'MODULE_PATHNAME', 'ocean_enrich_receive_webhook'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.receive_webhook(jsonb, text) IS
-	'takes the payload of a webhook of the API, any number of times; how many calls it changed';
+	'takes the payload of a webhook of the API, any number of times; returns how many calls it changed';
 
 -- Personal data
 
@@ -1076,7 +1076,7 @@ CREATE TABLE ocean_enrich.forget_later (
 	call_id bigint PRIMARY KEY
 );
 COMMENT ON TABLE ocean_enrich.forget_later IS
-	'calls that were erased while they were on their way: what still comes is erased, too';
+	'calls that were erased while they were on the wire: answers that still come are erased, too';
 COMMENT ON COLUMN ocean_enrich.forget_later.call_id IS 'row of ocean_enrich.call';
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.forget_later', '');
 
@@ -1112,7 +1112,7 @@ CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
 		SELECT count(*) FROM erased;
 	END;
 COMMENT ON FUNCTION ocean_enrich.erase_calls(bigint[]) IS
-	'erases the people of these calls and keeps the receipts; what is queued is cancelled';
+	'erases the personal data of these calls and keeps the receipts; queued calls are cancelled';
 
 CREATE FUNCTION ocean_enrich.linkedin_key(url text) RETURNS text
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -1122,7 +1122,7 @@ CREATE FUNCTION ocean_enrich.linkedin_key(url text) RETURNS text
 			'^(https?:)?/*([a-z0-9-]+\.)*linkedin\.com/', ''), '[?#].*$', ''), '/') AS path) AS bare;
 	END;
 COMMENT ON FUNCTION ocean_enrich.linkedin_key(text) IS
-	'a LinkedIn URL or handle without what may differ: scheme, subdomain, letter case, parameters, slash at the end';
+	'a LinkedIn URL or handle without the parts that may differ: scheme, subdomain, letter case, parameters, trailing slash';
 
 CREATE FUNCTION ocean_enrich.raw_has(raw bytea, word text) RETURNS boolean
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -1131,7 +1131,7 @@ CREATE FUNCTION ocean_enrich.raw_has(raw bytea, word text) RETURNS boolean
 			lower(encode(convert_to(word, 'UTF8'), 'escape'))) > 0;
 	END;
 COMMENT ON FUNCTION ocean_enrich.raw_has(bytea, text) IS
-	'does an answer that is no jsonb have this word in it, in whatever letter case?';
+	'true if an answer that is not jsonb contains this word, in any letter case';
 
 CREATE FUNCTION ocean_enrich.erase_person(
 	id           text,
@@ -1187,7 +1187,7 @@ CREATE FUNCTION ocean_enrich.forget(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_forget'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.forget(text, text, text) IS
-	'erases a person from requests and answers and keeps the receipts; from how many calls';
+	'erases a person from requests and answers and keeps the receipts; returns the number of calls';
 
 CREATE TABLE ocean_enrich.retention_progress (
 	only_one  boolean PRIMARY KEY DEFAULT true,
@@ -1195,9 +1195,9 @@ CREATE TABLE ocean_enrich.retention_progress (
 	step      interval NOT NULL DEFAULT '1000 days'
 );
 COMMENT ON TABLE ocean_enrich.retention_progress IS 'how far ocean_enrich.apply_retention() has come';
-COMMENT ON COLUMN ocean_enrich.retention_progress.only_one IS 'true: there is one row';
+COMMENT ON COLUMN ocean_enrich.retention_progress.only_one IS 'always true: there is only one row';
 COMMENT ON COLUMN ocean_enrich.retention_progress.erased_to IS 'answers up to here are erased';
-COMMENT ON COLUMN ocean_enrich.retention_progress.step IS 'what time the next step covers';
+COMMENT ON COLUMN ocean_enrich.retention_progress.step IS 'time that the next step covers';
 
 /*
  * One step.  Answers lie in the order of time, so a step reads what is new to it
@@ -1242,7 +1242,7 @@ CREATE FUNCTION ocean_enrich.apply_retention(OUT erased bigint, OUT more boolean
 			coalesce((SELECT progress.more FROM progress), false);
 	END;
 COMMENT ON FUNCTION ocean_enrich.apply_retention() IS
-	'erases people of calls older than ocean_enrich.retention, a step at a time: how many, and whether there may be more';
+	'erases the personal data of calls older than ocean_enrich.retention, one step at a time; returns how many, and whether there may be more';
 
 CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
@@ -1279,7 +1279,7 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 		SELECT coalesce(ocean_enrich.erase_calls((SELECT array_agg(call_id) FROM ended)), 0);
 	END;
 COMMENT ON FUNCTION ocean_enrich.tidy() IS
-	'what the worker does now and then: merges webhooks that crossed their answer, erases what was to be erased at its end';
+	'maintenance by the worker: merges webhooks that crossed their answer, and erases calls that had to end first';
 
 -- Kept columns
 
@@ -1306,26 +1306,26 @@ CREATE TABLE ocean_enrich.sync (
 	key_numbers    int2[] NOT NULL,
 	target_number  int2 NOT NULL
 );
-COMMENT ON TABLE ocean_enrich.sync IS 'the kept columns, written by ocean_enrich.create_sync() and its like';
-COMMENT ON SEQUENCE ocean_enrich.sync_sync_id_seq IS 'numbers of the rows of ocean_enrich.sync';
-COMMENT ON COLUMN ocean_enrich.sync.sync_id IS 'number of the kept column';
-COMMENT ON COLUMN ocean_enrich.sync.name IS 'its name';
-COMMENT ON COLUMN ocean_enrich.sync.owner IS 'owner of the table: whose rights are used';
+COMMENT ON TABLE ocean_enrich.sync IS 'definitions of the syncs, written by ocean_enrich.create_sync() and related functions';
+COMMENT ON SEQUENCE ocean_enrich.sync_sync_id_seq IS 'numbers the rows of ocean_enrich.sync';
+COMMENT ON COLUMN ocean_enrich.sync.sync_id IS 'number of the sync';
+COMMENT ON COLUMN ocean_enrich.sync.name IS 'name of the sync';
+COMMENT ON COLUMN ocean_enrich.sync.owner IS 'owner of the table, whose rights are used';
 COMMENT ON COLUMN ocean_enrich.sync.relation IS 'the table';
-COMMENT ON COLUMN ocean_enrich.sync.key IS 'columns that tell the rows apart';
+COMMENT ON COLUMN ocean_enrich.sync.key IS 'columns that identify the rows';
 COMMENT ON COLUMN ocean_enrich.sync.request IS 'expression that gives the request';
-COMMENT ON COLUMN ocean_enrich.sync.condition IS 'expression that says which rows are wanted; NULL: all';
+COMMENT ON COLUMN ocean_enrich.sync.condition IS 'expression that chooses the rows; NULL means all';
 COMMENT ON COLUMN ocean_enrich.sync.target IS 'column that the answer is written to';
-COMMENT ON COLUMN ocean_enrich.sync.refresh_after IS 'age at which an answer is asked for again; NULL: never';
+COMMENT ON COLUMN ocean_enrich.sync.refresh_after IS 'age at which an answer is requested again; NULL means never';
 COMMENT ON COLUMN ocean_enrich.sync.priority IS 'priority of its calls in the queue';
-COMMENT ON COLUMN ocean_enrich.sync.enabled IS 'false: nothing is sent';
-COMMENT ON COLUMN ocean_enrich.sync.database IS 'the database that it was enabled in: a copy has to be enabled again';
-COMMENT ON COLUMN ocean_enrich.sync.problem_code IS 'SQLSTATE of the problem that stopped it';
-COMMENT ON COLUMN ocean_enrich.sync.problem IS 'why it stopped by itself';
-COMMENT ON COLUMN ocean_enrich.sync.problem_at IS 'when it stopped';
-COMMENT ON COLUMN ocean_enrich.sync.created_at IS 'when it was created';
-COMMENT ON COLUMN ocean_enrich.sync.table_name IS 'what the expressions call the table';
-COMMENT ON COLUMN ocean_enrich.sync.column_names IS 'what the expressions call the columns they use';
+COMMENT ON COLUMN ocean_enrich.sync.enabled IS 'false if nothing is sent';
+COMMENT ON COLUMN ocean_enrich.sync.database IS 'database in which the sync was enabled; in a copy it has to be enabled again';
+COMMENT ON COLUMN ocean_enrich.sync.problem_code IS 'SQLSTATE of the problem that stopped the sync';
+COMMENT ON COLUMN ocean_enrich.sync.problem IS 'problem that stopped the sync';
+COMMENT ON COLUMN ocean_enrich.sync.problem_at IS 'when the problem stopped the sync';
+COMMENT ON COLUMN ocean_enrich.sync.created_at IS 'when the sync was created';
+COMMENT ON COLUMN ocean_enrich.sync.table_name IS 'name of the table in the expressions';
+COMMENT ON COLUMN ocean_enrich.sync.column_names IS 'names of the columns in the expressions';
 COMMENT ON COLUMN ocean_enrich.sync.column_numbers IS 'numbers of these columns';
 COMMENT ON COLUMN ocean_enrich.sync.key_numbers IS 'numbers of the key columns';
 COMMENT ON COLUMN ocean_enrich.sync.target_number IS 'number of the target column';
@@ -1352,19 +1352,19 @@ CREATE INDEX sync_row_call_id_idx ON ocean_enrich.sync_row (call_id);
 CREATE INDEX sync_row_refresh_at_idx ON ocean_enrich.sync_row (sync_id, refresh_at)
 	WHERE refresh_at IS NOT NULL;
 COMMENT ON TABLE ocean_enrich.sync_row IS
-	'one row for every row that a kept column has asked or is to ask for, written by the applier';
-COMMENT ON COLUMN ocean_enrich.sync_row.sync_id IS 'the kept column';
-COMMENT ON COLUMN ocean_enrich.sync_row.key IS 'the values of its key columns, as text';
+	'one row for every row that a sync has made or has to make a call for, written by the applier';
+COMMENT ON COLUMN ocean_enrich.sync_row.sync_id IS 'the sync';
+COMMENT ON COLUMN ocean_enrich.sync_row.key IS 'values of the key columns, as text';
 COMMENT ON COLUMN ocean_enrich.sync_row.state IS
-	'changed: to be looked at; queued: asked for; forgotten: the person was erased; the others: the last answer';
+	'changed: to be processed; queued: a call was made; forgotten: the person was erased; otherwise: the last result';
 -- What was asked for stands in the ledger alone, so whatever is erased there is erased.
-COMMENT ON COLUMN ocean_enrich.sync_row.call_id IS 'the call that answers it';
+COMMENT ON COLUMN ocean_enrich.sync_row.call_id IS 'call that answers the row';
 COMMENT ON COLUMN ocean_enrich.sync_row.differences IS
-	'how often the request had become another one when its answer came, without a change of the row';
-COMMENT ON COLUMN ocean_enrich.sync_row.error_code IS 'SQLSTATE of what went wrong';
-COMMENT ON COLUMN ocean_enrich.sync_row.message IS 'what went wrong';
-COMMENT ON COLUMN ocean_enrich.sync_row.settled_at IS 'when the last answer was written, or went wrong';
-COMMENT ON COLUMN ocean_enrich.sync_row.refresh_at IS 'when it is asked for again';
+	'how often the request had changed when its answer came, without a change of the row';
+COMMENT ON COLUMN ocean_enrich.sync_row.error_code IS 'SQLSTATE of the error';
+COMMENT ON COLUMN ocean_enrich.sync_row.message IS 'message of the error';
+COMMENT ON COLUMN ocean_enrich.sync_row.settled_at IS 'when the last answer was written, or the error occurred';
+COMMENT ON COLUMN ocean_enrich.sync_row.refresh_at IS 'when the answer is requested again';
 
 -- Only inserted into by those who must not wait: sessions that change rows, and
 -- the worker that settles calls.  The applier empties them.
@@ -1373,11 +1373,11 @@ CREATE TABLE ocean_enrich.sync_inbox (
 	sync_id  bigint NOT NULL,
 	key      text[] COLLATE "C"
 );
-COMMENT ON TABLE ocean_enrich.sync_inbox IS 'rows that changed and were not looked at yet';
-COMMENT ON SEQUENCE ocean_enrich.sync_inbox_inbox_id_seq IS 'numbers of the rows of ocean_enrich.sync_inbox';
+COMMENT ON TABLE ocean_enrich.sync_inbox IS 'changed rows that are not yet processed';
+COMMENT ON SEQUENCE ocean_enrich.sync_inbox_inbox_id_seq IS 'numbers the rows of ocean_enrich.sync_inbox';
 COMMENT ON COLUMN ocean_enrich.sync_inbox.inbox_id IS 'number of the change';
-COMMENT ON COLUMN ocean_enrich.sync_inbox.sync_id IS 'the kept column';
-COMMENT ON COLUMN ocean_enrich.sync_inbox.key IS 'key of the row; NULL: the table was truncated';
+COMMENT ON COLUMN ocean_enrich.sync_inbox.sync_id IS 'the sync';
+COMMENT ON COLUMN ocean_enrich.sync_inbox.key IS 'key of the row; NULL if the table was truncated';
 
 CREATE TABLE ocean_enrich.sync_settled (
 	settled_id bigint GENERATED ALWAYS AS IDENTITY,
@@ -1385,10 +1385,10 @@ CREATE TABLE ocean_enrich.sync_settled (
 	call_id    bigint NOT NULL,
 	PRIMARY KEY (sync_id, settled_id)
 );
-COMMENT ON TABLE ocean_enrich.sync_settled IS 'calls that were settled and not written to their row yet';
-COMMENT ON SEQUENCE ocean_enrich.sync_settled_settled_id_seq IS 'numbers of the rows of ocean_enrich.sync_settled';
-COMMENT ON COLUMN ocean_enrich.sync_settled.settled_id IS 'number of the settlement';
-COMMENT ON COLUMN ocean_enrich.sync_settled.sync_id IS 'the kept column';
+COMMENT ON TABLE ocean_enrich.sync_settled IS 'ended calls whose answers are not yet written to their rows';
+COMMENT ON SEQUENCE ocean_enrich.sync_settled_settled_id_seq IS 'numbers the rows of ocean_enrich.sync_settled';
+COMMENT ON COLUMN ocean_enrich.sync_settled.settled_id IS 'number of the entry';
+COMMENT ON COLUMN ocean_enrich.sync_settled.sync_id IS 'the sync';
 COMMENT ON COLUMN ocean_enrich.sync_settled.call_id IS 'the call';
 
 -- Counters as differences: whoever changes rows inserts one, the applier adds
@@ -1401,24 +1401,24 @@ CREATE TABLE ocean_enrich.sync_count (
 	settled_at timestamptz
 );
 ALTER TABLE ocean_enrich.sync_count REPLICA IDENTITY FULL;
-COMMENT ON TABLE ocean_enrich.sync_count IS 'what sums up to the counters of ocean_enrich.sync_status';
-COMMENT ON COLUMN ocean_enrich.sync_count.sync_id IS 'the kept column';
-COMMENT ON COLUMN ocean_enrich.sync_count.state IS 'state of the rows counted; NULL: credits';
-COMMENT ON COLUMN ocean_enrich.sync_count.rows IS 'how many more rows are in this state';
+COMMENT ON TABLE ocean_enrich.sync_count IS 'differences that add up to the counters of ocean_enrich.sync_status';
+COMMENT ON COLUMN ocean_enrich.sync_count.sync_id IS 'the sync';
+COMMENT ON COLUMN ocean_enrich.sync_count.state IS 'state of the counted rows; NULL for credits';
+COMMENT ON COLUMN ocean_enrich.sync_count.rows IS 'change of the number of rows in this state';
 COMMENT ON COLUMN ocean_enrich.sync_count.credits IS 'credits spent';
-COMMENT ON COLUMN ocean_enrich.sync_count.settled_at IS 'when these rows were settled, if that was in the last minute';
+COMMENT ON COLUMN ocean_enrich.sync_count.settled_at IS 'when these rows got their result, if that was in the last minute';
 
 CREATE FUNCTION ocean_enrich.sync_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'ocean_enrich_sync_changed'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.sync_changed() IS
-	'trigger function of tables with a kept column: notes the keys of changed rows';
+	'trigger function of tables with a sync: notes the keys of changed rows';
 
 CREATE FUNCTION ocean_enrich.sync_counted() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'ocean_enrich_sync_counted'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.sync_counted() IS
-	'trigger function of ocean_enrich.sync_row: keeps the counters';
+	'trigger function of ocean_enrich.sync_row: maintains the counters';
 
 CREATE TRIGGER counted_insert AFTER INSERT ON ocean_enrich.sync_row
 	REFERENCING NEW TABLE AS new_rows
@@ -1444,7 +1444,7 @@ CREATE FUNCTION ocean_enrich.create_sync(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_create_sync'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.create_sync IS
-	'keeps a column of a table enriched; returns how many existing rows are asked for';
+	'creates a sync, which keeps a column of a table enriched; returns the number of existing rows it will make calls for';
 
 CREATE FUNCTION ocean_enrich.alter_sync(
 	name          text,
@@ -1458,30 +1458,30 @@ CREATE FUNCTION ocean_enrich.alter_sync(
 	AS 'MODULE_PATHNAME', 'ocean_enrich_alter_sync'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.alter_sync IS
-	'changes a kept column; what is NULL stays as it is';
+	'changes a sync; NULL arguments leave settings as they are';
 
 CREATE FUNCTION ocean_enrich.enable_sync(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ocean_enrich_enable_sync'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION ocean_enrich.enable_sync(text) IS 'goes on with a kept column';
+COMMENT ON FUNCTION ocean_enrich.enable_sync(text) IS 'resumes a sync';
 
 CREATE FUNCTION ocean_enrich.disable_sync(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ocean_enrich_disable_sync'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.disable_sync(text) IS
-	'stops a kept column at once: nothing more is sent';
+	'stops a sync at once: nothing more is sent';
 
 CREATE FUNCTION ocean_enrich.retry_sync(name text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ocean_enrich_retry_sync'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.retry_sync(text) IS
-	'looks again at the rows of a kept column that failed, or whose outcome is unknown; returns how many';
+	'retries the rows of a sync that failed or whose outcome is unknown; returns how many';
 
 CREATE FUNCTION ocean_enrich.drop_sync(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'ocean_enrich_drop_sync'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.drop_sync(text) IS
-	'ends a kept column at once; the column itself and the ledger stay';
+	'ends a sync at once; the column and the ledger stay';
 
 CREATE VIEW ocean_enrich.sync_status AS
 	WITH counted AS (
@@ -1540,7 +1540,7 @@ CREATE VIEW ocean_enrich.sync_status AS
 			date_trunc('second', make_interval(secs => least(60 * unsettled / rate, 1e9)::double precision)) END AS time_left
 	FROM status;
 COMMENT ON VIEW ocean_enrich.sync_status IS
-	'how far each kept column is: exact counts of rows, credits, rate';
+	'progress of each sync: exact counts of rows, credits, rate';
 
 CREATE VIEW ocean_enrich.sync_errors WITH (security_barrier) AS
 	SELECT s.name, s.relation, NULL::text[] AS key, 'stopped' AS state,
@@ -1554,7 +1554,7 @@ CREATE VIEW ocean_enrich.sync_errors WITH (security_barrier) AS
 	WHERE r.state IN ('failed', 'unknown') AND EXISTS (SELECT FROM pg_catalog.pg_roles AS o
 		WHERE o.oid = s.owner AND pg_catalog.pg_has_role(o.oid, 'MEMBER'));
 COMMENT ON VIEW ocean_enrich.sync_errors IS
-	'what went wrong with the kept columns of the current role and of those it belongs to';
+	'errors of the syncs of the current role and of the roles it is a member of';
 
 -- A dump carries the definitions and what is known of each row.  The counters are
 -- added up again by the triggers above.
