@@ -228,12 +228,12 @@ reply_invalid(SbReply *reply, struct json_object *errors)
 }
 
 static void
-reply_misspelt(SbReply *reply, const char *what)
+reply_unknown_fault(SbReply *reply, const char *fault)
 {
 	char		detail[SB_IDENTITY_CHARS + 100];
 
 	(void) snprintf(detail, sizeof(detail),
-					"The sandbox knows no such fault: %s", what);
+					"The sandbox has no such fault: %s", fault);
 	sb_reply_detail(reply, 501, detail);
 }
 
@@ -418,7 +418,7 @@ refuse_for_fault(const SbConfig *config, const SbCall *call,
 	switch (fault->kind)
 	{
 		case SB_FAULT_MISSPELT:
-			reply_misspelt(reply, call->identity);
+			reply_unknown_fault(reply, call->identity);
 			return true;
 		case SB_FAULT_UNKNOWN:
 			sb_reply_detail(reply, 404, DETAIL_NOT_FOUND);
@@ -434,7 +434,7 @@ refuse_for_fault(const SbConfig *config, const SbCall *call,
 			/* FALLTHROUGH */
 		case SB_FAULT_STATUS:
 			if (fault->n <= 200 || fault->n >= SB_STATUS_END)
-				reply_misspelt(reply, "a status is between 201 and 599");
+				reply_unknown_fault(reply, "a status is between 201 and 599");
 			else
 				reply_status(config, fault->n, reply);
 			return true;

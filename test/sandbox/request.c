@@ -2,10 +2,12 @@
  * request.c
  *		Processes a request.
  *
- *		arrive -> [held] -> judge -> [delayed] -> [held again] -> send_judged
- *															enrich/person
- *		arrive -> [waiting] -> send_wait_result				/sandbox/wait
- *		arrive -> sb_send									everything else
+ *		enrich/person:
+ *			[held] -> judge -> [delayed] -> [held again] -> send_judged
+ *		/sandbox/wait:
+ *			[waiting] -> send_wait_result
+ *		all others:
+ *			sb_send
  *
  * Control requests are never held or delayed.  A client that disconnects undoes
  * nothing: a request that was received is judged and charged.
@@ -23,7 +25,7 @@
 #define API_PREFIX		"/v2/"
 #define CONTROL_PREFIX	"/sandbox/"
 
-static enum MHD_Result arrive(SbRequest *request);
+static enum MHD_Result handle_request(SbRequest *request);
 static void resume(SbRequest *request);
 
 static bool
@@ -57,7 +59,7 @@ sb_request_new(struct SbServer *server, struct MHD_Connection *mhd,
 	request->path = path;
 	/* An empty body is a text, too. */
 	sb_text_add_string(&request->body, "");
-	request->proceed = arrive;
+	request->proceed = handle_request;
 	request->timer.fire = resume_callback;
 	request->timer.arg = request;
 	request->watch.fd = connection->fd;
@@ -173,7 +175,7 @@ sb_request_abandon_all(struct SbServer *server)
 
 /* Send nothing until the client disconnects. */
 static enum MHD_Result
-hang(SbRequest *request)
+hang_until_disconnect(SbRequest *request)
 {
 	request->proceed = abandon;
 	request->watched = sb_loop_watch(request->server->loop, &request->watch,
@@ -193,7 +195,7 @@ send_judged(SbRequest *request)
 		return MHD_YES;
 	}
 	if (request->reply.delivery == SB_DELIVER_NEVER)
-		return hang(request);
+		return hang_until_disconnect(request);
 	if (request->reply.delivery == SB_DELIVER_NOTHING)
 		return abandon(request);
 	request->answered = true;
@@ -251,7 +253,7 @@ find_tokens(const SbRequest *request, SbTokens *tokens)
 }
 
 static enum MHD_Result
-enrich(SbRequest *request)
+handle_enrich(SbRequest *request)
 {
 	SbApi	   *api = request->server->api;
 	SbBooks    *books = &api->books;
@@ -278,7 +280,7 @@ enrich(SbRequest *request)
 }
 
 static enum MHD_Result
-balance(SbRequest *request)
+handle_balance(SbRequest *request)
 {
 	SbTokens	tokens;
 
@@ -309,7 +311,7 @@ not_found(SbRequest *request)
 
 /* An unknown path, perhaps after a redirect. */
 static enum MHD_Result
-stranger(SbRequest *request)
+handle_unknown_path(SbRequest *request)
 {
 	SbBooks    *books = &request->server->api->books;
 	SbTokens	tokens;
@@ -398,22 +400,22 @@ apply_config(struct SbServer *server)
 }
 
 static enum MHD_Result
-control(SbRequest *request)
+handle_control(SbRequest *request)
 {
-	const SbControlRequest what = {
+	const SbControlRequest control = {
 		request->method, request->path, request->body.data, request->body.len,
 		query_parameter, request->mhd
 	};
 
 	if (strcmp(request->path, SB_CONTROL_WAIT) == 0)
-		return wait_for_books(request, &what);
-	sb_control(request->server->api, &what, &request->reply);
+		return wait_for_books(request, &control);
+	sb_control(request->server->api, &control, &request->reply);
 	apply_config(request->server);
 	return sb_send(request);
 }
 
 static enum MHD_Result
-arrive(SbRequest *request)
+handle_request(SbRequest *request)
 {
 	const char *path = request->path;
 
@@ -424,13 +426,13 @@ arrive(SbRequest *request)
 	}
 	if (strcmp(path, API_PREFIX "enrich/person") == 0)
 		return strcmp(request->method, "POST") == 0 ?
-			enrich(request) : wrong_method(request, "POST");
+			handle_enrich(request) : wrong_method(request, "POST");
 	if (strcmp(path, API_PREFIX "credits/balance") == 0)
 		return strcmp(request->method, "GET") == 0 ?
-			balance(request) : wrong_method(request, "GET");
+			handle_balance(request) : wrong_method(request, "GET");
 	if (has_prefix(path, API_PREFIX))
 		return not_found(request);
 	if (sb_request_is_control(request))
-		return control(request);
-	return stranger(request);
+		return handle_control(request);
+	return handle_unknown_path(request);
 }
