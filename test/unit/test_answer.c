@@ -52,7 +52,7 @@ decode(int status, const char *body)
 }
 
 static void
-forget(void)
+free_results(void)
 {
 	oe_answer_free(&answer);
 	oe_error_free(&error);
@@ -332,7 +332,7 @@ test_persons(void)
 		CHECK_STRING(answer.credits, persons[i].credits);
 		CHECK(answer.detail == NULL);
 		CHECK(error.code == OE_OK && error.message == NULL);
-		forget();
+		free_results();
 	}
 }
 
@@ -348,7 +348,7 @@ test_long_numbers(void)
 				 long_numbers[i]);
 		CHECK_INT(decode(200, body), OE_OK);
 		CHECK(answer.is_usable);
-		forget();
+		free_results();
 	}
 }
 
@@ -378,7 +378,7 @@ test_faults(void)
 		check_fault(faults[i].reason);
 		CHECK_STRING(answer.detail, faults[i].detail);
 		CHECK(answer.credits == NULL);
-		forget();
+		free_results();
 	}
 }
 
@@ -387,7 +387,7 @@ test_fault_with_credits(void)
 {
 	CHECK_INT(decode(200, "{\"creditsUsed\":0.1}"), OE_BAD_ANSWER);
 	CHECK_STRING(answer.credits, "0.1");
-	forget();
+	free_results();
 }
 
 static void
@@ -398,7 +398,7 @@ test_nul_inside(void)
 	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 200, body, sizeof(body) - 1, true, false,
 							   &answer, &error), OE_BAD_ANSWER);
 	check_fault("The body is not a JSON object.");
-	forget();
+	free_results();
 }
 
 /* Nothing is taken from truncated bodies or from bytes that are not text. */
@@ -412,24 +412,24 @@ test_unusable_bytes(void)
 							   &answer, &error), OE_BAD_ANSWER);
 	check_fault("The body is not UTF-8.");
 	CHECK(answer.credits == NULL && answer.detail == NULL);
-	forget();
+	free_results();
 
 	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 200, body, strlen(body), true, true,
 							   &answer, &error), OE_BAD_ANSWER);
 	check_fault("The body is longer than the largest answer that is taken.");
 	CHECK(answer.credits == NULL && answer.detail == NULL);
-	forget();
+	free_results();
 
 	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 402, body, strlen(body), false, false,
 							   &answer, &error), OE_API_CREDITS);
 	CHECK_STRING(error.message, "the API answered with HTTP status 402");
 	CHECK(answer.detail == NULL);
-	forget();
+	free_results();
 
 	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 404, NULL, 0, true, false, &answer, &error),
 			  OE_API_NOT_FOUND);
 	CHECK_STRING(error.message, "the API answered with HTTP status 404");
-	forget();
+	free_results();
 }
 
 static void
@@ -454,13 +454,13 @@ test_refusals(void)
 		CHECK_INT(answer.outcome, it->outcome);
 		CHECK(!answer.is_usable && answer.credits == NULL);
 		CHECK_STRING(answer.detail, it->api_detail);
-		forget();
+		free_results();
 
 		/* The same error from the ledger. */
 		CHECK_INT(oe_answer_error(&oe_endpoint_person, it->status, it->api_detail, &error),
 				  it->code);
 		check_refusal(it);
-		forget();
+		free_results();
 	}
 }
 
@@ -471,7 +471,7 @@ test_200_from_the_ledger(void)
 	CHECK_STRING(error.message,
 				 "the API answered 200 without a usable person");
 	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.");
-	forget();
+	free_results();
 }
 
 static void
@@ -494,7 +494,7 @@ test_complaints(void)
 		CHECK_STRING(answer.detail, complaints[i].list);
 		CHECK_STRING(error.message, complaints[i].message);
 		CHECK_STRING(error.detail, detail);
-		forget();
+		free_results();
 	}
 }
 
@@ -522,7 +522,7 @@ test_message_has_a_ceiling(void)
 	CHECK_INT(strlen(error.message), 999 + strlen("..."));
 	CHECK_STRING(error.message + 996, "\xE2\x82\xAC...");
 	CHECK(strstr(error.detail, list) != NULL);
-	forget();
+	free_results();
 	free(list);
 
 	/* A message of exactly the limit is not cut. */
@@ -530,7 +530,7 @@ test_message_has_a_ceiling(void)
 	CHECK_INT(oe_answer_error(&oe_endpoint_person, 422, list, &error), OE_API_INVALID);
 	CHECK_INT(strlen(error.message), 1000);
 	CHECK_STRING(error.message + 997, "xxx");
-	forget();
+	free_results();
 	free(list);
 }
 
@@ -543,7 +543,7 @@ test_long_detail(void)
 	detail[300000] = '\0';
 	CHECK_INT(oe_answer_error(&oe_endpoint_person, 400, detail, &error), OE_API_BAD_REQUEST);
 	CHECK_STRING(error.message, detail);
-	forget();
+	free_results();
 	free(detail);
 }
 
@@ -580,19 +580,19 @@ test_deep_person(void)
 		CHECK_INT(decode(200, body), OE_OK);
 		CHECK(answer.is_usable);
 		CHECK_STRING(answer.credits, "0.1");
-		forget();
+		free_results();
 		free(body);
 
 		body = nested(levels[i], "{\"id\":", "\"1\"", "}", "}");
 		CHECK_INT(decode(200, body), OE_BAD_ANSWER);
 		check_fault("The body has no \"id\".");
-		forget();
+		free_results();
 		free(body);
 
 		body = nested(levels[i], "[", "", "]", ",\"detail\":\"said\"}");
 		CHECK_INT(decode(404, body), OE_API_NOT_FOUND);
 		CHECK_STRING(error.message, "said");
-		forget();
+		free_results();
 		free(body);
 	}
 }
@@ -604,13 +604,13 @@ test_deep_nonsense(void)
 
 	CHECK_INT(decode(200, body), OE_BAD_ANSWER);
 	check_fault("The body is not a JSON object.");
-	forget();
+	free_results();
 	free(body);
 
 	body = nested(100, "[", "", "", "");
 	CHECK_INT(decode(200, body), OE_BAD_ANSWER);
 	check_fault("The body is not a JSON object.");
-	forget();
+	free_results();
 	free(body);
 }
 
@@ -624,7 +624,7 @@ test_deep_detail(void)
 	CHECK_STRING(error.message, "m");
 	CHECK_STRING(answer.detail, "[{\"msg\":\"m\","
 				 "\"ctx\":[[[[[[[[[[[[[[]]]]]]]]]]]]]]}]");
-	forget();
+	free_results();
 	free(body);
 }
 
@@ -651,12 +651,12 @@ test_outcomes(void)
 
 		CHECK((decode(status, "{\"id\":\"1\"}") == OE_OK) == (status == 200));
 		CHECK_INT(answer.outcome, outcome);
-		forget();
+		free_results();
 		(void) decode(status, "<html>");
 		CHECK_INT(answer.outcome, outcome);
 		CHECK(error.message != NULL && error.detail != NULL &&
 			  error.hint != NULL);
-		forget();
+		free_results();
 	}
 }
 
@@ -686,7 +686,7 @@ decode_without_memory(void)
 		CHECK_STRING(answer.credits, failing_credits);
 		CHECK_STRING(error.message, failing_message);
 	}
-	forget();
+	free_results();
 }
 
 static void

@@ -68,7 +68,7 @@ static OeAnswer answer;
 static OeError error;
 
 static void
-forget(void)
+free_results(void)
 {
 	oe_request_free(&request);
 	oe_answer_free(&answer);
@@ -78,14 +78,14 @@ forget(void)
 static OeCode
 parse(const char *json)
 {
-	forget();
+	free_results();
 	return oe_request_parse(&cars, json, strlen(json), false, &request, &error);
 }
 
 static OeCode
 decode(const OeEndpoint *endpoint, int status, const char *body)
 {
-	forget();
+	free_results();
 	return oe_answer_decode(endpoint, status, body, strlen(body), true, false,
 							&answer, &error);
 }
@@ -145,7 +145,7 @@ test_request(void)
 	/* "person" is a key of another endpoint. */
 	CHECK_INT(parse("{\"car\":{\"plate\":\"p\"},\"person\":{}}"), OE_BAD_REQUEST);
 	CHECK_STRING(error.message, "unknown key \"person\" in the request");
-	forget();
+	free_results();
 }
 
 static void
@@ -164,7 +164,7 @@ test_answer(void)
 				 "The \"vin\" is not a string.");
 	CHECK_INT(decode(&cars, 500, "{}"), OE_API_FAILED);
 	CHECK_STRING(error.detail, "HTTP status 500.  The call may have been paid for.");
-	forget();
+	free_results();
 }
 
 /* Any object is an answer, nothing is paid, and no error mentions payment. */
@@ -187,7 +187,7 @@ test_free_answer(void)
 			  OE_API_INVALID);
 	CHECK_STRING(error.message, "x: m");
 	CHECK(strncmp(error.detail, "HTTP status 422.  The API said: [", 33) == 0);
-	forget();
+	free_results();
 }
 
 /* Reserved credits, at 2 for a request to this endpoint and 5 for a history. */
@@ -199,7 +199,7 @@ reserved_by(const char *json)
 	CHECK_INT(parse(json), OE_OK);
 	for (int i = 0; i < OE_PRICES_MAX; i++)
 		limits.in_answer[i] = request.reveals.of[i] == OE_REVEAL_IN_ANSWER;
-	forget();
+	free_results();
 	return oe_limits_reserve(&limits);
 }
 

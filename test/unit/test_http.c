@@ -38,7 +38,7 @@
 
 #define HELLO			"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
-/* Used by most tests; set up by begin() and freed by end(). */
+/* Used by most tests; made by set_up() and freed by tear_down(). */
 static OeHttp *http;
 static Server *server;
 static char url[100];
@@ -76,7 +76,7 @@ set_url(const char *scheme, int port)
 
 /* A client, and a server that runs "scripts" on "connections". */
 static void
-begin_many(const Step *const *scripts, int count, int connections)
+set_up_many(const Step *const *scripts, int count, int connections)
 {
 	fds_before = count_fds();
 	server = server_start(scripts, count, connections);
@@ -87,12 +87,12 @@ begin_many(const Step *const *scripts, int count, int connections)
 
 /* The same with one script. */
 static void
-begin(const Step *script)
+set_up(const Step *script)
 {
 	static const Step *scripts[1];
 
 	scripts[0] = script;
-	begin_many(scripts, 1, 2);
+	set_up_many(scripts, 1, 2);
 }
 
 /* An abandoned name look-up closes its descriptors a little later. */
@@ -107,7 +107,7 @@ check_fds(void)
 }
 
 static void
-end(void)
+tear_down(void)
 {
 	oe_http_free(http);
 	server_stop(server);
@@ -252,11 +252,11 @@ static void
 expect_of_script(const Step *script, OeHttpResult result, int status,
 				 const char *body)
 {
-	begin(script);
+	set_up(script);
 	expect_reply(perform_plain(), result, status, body);
 	CHECK(server_bodies(server) <= 1);
 	CHECK(server_connections(server) == 1);
-	end();
+	tear_down();
 }
 
 static const Step always_hello[] = {
@@ -277,7 +277,7 @@ test_ok(void)
 	OeHttpReply *reply;
 	int			tag;
 
-	begin(always_hello);
+	set_up(always_hello);
 	CHECK(oe_http_timeout_ms(http) == -1);
 	CHECK(oe_http_next_reply(http) == NULL);
 
@@ -303,7 +303,7 @@ test_ok(void)
 	CHECK(!reply->timed_out);
 	expect_reply(reply, OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_bodies(server) == 1);
-	end();
+	tear_down();
 }
 
 static bool
@@ -315,7 +315,7 @@ head_has(int number, const char *text)
 static void
 test_what_is_sent(void)
 {
-	begin(always_hello);
+	set_up(always_hello);
 	oe_http_reply_free(perform_plain());
 	CHECK(strncmp(server_head(server, 0), "POST /v2/enrich/person HTTP/1.1\r\n", 33) == 0);
 	CHECK(head_has(0, "\r\nHost: 127.0.0.1:"));
@@ -327,7 +327,7 @@ test_what_is_sent(void)
 	CHECK(!head_has(0, "\r\nAccept-Encoding:"));
 	CHECK(!head_has(0, "\r\nTransfer-Encoding:"));
 	CHECK_STRING(server_body(server, 0), BODY);
-	end();
+	tear_down();
 }
 
 static void
@@ -336,7 +336,7 @@ test_token_in_query(void)
 	OeHttpRequest request = plain_request();
 	char		with_query[150];
 
-	begin(always_hello);
+	set_up(always_hello);
 	request.token = "a b&c=d/e+f%g#h?\xc3\xa9";
 	request.token_in_query = true;
 	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
@@ -349,7 +349,7 @@ test_token_in_query(void)
 	request.token = TOKEN;
 	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(head_has(1, "POST /v2/enrich/person?x=y&apiToken=" TOKEN " HTTP/1.1\r\n"));
-	end();
+	tear_down();
 }
 
 /* A spare handle keeps nothing of its last request. */
@@ -358,7 +358,7 @@ test_handle_keeps_nothing(void)
 {
 	OeHttpRequest request = plain_request();
 
-	begin(always_hello);
+	set_up(always_hello);
 	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
 	request.token_in_query = true;
 	expect_reply(perform(&request), OE_HTTP_COMPLETE, 200, "hello");
@@ -375,7 +375,7 @@ test_handle_keeps_nothing(void)
 	CHECK_STRING(server_body(server, 1), BODY);
 	CHECK_STRING(server_body(server, 2), "{}");
 	CHECK(server_connections(server) == 1);
-	end();
+	tear_down();
 }
 
 static void
@@ -398,7 +398,7 @@ test_refused_requests(void)
 	};
 	OeHttpRequest request = plain_request();
 
-	begin(always_hello);
+	set_up(always_hello);
 	for (int i = 0; i < COUNT(tokens); i++)
 	{
 		request.token = tokens[i];
@@ -413,7 +413,7 @@ test_refused_requests(void)
 	CHECK(oe_http_next_reply(http) == NULL);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 1);
-	end();
+	tear_down();
 }
 
 /* GET and POST share handles and connections without side effects. */
@@ -424,7 +424,7 @@ test_get(void)
 
 	get.body = NULL;
 	get.body_len = 0;
-	begin(always_hello);
+	set_up(always_hello);
 	for (int i = 0; i < 3; i++)
 	{
 		submit(&get);
@@ -437,19 +437,19 @@ test_get(void)
 		CHECK(strcmp(server_body(server, 2 * i + 1), BODY) == 0);
 	}
 	CHECK(server_connections(server) == 1);
-	end();
+	tear_down();
 }
 
 static void
 test_connection_is_kept(void)
 {
-	begin(always_hello);
+	set_up(always_hello);
 	for (int i = 0; i < 5; i++)
 		expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 1);
 	CHECK(server_bodies(server) == 5);
 	CHECK(oe_http_open_sockets(http) == 1);
-	end();
+	tear_down();
 }
 
 static const Step hello_when_released[] = {
@@ -494,7 +494,7 @@ test_many_in_flight(void)
 	static const Step *const scripts[] = {hello_when_released};
 	char		tags[many];
 
-	begin_many(scripts, 1, many);
+	set_up_many(scripts, 1, many);
 	oe_http_keep_connections(http, many);
 	submit_tagged(tags, many);
 	run_until(server_bodies, many);
@@ -510,7 +510,7 @@ test_many_in_flight(void)
 	take_tagged(tags, many);
 	CHECK(server_connections(server) == many);
 	CHECK(server_bodies(server) == 2 * many);
-	end();
+	tear_down();
 }
 
 /* The number of idle connections is limited. */
@@ -520,7 +520,7 @@ test_few_connections_kept(void)
 	static const Step *const scripts[] = {hello_when_released};
 	char		tags[20];
 
-	begin_many(scripts, 1, COUNT(tags));
+	set_up_many(scripts, 1, COUNT(tags));
 	oe_http_keep_connections(http, 3);
 	submit_tagged(tags, COUNT(tags));
 	run_until(server_bodies, COUNT(tags));
@@ -528,7 +528,7 @@ test_few_connections_kept(void)
 	take_tagged(tags, COUNT(tags));
 	CHECK(oe_http_open_sockets(http) <= 3);
 	run_until(server_closed, COUNT(tags) - 3);
-	end();
+	tear_down();
 }
 
 /* The loopback address, without a port. */
@@ -562,12 +562,12 @@ test_connection_refused(void)
 {
 	int			fd;
 
-	begin(always_hello);
+	set_up(always_hello);
 	set_url("http", bind_unused_port(&fd));
 	expect_reply(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(oe_http_open_sockets(http) == 0);
 	(void) close(fd);
-	end();
+	tear_down();
 }
 
 static void
@@ -579,12 +579,12 @@ test_tls_handshake_fails(void)
 	static const Step closes[] = {{STEP_CLOSE, NULL}};
 	static const Step *const scripts[] = {no_tls, closes};
 
-	begin_many(scripts, COUNT(scripts), 2);
+	set_up_many(scripts, COUNT(scripts), 2);
 	set_url("https", server_port(server));
 	expect_reply(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
 	expect_reply(perform_plain(), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(server_heads(server) == 0);
-	end();
+	tear_down();
 }
 
 static void
@@ -593,11 +593,11 @@ test_ca_file_is_missing(void)
 	static const Step holds[] = {{STEP_HOLD, NULL}, {STEP_CLOSE, NULL}};
 	OeHttpRequest request = plain_request();
 
-	begin(holds);
+	set_up(holds);
 	set_url("https", server_port(server));
 	request.ca_file = "/nonexistent/ca.pem";
 	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
-	end();
+	tear_down();
 }
 
 static void
@@ -615,7 +615,7 @@ test_request_timeout(void)
 	OeHttpRequest request = plain_request();
 	OeHttpReply *reply;
 
-	begin_many(scripts, COUNT(scripts), 2);
+	set_up_many(scripts, COUNT(scripts), 2);
 	request.request_timeout_ms = 200;
 	reply = perform(&request);
 	CHECK(reply->timed_out);
@@ -627,7 +627,7 @@ test_request_timeout(void)
 	expect_reply(reply, OE_HTTP_LOST, 200, "hello");
 	CHECK(server_bodies(server) == 2);
 	CHECK(server_connections(server) == 2);
-	end();
+	tear_down();
 }
 
 /*
@@ -647,7 +647,7 @@ test_connect_timeout(void)
 	int			filler[fillers];
 	int			port;
 
-	begin(always_hello);
+	set_up(always_hello);
 	port = bind_unused_port(&fd);
 	CHECK(listen(fd, 0) == 0);
 	address.sin_port = htons(port);
@@ -666,7 +666,7 @@ test_connect_timeout(void)
 	for (int i = 0; i < fillers; i++)
 		(void) close(filler[i]);
 	(void) close(fd);
-	end();
+	tear_down();
 }
 
 /* A server that closes without reading: perhaps sent, but not answered. */
@@ -676,14 +676,14 @@ test_cut_before(void)
 	static const Step closes[] = {{STEP_CLOSE, NULL}};
 	OeHttpReply *reply;
 
-	begin(closes);
+	set_up(closes);
 	reply = perform_plain();
 	check_invariants(reply);
 	CHECK(reply->result != OE_HTTP_COMPLETE);
 	CHECK(reply->status == 0);
 	CHECK(server_bodies(server) == 0);
 	oe_http_reply_free(reply);
-	end();
+	tear_down();
 }
 
 static void
@@ -783,17 +783,17 @@ test_interim_answers(void)
 static void
 test_answer_is_longer_than_it_says(void)
 {
-	static const Step lies[] = {
+	static const Step wrong_length[] = {
 		{STEP_READ, NULL}, {STEP_SEND, HELLO "and more"}, {STEP_READ, NULL}, {STEP_CLOSE, NULL}
 	};
-	static const Step *const scripts[] = {lies, always_hello};
+	static const Step *const scripts[] = {wrong_length, always_hello};
 
-	begin_many(scripts, COUNT(scripts), 2);
+	set_up_many(scripts, COUNT(scripts), 2);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 2);
 	CHECK(server_bodies(server) == 2);
-	end();
+	tear_down();
 }
 
 /* All kept connections have unrequested answers waiting. */
@@ -808,7 +808,7 @@ test_unrequested_answer(void)
 	static const Step *const scripts[] = {unasked, unasked, always_hello};
 	char		tags[2];
 
-	begin_many(scripts, COUNT(scripts), 4);
+	set_up_many(scripts, COUNT(scripts), 4);
 	submit_tagged(tags, 2);
 	take_tagged(tags, 2);
 	CHECK_INT(server_connections(server), 2);
@@ -819,7 +819,7 @@ test_unrequested_answer(void)
 		expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK_INT(server_bodies(server), 5);
 	CHECK(server_connections(server) <= 4);
-	end();
+	tear_down();
 }
 
 static void
@@ -837,7 +837,7 @@ test_answer_is_too_large(void)
 	};
 	static const Step *const scripts[] = {endless, endless_chunks};
 
-	begin_many(scripts, COUNT(scripts), 2);
+	set_up_many(scripts, COUNT(scripts), 2);
 	for (int i = 0; i < COUNT(scripts); i++)
 	{
 		OeHttpReply *reply = perform_plain();
@@ -854,7 +854,7 @@ test_answer_is_too_large(void)
 		run_until(server_closed, i + 1);
 	}
 	CHECK(oe_http_open_sockets(http) == 0);
-	end();
+	tear_down();
 }
 
 /* A body of the maximum size is accepted, one more byte is too much. */
@@ -873,14 +873,14 @@ test_answer_of_largest_size(void)
 
 		memset(answer + len, 'x', BODY_MAX_BYTES + more);
 		answer[len + BODY_MAX_BYTES + more] = '\0';
-		begin(script);
+		set_up(script);
 		reply = perform_plain();
 		CHECK(reply->result == OE_HTTP_COMPLETE);
 		CHECK(reply->body.len == BODY_MAX_BYTES);
 		CHECK(reply->body.truncated == (more == 1));
 		check_invariants(reply);
 		oe_http_reply_free(reply);
-		end();
+		tear_down();
 	}
 }
 
@@ -918,10 +918,10 @@ test_redirect(void)
 						"HTTP/1.1 %d Moved\r\nLocation: http://127.0.0.1:%d/\r\n"
 						"Content-Length: 0\r\n\r\n",
 						statuses[i], server_port(target));
-		begin(redirects);
+		set_up(redirects);
 		expect_reply(perform_plain(), OE_HTTP_COMPLETE, statuses[i], "");
 		CHECK(server_bodies(server) == 1);
-		end();
+		tear_down();
 	}
 	CHECK(server_connections(target) == 0);
 	server_stop(target);
@@ -939,11 +939,11 @@ retry_after_of(const char *header)
 	(void) snprintf(answer, sizeof(answer),
 					"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n%s\r\n{}",
 					header);
-	begin(script);
+	set_up(script);
 	reply = perform_plain();
 	result = reply->retry_after_ms;
 	expect_reply(reply, OE_HTTP_COMPLETE, 429, "{}");
-	end();
+	tear_down();
 	return result;
 }
 
@@ -1002,11 +1002,11 @@ test_retry_after_of_interim_answer(void)
 	};
 	OeHttpReply *reply;
 
-	begin(script);
+	set_up(script);
 	reply = perform_plain();
 	CHECK(reply->retry_after_ms == -1);
 	expect_reply(reply, OE_HTTP_COMPLETE, 200, "hello");
-	end();
+	tear_down();
 }
 
 /*
@@ -1019,7 +1019,7 @@ expect_no_resending(const Step *dies)
 {
 	const Step *const scripts[] = {dies, always_hello};
 
-	begin_many(scripts, COUNT(scripts), 2);
+	set_up_many(scripts, COUNT(scripts), 2);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_bodies(server) == 1);
 	expect_reply(perform_plain(), OE_HTTP_LOST, 0, "");
@@ -1027,7 +1027,7 @@ expect_no_resending(const Step *dies)
 	CHECK(server_bodies(server) == 2);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_bodies(server) == 3);
-	end();
+	tear_down();
 }
 
 static void
@@ -1050,14 +1050,14 @@ test_idle_connection_was_closed(void)
 {
 	static const Step *const scripts[] = {closes_later, always_hello};
 
-	begin_many(scripts, COUNT(scripts), 2);
+	set_up_many(scripts, COUNT(scripts), 2);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	server_release(server);
 	run_until(server_closed, 1);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	CHECK(server_connections(server) == 2);
 	CHECK(server_bodies(server) == 2);
-	end();
+	tear_down();
 }
 
 /* The same for many connections at once, as when a server restarts. */
@@ -1074,7 +1074,7 @@ test_idle_connections_were_closed(void)
 	for (int i = 0; i < many; i++)
 		scripts[i] = closes_later;
 	scripts[many] = always_hello;
-	begin_many(scripts, COUNT(scripts), many);
+	set_up_many(scripts, COUNT(scripts), many);
 	oe_http_keep_connections(http, many);
 	submit_tagged(tags, many);
 	take_tagged(tags, many);
@@ -1087,7 +1087,7 @@ test_idle_connections_were_closed(void)
 	CHECK_INT(server_connections(server), 2 * many);
 	CHECK_INT(server_bodies(server), 2 * many);
 	CHECK(oe_http_open_sockets(http) <= many);
-	end();
+	tear_down();
 }
 
 /* An answer before the end of the request, whose rest is never read. */
@@ -1099,13 +1099,13 @@ expect_of_early_answer(const Step *script, OeHttpResult result, int status,
 	OeHttpRequest request = plain_request();
 
 	memset(large, 'x', sizeof(large));
-	begin(script);
+	set_up(script);
 	request.body = large;
 	request.body_len = sizeof(large);
 	request.request_timeout_ms = 500;
 	expect_reply(perform(&request), result, status, answer);
 	CHECK(server_bodies(server) == 0);
-	end();
+	tear_down();
 }
 
 static void
@@ -1137,7 +1137,7 @@ test_proxy_does_not_listen(void)
 	char		proxy[100];
 	int			fd;
 
-	begin(always_hello);
+	set_up(always_hello);
 	(void) snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d",
 					bind_unused_port(&fd));
 	request.proxy = proxy;
@@ -1147,7 +1147,7 @@ test_proxy_does_not_listen(void)
 	/* and the next request does not use it */
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
 	(void) close(fd);
-	end();
+	tear_down();
 }
 
 /* A proxy that refuses an https request sees neither token nor body. */
@@ -1163,7 +1163,7 @@ test_proxy_refuses(void)
 	OeHttpReply *reply;
 	char		proxy[100];
 
-	begin(refuses);
+	set_up(refuses);
 	(void) snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", server_port(server));
 	request.proxy = proxy;
 	request.url = "https://api.example/v2/enrich/person";
@@ -1174,7 +1174,7 @@ test_proxy_refuses(void)
 	CHECK(!head_has(0, TOKEN));
 	CHECK(!head_has(0, "oken"));
 	CHECK(server_bodies(server) == 0);
-	end();
+	tear_down();
 }
 
 /* Only the request's proxy is used, not that of the environment. */
@@ -1188,7 +1188,7 @@ test_proxy_of_environment(void)
 	char		proxy[100];
 	int			fd;
 
-	begin(always_hello);
+	set_up(always_hello);
 	(void) snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d",
 					bind_unused_port(&fd));
 	for (int i = 0; i < COUNT(names); i++)
@@ -1202,7 +1202,7 @@ test_proxy_of_environment(void)
 		CHECK(unsetenv(names[i]) == 0);
 	CHECK(unsetenv("no_proxy") == 0);
 	(void) close(fd);
-	end();
+	tear_down();
 }
 
 static void
@@ -1214,7 +1214,7 @@ test_other_protocols(void)
 	};
 	OeHttpRequest request = plain_request();
 
-	begin(always_hello);
+	set_up(always_hello);
 	for (int i = 0; i < COUNT(urls); i++)
 	{
 		OeHttpReply *reply;
@@ -1226,7 +1226,7 @@ test_other_protocols(void)
 	}
 	request.url = "no url at all";
 	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
-	end();
+	tear_down();
 }
 
 static void
@@ -1236,7 +1236,7 @@ test_no_descriptors(void)
 	struct rlimit none;
 	OeHttpRequest request = plain_request();
 
-	begin(always_hello);
+	set_up(always_hello);
 	CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
 	none = old;
 	none.rlim_cur = 0;
@@ -1248,7 +1248,7 @@ test_no_descriptors(void)
 	expect_reply(wait_for_reply(), OE_HTTP_NOT_SENT, 0, "");
 	CHECK(oe_http_open_sockets(http) == 0);
 	expect_reply(perform_plain(), OE_HTTP_COMPLETE, 200, "hello");
-	end();
+	tear_down();
 }
 
 /* Transfers in all states, and replies that were not taken. */
@@ -1258,7 +1258,7 @@ test_free_in_flight(void)
 	static const Step *const scripts[] = {always_hello, hello_when_released};
 	char		tags[8];
 
-	begin_many(scripts, COUNT(scripts), 16);
+	set_up_many(scripts, COUNT(scripts), 16);
 	submit_tagged(tags, 1);
 	run_until(server_sendings, 1);
 	while (oe_http_open_sockets(http) == 0)
@@ -1267,7 +1267,7 @@ test_free_in_flight(void)
 	run_until(server_bodies, COUNT(tags));
 	submit_tagged(tags, COUNT(tags));
 	CHECK(oe_http_in_flight(http) > COUNT(tags));
-	end();
+	tear_down();
 	oe_http_free(NULL);
 }
 
@@ -1311,7 +1311,7 @@ test_slow_lookup(void)
 
 	CHECK(sem_init(&lookup_started, 0, 0) == 0);
 	CHECK(sem_init(&lookup_may_end, 0, 0) == 0);
-	begin(always_hello);
+	set_up(always_hello);
 	request.url = "http://slow.example/";
 	request.connect_timeout_ms = 100;
 	reply = perform(&request);
@@ -1328,7 +1328,7 @@ test_slow_lookup(void)
 	http = NULL;
 	CHECK(now_ms() - start < PATIENCE_MS / 2);
 	CHECK(sem_post(&lookup_may_end) == 0);
-	end();
+	tear_down();
 }
 
 /* The results of the requests of test_no_memory(). */
@@ -1398,14 +1398,14 @@ test_no_memory(void)
 		for (nth = 1; failed; nth++)
 		{
 			unit_context("variant %d, allocation %d", variant, nth);
-			begin(always_hello);
+			set_up(always_hello);
 			oe_http_free(http);
 			failed = live_with_little_memory(fail_at[variant / 2], nth,
 											 variant % 2 == 1);
 			CHECK(failed || complete == 2);
 			CHECK(server_bodies(server) >= complete);
 			CHECK(server_bodies(server) <= complete + lost);
-			end();
+			tear_down();
 		}
 		CHECK(nth > 50);		/* memory ran out, here and in libcurl */
 	}

@@ -327,7 +327,7 @@ parse(const char *json, bool pass_unknown_keys)
 }
 
 static void
-forget(void)
+free_results(void)
 {
 	oe_request_free(&request);
 	oe_error_free(&error);
@@ -341,7 +341,7 @@ check_accepted(const AcceptedCase *it, bool pass_unknown_keys)
 	CHECK_STRING(request.body, it->body ? it->body : it->json);
 	CHECK_INT(request.body_len, request.body ? strlen(request.body) : 0);
 	CHECK(error.code == OE_OK && error.message == NULL);
-	forget();
+	free_results();
 }
 
 static void
@@ -355,7 +355,7 @@ check_refused(const RefusedCase *it, bool pass_unknown_keys)
 	CHECK(request.body == NULL && request.body_len == 0);
 	for (int i = 0; i < OE_PRICES_MAX; i++)
 		CHECK_INT(request.reveals.of[i], OE_REVEAL_NONE);
-	forget();
+	free_results();
 }
 
 /* Requests that are refused without an error of the API. */
@@ -470,7 +470,7 @@ test_no_value_is_quoted(void)
 		CHECK(parse(json, false) != OE_OK);
 		CHECK(strstr(error.message, "s3cret") == NULL);
 		CHECK(strstr(error.message, "3452816845") == NULL);
-		forget();
+		free_results();
 	}
 }
 
@@ -483,7 +483,7 @@ test_passed(void)
 		CHECK_INT(parse(passed[i].json, false), OE_BAD_REQUEST);
 		CHECK(error.message != NULL &&
 			  strncmp(error.message, "unknown key ", 12) == 0);
-		forget();
+		free_results();
 	}
 	for (size_t i = 0; i < lengthof(refused_even_then); i++)
 		check_refused(&refused_even_then[i], true);
@@ -555,21 +555,21 @@ test_length(void)
 	CHECK_INT(parse(json, false), OE_OK);
 	CHECK_STRING(request.body, json);
 	CHECK_INT(request.body_len, OE_REQUEST_MAX_BYTES);
-	forget();
+	free_results();
 	free(json);
 
 	json = request_of_length(OE_REQUEST_MAX_BYTES + 1);
 	CHECK_INT(parse(json, false), OE_BAD_REQUEST);
 	CHECK_STRING(error.message, "the request is longer than 65536 bytes");
-	forget();
+	free_results();
 
 	/* The length is "len", whatever comes after it. */
 	CHECK_INT(oe_request_parse(&oe_endpoint_person, json, OE_REQUEST_MAX_BYTES + 1, false,
 							   &request, &error), OE_BAD_REQUEST);
-	forget();
+	free_results();
 	CHECK_INT(oe_request_parse(&oe_endpoint_person, "{\"person\":{\"id\":\"1\"}}garbage", 21, false,
 							   &request, &error), OE_OK);
-	forget();
+	free_results();
 	free(json);
 }
 
@@ -581,7 +581,7 @@ test_length_after_normalising(void)
 
 	memset(json + 30, '\x01', 30000);
 	CHECK_INT(parse(json, false), OE_BAD_REQUEST);
-	forget();
+	free_results();
 	free(json);
 }
 
@@ -593,7 +593,7 @@ test_nul_inside(void)
 	CHECK_INT(oe_request_parse(&oe_endpoint_person, json, sizeof(json) - 1, true,
 							   &request, &error), OE_BAD_REQUEST);
 	CHECK_STRING(error.message, "the request is not a JSON object");
-	forget();
+	free_results();
 }
 
 /* The reveals of a request with this text after its person. */
@@ -607,7 +607,7 @@ reveals_of(const char *members)
 	CHECK_INT(parse(json, true), OE_OK);
 	CHECK_STRING(request.body, json);
 	reveals = request.reveals;
-	forget();
+	free_results();
 	return reveals;
 }
 
@@ -665,7 +665,7 @@ test_error_is_replaced(void)
 	CHECK(error.hint == NULL);
 	CHECK_INT(parse("{\"person\":{\"id\":\"1\"}}", false), OE_OK);
 	CHECK(error.message == NULL);
-	forget();
+	free_results();
 	oe_request_free(&request);
 }
 
@@ -694,7 +694,7 @@ accept_without_memory(void)
 		CHECK_INT(error.code, OE_OUT_OF_MEMORY);
 		CHECK(request.body == NULL);
 	}
-	forget();
+	free_results();
 }
 
 static void
@@ -712,7 +712,7 @@ refuse_without_memory(void)
 			CHECK_STRING(error.hint, failing_refused->hint);
 	}
 	CHECK(request.body == NULL);
-	forget();
+	free_results();
 }
 
 static void
