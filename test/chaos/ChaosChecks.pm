@@ -131,7 +131,7 @@ sub check_reveals
 	return;
 }
 
-# "PERSON|CREDITS|UNKNOWN CALLS|PAID AGAIN" in lines, those who were erased left out.
+# Lines of "PERSON|CREDITS|UNKNOWN CALLS|PAID AGAIN", without erased people.
 my $people_sql = q{
 	SELECT request #>> '{person,email}', coalesce(sum(credits), 0), count(*) FILTER (WHERE state = 'unknown'),
 		count(*) FILTER (WHERE resolution = 'pay again')

@@ -80,7 +80,7 @@ sub complaints
 		if ($line !~ $prefix)
 		{
 			# The further lines of a message begin with a tab.
-			push @complaints, { text => "beside the log: $line" } if $line !~ /^\t/;
+			push @complaints, { text => "outside the log format: $line" } if $line !~ /^\t/;
 			push @$frames, $line if $frames;
 			next;
 		}
