@@ -27,8 +27,8 @@ typedef struct SbContacts
 } SbContacts;
 
 /*
- * Fill "reply" with the 200 for "person", which cost "cost" credits, altered
- * as "fault" says.
+ * Fill "reply" with the 200 for "person", at a price of "cost", altered as
+ * "fault" says.
  */
 extern void sb_answer(const SbConfig *config, const SbInvention *person,
 					  const SbFault *fault, SbContacts contacts,

@@ -215,7 +215,7 @@ judge(SbRequest *request)
 
 /*
  * Let a held request go.  It is judged here, not when its connection is
- * resumed, because libmicrohttpd does not resume one that was closed.
+ * resumed, because libmicrohttpd drops those whose client has disconnected.
  */
 static void
 release(SbRequest *request)

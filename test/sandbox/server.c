@@ -1,6 +1,6 @@
 /*
  * server.c
- *		Accepts connections and passes their requests on.  It runs libmicrohttpd
+ *		Accepts connections and passes their requests on.  libmicrohttpd is driven
  *		by its epoll descriptor, so that all of the sandbox runs in one thread.
  */
 #include "server.h"
