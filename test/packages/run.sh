@@ -193,14 +193,14 @@ enriches_rows()
 	[[ $charges == 6 ]]
 }
 
-# Checks links in the installed documents, except for links to test/, which is not
-# installed.
+# Checks links in the installed documents, except for links to src/ and test/, which
+# are not installed.
 links_are_valid()
 {
 	local file target lost=()
 	cd "$FOLDER"/tree/usr/share/doc/postgresql-*-ocean-enrich
 	while IFS=: read -r file target; do
-		[[ $target == *test/* || -e $(dirname "$file")/$target ]] ||
+		[[ $target == *src/* || $target == *test/* || -e $(dirname "$file")/$target ]] ||
 			lost+=("$file: $target")
 	done < <(grep --recursive --only-matching --perl-regexp --include='*.md' \
 		'\]\(\K[^)#:]+(?=[)#])' .)
