@@ -40,12 +40,13 @@ CREATE TABLE ocean_enrich.call (
 	call_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	state           ocean_enrich.call_state NOT NULL,
 	role            name NOT NULL,
+	endpoint        text NOT NULL,
 	account         text,
 	fingerprint     bytea NOT NULL,
 	request         jsonb,
 	status          integer,
 	detail          text,
-	person          jsonb,
+	answer          jsonb,
 	raw             bytea,
 	raw_truncated   boolean NOT NULL DEFAULT false,
 	credits         numeric,
@@ -87,12 +88,13 @@ COMMENT ON COLUMN ocean_enrich.call.call_id IS 'number of the call';
 COMMENT ON COLUMN ocean_enrich.call.state IS
 	'queued: waits to be sent; sent: on the wire; answered: 200, paid; refused: the API said no; failed: certainly not paid; unknown: may have been paid; cancelled: removed from the queue';
 COMMENT ON COLUMN ocean_enrich.call.role IS 'role that made the call';
+COMMENT ON COLUMN ocean_enrich.call.endpoint IS 'endpoint of the API that is called, such as person';
 COMMENT ON COLUMN ocean_enrich.call.account IS 'account that is charged, a digest of API URL and token; NULL until the call is first sent';
-COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the normalised request';
+COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the endpoint and the normalised request';
 COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
 COMMENT ON COLUMN ocean_enrich.call.status IS 'HTTP status of the answer';
 COMMENT ON COLUMN ocean_enrich.call.detail IS 'what the API or the network said about a request without a usable answer';
-COMMENT ON COLUMN ocean_enrich.call.person IS 'the enriched person, as it came';
+COMMENT ON COLUMN ocean_enrich.call.answer IS 'the answer, such as the enriched person, as it came';
 COMMENT ON COLUMN ocean_enrich.call.raw IS 'body of an answer that cannot be stored as jsonb';
 COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'true if the body was longer than what is kept of it';
 COMMENT ON COLUMN ocean_enrich.call.credits IS 'cost of the answer';
@@ -233,7 +235,7 @@ COMMENT ON FUNCTION @extschema@.ocean_enrich_person(jsonb) IS
 	'enriches a person through the Ocean.io API; costs credits';
 
 CREATE TYPE @extschema@.ocean_enrich_result AS (
-	person        jsonb,
+	answer        jsonb,
 	status        integer,
 	error_code    text,
 	error_message text,
@@ -644,11 +646,12 @@ COMMENT ON FUNCTION ocean_enrich.resolve(bigint, text, numeric) IS
 CREATE FUNCTION ocean_enrich.submit(
 	request    jsonb,
 	priority   integer DEFAULT 0,
-	not_before timestamptz DEFAULT NULL
+	not_before timestamptz DEFAULT NULL,
+	endpoint   text DEFAULT 'person'
 ) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ocean_enrich_submit'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100;
-COMMENT ON FUNCTION ocean_enrich.submit(jsonb, integer, timestamptz) IS
+COMMENT ON FUNCTION ocean_enrich.submit(jsonb, integer, timestamptz, text) IS
 	'queues a request, to be sent after the transaction commits; returns its call_id';
 
 CREATE FUNCTION ocean_enrich.cancel(call_id bigint) RETURNS boolean
@@ -944,7 +947,7 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 			ORDER BY person_id, ocean_enrich.contact_rank(phone) DESC, webhook_id DESC, nth DESC
 		), expected AS (
 			SELECT r.* FROM ocean_enrich.reveal AS r JOIN ocean_enrich.call AS c ON c.call_id = r.call_id
-			WHERE r.person_id IN (SELECT person_id FROM come) AND c.person IS NOT NULL
+			WHERE r.person_id IN (SELECT person_id FROM come) AND c.answer IS NOT NULL
 			ORDER BY r.call_id FOR NO KEY UPDATE SKIP LOCKED
 		), news AS (
 			SELECT x.call_id, x.person_id, email.value AS email, phone.value AS phone,
@@ -955,10 +958,10 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 					AND coalesce(x.phone_status, 'inProgress') IN ('inProgress', 'notFound') AS phone_found
 			FROM expected AS x LEFT JOIN email USING (person_id) LEFT JOIN phone USING (person_id)
 		), changed AS (
-			UPDATE ocean_enrich.call AS c SET person = ocean_enrich.revealed_person(c.person, n.email, n.phone)
+			UPDATE ocean_enrich.call AS c SET answer = ocean_enrich.revealed_person(c.answer, n.email, n.phone)
 			FROM news AS n
 			WHERE c.call_id = n.call_id
-				AND ocean_enrich.revealed_person(c.person, n.email, n.phone) IS DISTINCT FROM c.person
+				AND ocean_enrich.revealed_person(c.answer, n.email, n.phone) IS DISTINCT FROM c.answer
 			RETURNING c.call_id, n.email_webhook, n.phone_webhook
 		), told AS (
 			UPDATE ocean_enrich.reveal AS r SET
@@ -1091,7 +1094,7 @@ CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
 			UPDATE ocean_enrich.call AS c
 			SET state = CASE old.state WHEN 'queued' THEN 'cancelled' ELSE c.state END,
 				next_attempt_at = CASE WHEN old.state <> 'queued' THEN c.next_attempt_at END,
-				request = NULL, person = NULL, raw = NULL, detail = NULL, fingerprint = ''
+				request = NULL, answer = NULL, raw = NULL, detail = NULL, fingerprint = ''
 			FROM (SELECT o.call_id, o.state FROM ocean_enrich.call AS o WHERE o.call_id = ANY (call_ids)
 				ORDER BY o.call_id FOR NO KEY UPDATE) AS old
 			WHERE c.call_id = old.call_id
@@ -1146,13 +1149,13 @@ CREATE FUNCTION ocean_enrich.erase_person(
 			SELECT erase_person.id, lower(erase_person.email) AS email,
 				ocean_enrich.linkedin_key(erase_person.linkedin) AS linkedin
 		), named AS (
-			SELECT c.call_id, coalesce(c.person ->> 'id', c.request #>> '{person,id}') AS person_id
+			SELECT c.call_id, coalesce(c.answer ->> 'id', c.request #>> '{person,id}') AS person_id
 			FROM ocean_enrich.call AS c, wanted AS w
-			WHERE w.id IN (c.person ->> 'id', c.request #>> '{person,id}')
-				OR w.email IN (lower(btrim(c.request #>> '{person,email}')), lower(c.person #>> '{email,address}'))
-				OR strpos(lower(c.person ->> 'inferredEmails'), '"' || w.email || '"') > 0
+			WHERE w.id IN (c.answer ->> 'id', c.request #>> '{person,id}')
+				OR w.email IN (lower(btrim(c.request #>> '{person,email}')), lower(c.answer #>> '{email,address}'))
+				OR strpos(lower(c.answer ->> 'inferredEmails'), '"' || w.email || '"') > 0
 				OR w.linkedin IN (ocean_enrich.linkedin_key(c.request #>> '{person,linkedin}'),
-					ocean_enrich.linkedin_key(c.person ->> 'linkedinUrl'))
+					ocean_enrich.linkedin_key(c.answer ->> 'linkedinUrl'))
 				OR ocean_enrich.raw_has(c.raw, '"' || w.id || '"')
 				OR ocean_enrich.raw_has(c.raw, '"' || w.email || '"')
 				OR ocean_enrich.raw_has(c.raw, 'linkedin.com/' || w.linkedin || '"')
@@ -1163,7 +1166,7 @@ CREATE FUNCTION ocean_enrich.erase_person(
 			SELECT call_id FROM named
 			UNION
 			SELECT c.call_id FROM ocean_enrich.call AS c JOIN person AS p
-				ON p.id IN (c.person ->> 'id', c.request #>> '{person,id}')
+				ON p.id IN (c.answer ->> 'id', c.request #>> '{person,id}')
 		), early AS (
 			DELETE FROM ocean_enrich.early_reveal AS e USING wanted AS w
 			WHERE e.person_id IN (SELECT p.id FROM person AS p) OR lower(e.email ->> 'address') = w.email
@@ -1289,6 +1292,7 @@ CREATE TABLE ocean_enrich.sync (
 	owner          regrole NOT NULL,
 	relation       regclass NOT NULL,
 	key            name[] NOT NULL,
+	endpoint       text NOT NULL,
 	request        text NOT NULL,
 	condition      text,
 	target         name NOT NULL,
@@ -1313,6 +1317,7 @@ COMMENT ON COLUMN ocean_enrich.sync.name IS 'name of the sync';
 COMMENT ON COLUMN ocean_enrich.sync.owner IS 'owner of the table, whose rights are used';
 COMMENT ON COLUMN ocean_enrich.sync.relation IS 'the table';
 COMMENT ON COLUMN ocean_enrich.sync.key IS 'columns that identify the rows';
+COMMENT ON COLUMN ocean_enrich.sync.endpoint IS 'endpoint of the API that is called';
 COMMENT ON COLUMN ocean_enrich.sync.request IS 'expression that gives the request';
 COMMENT ON COLUMN ocean_enrich.sync.condition IS 'expression that chooses the rows; NULL means all';
 COMMENT ON COLUMN ocean_enrich.sync.target IS 'column that the answer is written to';
@@ -1439,7 +1444,8 @@ CREATE FUNCTION ocean_enrich.create_sync(
 	condition        text DEFAULT NULL,
 	enqueue_existing boolean DEFAULT true,
 	refresh_after    interval DEFAULT NULL,
-	priority         integer DEFAULT 0
+	priority         integer DEFAULT 0,
+	endpoint         text DEFAULT 'person'
 ) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ocean_enrich_create_sync'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;

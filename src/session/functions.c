@@ -295,20 +295,26 @@ ocean_person_request(PG_FUNCTION_ARGS)
  * The queue
  * ---------------------------------------------------------------- */
 
-/* Not strict: without a priority it is the usual one, without a time now. */
+/*
+ * Not strict: without a priority or an endpoint it is the usual one, without a
+ * time now.
+ */
 Datum
 ocean_enrich_submit(PG_FUNCTION_ARGS)
 {
+	const OeEndpoint *endpoint;
 	OeResult	estimated;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	endpoint = oe_queue_endpoint(PG_ARGISNULL(3) ? NULL
+								 : text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	if (oe_call_instead)
 	{
-		oe_call_instead(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &estimated);
+		oe_call_instead(endpoint, PG_GETARG_JSONB_P(0), &estimated);
 		PG_RETURN_NULL();
 	}
-	PG_RETURN_INT64(oe_submit(PG_GETARG_JSONB_P(0),
+	PG_RETURN_INT64(oe_submit(endpoint, PG_GETARG_JSONB_P(0),
 							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
 							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
 							  0));

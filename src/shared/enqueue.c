@@ -55,6 +55,7 @@ enum
 	C_CALL_ID,
 	C_STATE,
 	C_ROLE,
+	C_ENDPOINT,
 	C_FINGERPRINT,
 	C_REQUEST,
 	C_RAW_TRUNCATED,
@@ -74,6 +75,7 @@ static const char *const call_columns[C_COUNT] = {
 	[C_CALL_ID] = "call_id",
 	[C_STATE] = "state",
 	[C_ROLE] = "role",
+	[C_ENDPOINT] = "endpoint",
 	[C_FINGERPRINT] = "fingerprint",
 	[C_REQUEST] = "request",
 	[C_RAW_TRUNCATED] = "raw_truncated",
@@ -89,7 +91,7 @@ static const char *const call_columns[C_COUNT] = {
 };
 
 /* All that ocean_enrich.call has as we made it. */
-#define CALL_COLUMNS	27
+#define CALL_COLUMNS	28
 
 /* What inserting needs to know of the table, until the table changes. */
 typedef struct Target
@@ -117,11 +119,11 @@ static Pending *pending;		/* the innermost one */
 
 static OeStatement insert_statement = {
 	"INSERT INTO ocean_enrich.call (state, role, fingerprint, request,"
-	" requested_at, next_attempt_at, priority, background, sync_id)"
-	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0)) RETURNING call_id",
-	7,
+	" requested_at, next_attempt_at, priority, background, sync_id, endpoint)"
+	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0), $8) RETURNING call_id",
+	8,
 	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-		INT8OID},
+		INT8OID, TEXTOID},
 	NULL
 };
 
@@ -411,6 +413,7 @@ open_target(void)
 typedef struct NewCall
 {
 	NameData	role;
+	const OeEndpoint *endpoint;
 	bytea	   *fingerprint;
 	Datum		request;
 	TimestampTz requested_at;
@@ -433,6 +436,7 @@ insert_plainly(Relation relation, const NewCall *call)
 	of_column[C_CALL_ID] = Int64GetDatum(call_id);
 	of_column[C_STATE] = ObjectIdGetDatum(target.queued);
 	of_column[C_ROLE] = NameGetDatum(&call->role);
+	of_column[C_ENDPOINT] = CStringGetTextDatum(call->endpoint->name);
 	of_column[C_FINGERPRINT] = PointerGetDatum(call->fingerprint);
 	of_column[C_REQUEST] = call->request;
 	of_column[C_RAW_TRUNCATED] = BoolGetDatum(false);
@@ -461,7 +465,7 @@ static int64
 insert_as_owner(const NewCall *call)
 {
 	OeRights	rights;
-	Datum		values[7];
+	Datum		values[8];
 	int64		call_id;
 
 	oe_rights_switch(&rights, target.owner, OE_RIGHTS_FOR_SQL);
@@ -472,6 +476,7 @@ insert_as_owner(const NewCall *call)
 	values[4] = TimestampTzGetDatum(call->due);
 	values[5] = Int32GetDatum(call->priority);
 	values[6] = Int64GetDatum(call->sync_id);
+	values[7] = CStringGetTextDatum(call->endpoint->name);
 	if (oe_statement_run(&insert_statement, values, NULL) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -483,16 +488,17 @@ insert_as_owner(const NewCall *call)
 }
 
 static void
-fill_new_call(NewCall *call, Jsonb *request, int32 priority,
-			  TimestampTz not_before)
+fill_new_call(NewCall *call, const OeEndpoint *endpoint, Jsonb *request,
+			  int32 priority, TimestampTz not_before)
 {
 	OeReveals	reveals;
-	char	   *body = oe_request_body(&oe_endpoint_person, request, false, &reveals);
+	char	   *body = oe_request_body(endpoint, request, false, &reveals);
 	Size		len = strlen(body);
 
+	call->endpoint = endpoint;
 	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
 	SET_VARSIZE(call->fingerprint, VARHDRSZ + OE_FINGERPRINT_BYTES);
-	oe_request_fingerprint(&oe_endpoint_person, body,
+	oe_request_fingerprint(endpoint, body,
 						   (uint8 *) VARDATA(call->fingerprint));
 	/* It came from a jsonb of this database, so it can be converted back. */
 	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(oe_utf8_to_server(body, len)));
@@ -502,8 +508,44 @@ fill_new_call(NewCall *call, Jsonb *request, int32 priority,
 	call->priority = priority;
 }
 
+/* The names of those that can be queued, for a hint. */
+static const char *
+names_of_endpoints(void)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; oe_endpoints[i]; i++)
+	{
+		if (oe_endpoints[i]->recorded)
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "",
+							 oe_endpoints[i]->name);
+	}
+	return names.data;
+}
+
+const OeEndpoint *
+oe_queue_endpoint(const char *name)
+{
+	const OeEndpoint *endpoint = name ? oe_endpoint_find(name) : oe_endpoints[0];
+
+	if (!endpoint)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("endpoint \"%s\" does not exist", name),
+				errhint("Endpoints that can be queued: %s.", names_of_endpoints()));
+	if (!endpoint->recorded)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("endpoint \"%s\" cannot be queued", name),
+				errdetail("Its calls cost nothing and are not recorded."),
+				errhint("Endpoints that can be queued: %s.", names_of_endpoints()));
+	return endpoint;
+}
+
 int64
-oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
+oe_submit(const OeEndpoint *endpoint, Jsonb *request, int32 priority,
+		  TimestampTz not_before, int64 sync_id)
 {
 	NewCall		call;
 	OeQueuePosition position;
@@ -517,7 +559,7 @@ oe_submit(Jsonb *request, int32 priority, TimestampTz not_before, int64 sync_id)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"not_before\" must be finite"));
-	fill_new_call(&call, request, priority, not_before);
+	fill_new_call(&call, endpoint, request, priority, not_before);
 	call.sync_id = sync_id;
 	mine = current_pending();
 	relation = open_target();

@@ -59,12 +59,13 @@ enum
 	C_CALL_ID = 1,
 	C_STATE,
 	C_ROLE,
+	C_ENDPOINT,
 	C_ACCOUNT,
 	C_FINGERPRINT,
 	C_REQUEST,
 	C_STATUS,
 	C_DETAIL,
-	C_PERSON,
+	C_ANSWER,
 	C_RAW,
 	C_RAW_TRUNCATED,
 	C_CREDITS,
@@ -101,12 +102,13 @@ static const LedgerColumn columns[C_LAST + 1] = {
 	[C_CALL_ID] = {"call_id", INT8OID},
 	[C_STATE] = {"state", InvalidOid},
 	[C_ROLE] = {"role", NAMEOID},
+	[C_ENDPOINT] = {"endpoint", TEXTOID},
 	[C_ACCOUNT] = {"account", TEXTOID},
 	[C_FINGERPRINT] = {"fingerprint", BYTEAOID},
 	[C_REQUEST] = {"request", JSONBOID},
 	[C_STATUS] = {"status", INT4OID},
 	[C_DETAIL] = {"detail", TEXTOID},
-	[C_PERSON] = {"person", JSONBOID},
+	[C_ANSWER] = {"answer", JSONBOID},
 	[C_RAW] = {"raw", BYTEAOID},
 	[C_RAW_TRUNCATED] = {"raw_truncated", BOOLOID},
 	[C_CREDITS] = {"credits", NUMERICOID},
@@ -686,9 +688,9 @@ set_outcome(const OeLedgerRow *row)
 	set_int(C_STATUS, row->status);
 	set_text(C_DETAIL, row->detail);
 	if (row->answer)
-		set(C_PERSON, JsonbPGetDatum(row->answer));
+		set(C_ANSWER, JsonbPGetDatum(row->answer));
 	else
-		set_null(C_PERSON);
+		set_null(C_ANSWER);
 	set_bytes(C_RAW, row->raw, row->raw_len);
 	set(C_RAW_TRUNCATED, BoolGetDatum(row->raw_truncated));
 	set_numeric(C_CREDITS, row->credits);
@@ -729,6 +731,7 @@ insert_row(OeLedgerRow *row)
 	namestrcpy(&role, row->role);
 	set(C_CALL_ID, Int64GetDatum(row->call_id));
 	set(C_ROLE, NameGetDatum(&role));
+	set_text(C_ENDPOINT, row->endpoint);
 	set_bytes(C_FINGERPRINT, row->fingerprint, OE_FINGERPRINT_BYTES);
 	set(C_REQUEST, DirectFunctionCall1(jsonb_in, CStringGetDatum(row->request)));
 	set_time(C_REQUESTED_AT, row->requested_at);
@@ -862,7 +865,7 @@ answers(HeapTuple tuple, OeLedgerState state, TimestampTz since)
 			return true;
 		case OE_LEDGER_ANSWERED:
 			return is_answered_since(tuple, since) &&
-				!(is_null(tuple, C_PERSON) && is_null(tuple, C_RAW));
+				!(is_null(tuple, C_ANSWER) && is_null(tuple, C_RAW));
 		case OE_LEDGER_REFUSED:
 			return is_answered_since(tuple, since) && has_status(tuple, 404);
 		case OE_LEDGER_FAILED:
@@ -892,7 +895,7 @@ fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
 	hit->status = DatumGetInt32(column_of(tuple, C_STATUS, &isnull));
 	value = column_of(tuple, C_DETAIL, &isnull);
 	hit->detail = isnull ? NULL : TextDatumGetCString(value);
-	value = column_of(tuple, C_PERSON, &isnull);
+	value = column_of(tuple, C_ANSWER, &isnull);
 	hit->answer = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 

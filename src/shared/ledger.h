@@ -101,6 +101,7 @@ typedef struct OeLedgerRow
 	int64		call_id;		/* 0: not written yet */
 	OeLedgerState state;
 	const char *role;
+	const char *endpoint;
 	const char *account;
 	const uint8 *fingerprint;
 	const char *request;		/* JSON text */

@@ -51,7 +51,7 @@ static OeStatement load_statement = {
 
 static OeStatement may_submit_statement = {
 	"SELECT WHERE has_function_privilege($1,"
-	" 'ocean_enrich.submit(jsonb, integer, timestamptz)', 'EXECUTE')",
+	" 'ocean_enrich.submit(jsonb, integer, timestamptz, text)', 'EXECUTE')",
 	1, {OIDOID}, NULL
 };
 
@@ -387,7 +387,7 @@ oe_apply_forget_statements(OeTask *task)
 
 /* Nothing that is caught here holds anything. */
 char *
-oe_apply_body(Jsonb *request, ErrorData **error)
+oe_apply_body(const OeSync *sync, Jsonb *request, ErrorData **error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *volatile body = NULL;
@@ -395,7 +395,7 @@ oe_apply_body(Jsonb *request, ErrorData **error)
 
 	PG_TRY();
 	{
-		body = oe_request_body(&oe_endpoint_person, request, true, &reveals);
+		body = oe_request_body(sync->endpoint, request, true, &reveals);
 	}
 	PG_CATCH();
 	{
@@ -408,7 +408,8 @@ oe_apply_body(Jsonb *request, ErrorData **error)
 }
 
 bool
-oe_apply_is_fingerprint_of(Datum fingerprint, const char *body)
+oe_apply_is_fingerprint_of(const OeSync *sync, Datum fingerprint,
+						   const char *body)
 {
 	const bytea *bytes;
 	uint8		digest[OE_FINGERPRINT_BYTES];
@@ -416,7 +417,7 @@ oe_apply_is_fingerprint_of(Datum fingerprint, const char *body)
 	if (!fingerprint)
 		return false;
 	bytes = DatumGetByteaPP(fingerprint);
-	oe_request_fingerprint(&oe_endpoint_person, body, digest);
+	oe_request_fingerprint(sync->endpoint, body, digest);
 	return VARSIZE_ANY_EXHDR(bytes) == OE_FINGERPRINT_BYTES &&
 		memcmp(VARDATA_ANY(bytes), digest, OE_FINGERPRINT_BYTES) == 0;
 }

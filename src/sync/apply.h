@@ -128,10 +128,12 @@ extern void oe_apply_forget_statements(OeTask *task);
  * The body to send as the queue will check it.  NULL: the API would not take
  * it; *error says why.
  */
-extern char *oe_apply_body(Jsonb *request, ErrorData **error);
+extern char *oe_apply_body(const OeSync *sync, Jsonb *request,
+						   ErrorData **error);
 
 /* Is that the fingerprint of the body?  0 and an erased one are of none. */
-extern bool oe_apply_is_fingerprint_of(Datum fingerprint, const char *body);
+extern bool oe_apply_is_fingerprint_of(const OeSync *sync, Datum fingerprint,
+									   const char *body);
 
 /* A state's name; NULL is none. */
 extern bool oe_apply_is(const char *state, const char *name);

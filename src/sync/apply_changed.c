@@ -23,7 +23,7 @@
 
 static OeStatement changed_statement = {
 	"SELECT r.ctid, r.key, r.call_id, c.fingerprint, c.state::text,"
-	" c.status, c.person IS NOT NULL, r.settled_at IS NOT NULL AND r.error_code IS NULL,"
+	" c.status, c.answer IS NOT NULL, r.settled_at IS NOT NULL AND r.error_code IS NULL,"
 	" r.differences"
 	" FROM ocean_enrich.sync_row AS r LEFT JOIN ocean_enrich.call AS c ON c.call_id = r.call_id"
 	" WHERE r.sync_id = $1 AND r.state = 'changed' AND r.key > $2"
@@ -52,7 +52,7 @@ typedef struct Changed
 	const char *call_state;		/* NULL: there is no such call */
 	Datum		fingerprint;	/* of the call; 0: there is none */
 	int			status;
-	bool		has_person;
+	bool		has_answer;
 	bool		was_written;
 	int			differences;
 } Changed;
@@ -78,7 +78,7 @@ fetch_changed(OeTask *task, int max, OeBatch *batch)
 		rows[i].fingerprint = oe_statement_value(i, 4);
 		rows[i].call_state = oe_statement_text(i, 5);
 		rows[i].status = DatumGetInt32(oe_statement_value(i, 6));
-		rows[i].has_person = DatumGetBool(oe_statement_value(i, 7));
+		rows[i].has_answer = DatumGetBool(oe_statement_value(i, 7));
 		rows[i].was_written = DatumGetBool(oe_statement_value(i, 8));
 		rows[i].differences = DatumGetInt32(oe_statement_value(i, 9));
 	}
@@ -111,7 +111,7 @@ typedef struct Decisions
 static bool
 keep_call(const OeSync *sync, const Changed *row, Decisions *decisions)
 {
-	bool		found = oe_apply_is(row->call_state, "answered") && row->has_person;
+	bool		found = oe_apply_is(row->call_state, "answered") && row->has_answer;
 	bool		missing = oe_apply_is(row->call_state, "refused") && row->status == 404;
 
 	if (found || missing)
@@ -138,9 +138,9 @@ decide(const OeSync *sync, const Changed *row, const OeFound *found,
 	   Decisions *decisions)
 {
 	ErrorData  *error = NULL;
-	char	   *body = found->request ? oe_apply_body(found->request, &error) : NULL;
+	char	   *body = found->request ? oe_apply_body(sync, found->request, &error) : NULL;
 
-	if (body && oe_apply_is_fingerprint_of(row->fingerprint, body) &&
+	if (body && oe_apply_is_fingerprint_of(sync, row->fingerprint, body) &&
 		keep_call(sync, row, decisions))
 		return;
 	if (row->call_id)
@@ -152,7 +152,8 @@ decide(const OeSync *sync, const Changed *row, const OeFound *found,
 						 unpack_sql_state(error->sqlerrcode), error->message, OE_SETTLED_NOW);
 	else
 		oe_apply_set_row(&decisions->updates, row->tid, "queued",
-						 oe_submit(found->request, sync->priority, DT_NOBEGIN, sync->id),
+						 oe_submit(sync->endpoint, found->request, sync->priority,
+								   DT_NOBEGIN, sync->id),
 						 row->differences, NULL, NULL, OE_NOT_SETTLED);
 }
 

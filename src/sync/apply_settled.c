@@ -18,7 +18,7 @@
 
 static OeStatement settled_statement = {
 	"SELECT s.settled_id, r.ctid, r.key, r.state::text, c.fingerprint, r.differences,"
-	" s.call_id, c.state::text, c.status, c.detail, c.person"
+	" s.call_id, c.state::text, c.status, c.detail, c.answer"
 	" FROM ocean_enrich.sync_settled AS s"
 	" LEFT JOIN ocean_enrich.sync_row AS r ON r.call_id = s.call_id"
 	" LEFT JOIN ocean_enrich.call AS c ON c.call_id = s.call_id"
@@ -68,7 +68,7 @@ typedef struct SettledCall
 	Datum		fingerprint;	/* 0: likewise; empty: the call was erased */
 	int			status;
 	const char *detail;
-	Datum		person;			/* 0: none */
+	Datum		answer;			/* 0: none */
 	Fate		fate;
 } SettledCall;
 
@@ -88,7 +88,7 @@ first_fate(const SettledCall *call, const char *row_state)
 		return FATE_NONE;
 	if (oe_apply_is(row_state, "changed"))
 		return FATE_CHANGED;
-	if ((oe_apply_is(call->state, "answered") && call->person) ||
+	if ((oe_apply_is(call->state, "answered") && call->answer) ||
 		(oe_apply_is(call->state, "refused") && call->status == 404))
 		return FATE_WRITE;
 	return call->again ? FATE_NONE : FATE_FAILED;
@@ -130,7 +130,7 @@ fetch_settled(OeTask *task, int *count)
 		call->state = oe_statement_text(i, 8);
 		call->status = DatumGetInt32(oe_statement_value(i, 9));
 		call->detail = oe_statement_text(i, 10);
-		call->person = oe_statement_value(i, 11);
+		call->answer = oe_statement_value(i, 11);
 		call->fate = is_repeated(calls, i) ? FATE_NONE
 			: first_fate(call, oe_statement_text(i, 4));
 	}
@@ -157,15 +157,15 @@ select_fate(SettledCall *calls, int count, Fate fate, OeBatch *batch)
 
 /* Does the row still ask for what the call has answered?  It is locked then. */
 static Fate
-fate_of_row(const SettledCall *call, const OeFound *found)
+fate_of_row(const OeSync *sync, const SettledCall *call, const OeFound *found)
 {
 	ErrorData  *error = NULL;
 	char	   *body;
 
 	if (!found->there)
 		return FATE_GONE;
-	body = found->request ? oe_apply_body(found->request, &error) : NULL;
-	if (body && oe_apply_is_fingerprint_of(call->fingerprint, body))
+	body = found->request ? oe_apply_body(sync, found->request, &error) : NULL;
+	if (body && oe_apply_is_fingerprint_of(sync, call->fingerprint, body))
 		return FATE_WRITE;
 	/* What has its answer is asked for again when it changes, and not before. */
 	return call->again ? FATE_NONE : FATE_DIFFERENT;
@@ -198,7 +198,7 @@ write_answers(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 {
 	OeBatch		batch;
 	SettledCall **written = select_fate(calls, count, FATE_WRITE, &batch);
-	Datum	   *persons = palloc(sizeof(Datum) * Max(batch.count, 1));
+	Datum	   *values = palloc(sizeof(Datum) * Max(batch.count, 1));
 	bool	   *nulls = palloc(sizeof(bool) * Max(batch.count, 1));
 	Datum		answers;
 	uint64		found;
@@ -208,13 +208,13 @@ write_answers(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 		return;
 	for (int i = 0; i < batch.count; i++)
 	{
-		persons[i] = written[i]->person;
+		values[i] = written[i]->answer;
 		nulls[i] = oe_apply_is(written[i]->state, "refused");
 	}
 
 	/* The row that we write asks for nothing new; what its triggers do, may. */
 	oe_sync_writing = sync->id;
-	answers = oe_statement_array(persons, nulls, batch.count, JSONBOID);
+	answers = oe_statement_array(values, nulls, batch.count, JSONBOID);
 	found = oe_apply_run(&task->write, oe_sync_write_sql(sync), sync, &batch,
 						 answers);
 	done = oe_apply_numbers_found(&batch, found);
@@ -241,7 +241,7 @@ apply_to_rows(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 	oe_sync_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
 	found = oe_apply_evaluate(task, sync, &batch, true);
 	for (int i = 0; i < batch.count; i++)
-		wanted[i]->fate = fate_of_row(wanted[i], &found[i]);
+		wanted[i]->fate = fate_of_row(sync, wanted[i], &found[i]);
 	tell_locked_from_gone(task, sync, calls, count);
 	write_answers(task, sync, calls, count);
 	oe_apply_no_longer_as_owner(&rights);
@@ -275,7 +275,7 @@ describe_failure(const SettledCall *call, const char **message)
 	if (oe_apply_is(call->state, "answered"))
 	{
 		if (!*message)
-			*message = "the API answered 200 without a usable person";
+			*message = "the API answered 200 without a usable answer";
 		return "OE502";
 	}
 	if (!*message)

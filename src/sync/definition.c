@@ -35,6 +35,7 @@
 
 #include "base/compat.h"
 #include "base/statement.h"
+#include "shared/enqueue.h"
 #include "shared/ledger.h"
 #include "sync/definition.h"
 
@@ -78,6 +79,7 @@ enum
 	C_OWNER,
 	C_RELATION,
 	C_ENABLED,
+	C_ENDPOINT,
 	C_REQUEST,
 	C_CONDITION,
 	C_TABLE_NAME,
@@ -144,6 +146,7 @@ oe_sync_fill(OeSync *sync, int row)
 	sync->owner = DatumGetObjectId(column(row, C_OWNER));
 	sync->relation = DatumGetObjectId(column(row, C_RELATION));
 	sync->enabled = DatumGetBool(column(row, C_ENABLED));
+	sync->endpoint = oe_queue_endpoint(text_column(row, C_ENDPOINT));
 	sync->request = text_column(row, C_REQUEST);
 	sync->condition = text_column(row, C_CONDITION);
 	sync->table_name = text_column(row, C_TABLE_NAME);
@@ -567,6 +570,7 @@ enum
 	P_COLUMN_NUMBERS,
 	P_KEY_NUMBERS,
 	P_TARGET_NUMBER,
+	P_ENDPOINT,
 	P_COUNT
 };
 
@@ -600,7 +604,7 @@ oe_sync_store(OeSync *sync)
 {
 	Oid			types[P_COUNT] = {INT8OID, TEXTOID, OIDOID, OIDOID,
 		NAMEARRAYOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, NAMEOID,
-		NAMEARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT2OID};
+		NAMEARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT2OID, TEXTOID};
 	Datum		values[P_COUNT] = {0};
 	char		nulls[P_COUNT + 1];
 	bool		isnull;
@@ -625,15 +629,16 @@ oe_sync_store(OeSync *sync)
 													sync->column_count);
 	values[P_KEY_NUMBERS] = oe_sync_number_array(sync->key_numbers, sync->key_count);
 	values[P_TARGET_NUMBER] = Int16GetDatum(sync->target_number);
+	values[P_ENDPOINT] = CStringGetTextDatum(sync->endpoint->name);
 
 	if (sync->id == 0)
 	{
 		oe_sync_execute("INSERT INTO ocean_enrich.sync (name, owner, relation, key,"
 						" request, condition, target, priority, enabled, database,"
 						" table_name, column_names, column_numbers,"
-						" key_numbers, target_number)"
+						" key_numbers, target_number, endpoint)"
 						" SELECT $2, $3::oid, $4::oid, $5, $6, $7, $8, $9, true,"
-						" ocean_enrich.database_identity(), $10, $11, $12, $13, $14"
+						" ocean_enrich.database_identity(), $10, $11, $12, $13, $14, $15"
 						" WHERE $1 = 0 RETURNING sync_id",
 						P_COUNT, types, values, nulls);
 		sync->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
@@ -644,7 +649,7 @@ oe_sync_store(OeSync *sync)
 						" relation = $4::oid, key = $5, request = $6, condition = $7,"
 						" target = $8, priority = $9, table_name = $10, column_names = $11,"
 						" column_numbers = $12, key_numbers = $13,"
-						" target_number = $14 WHERE sync_id = $1",
+						" target_number = $14, endpoint = $15 WHERE sync_id = $1",
 						P_COUNT, types, values, nulls);
 }
 

@@ -10,6 +10,8 @@
 #include "nodes/bitmapset.h"
 #include "utils/relcache.h"
 
+#include "core/endpoint.h"
+
 typedef struct OeSync
 {
 	int64		id;
@@ -17,6 +19,7 @@ typedef struct OeSync
 	Oid			owner;
 	Oid			relation;
 	bool		enabled;
+	const OeEndpoint *endpoint;
 	const char *request;		/* an expression, every name in full ... */
 	const char *condition;		/* ... likewise, or NULL */
 	const char *table_name;		/* what the two call the table ... */
@@ -34,7 +37,7 @@ typedef struct OeSync
 
 /* The columns that oe_sync_fill() reads, for a SELECT from ocean_enrich.sync. */
 #define OE_SYNC_COLUMNS \
-	"sync_id, name, owner, relation, enabled, request, condition, table_name," \
+	"sync_id, name, owner, relation, enabled, endpoint, request, condition, table_name," \
 	" column_names, column_numbers, key, key_numbers, target, target_number," \
 	" priority, database"
 

@@ -83,6 +83,13 @@ text_argument(FunctionCallInfo fcinfo, int number, const char *name)
 	return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
+static const char *
+optional_text(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL
+		: text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
 /* As the extension's owner: the statement changes its tables. */
 static uint64
 change(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
@@ -366,7 +373,7 @@ check_may_submit(Oid owner)
 	Datum		value = ObjectIdGetDatum(owner);
 
 	if (change("SELECT WHERE pg_catalog.has_function_privilege($1,"
-			   " 'ocean_enrich.submit(jsonb, integer, timestamptz)', 'EXECUTE')",
+			   " 'ocean_enrich.submit(jsonb, integer, timestamptz, text)', 'EXECUTE')",
 			   1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -650,8 +657,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 {
 	const char *name = text_argument(fcinfo, 0, "name");
 	const char *request = text_argument(fcinfo, 2, "request");
-	const char *condition = PG_ARGISNULL(5) ? NULL
-		: text_to_cstring(PG_GETARG_TEXT_PP(5));
+	const char *condition = optional_text(fcinfo, 5);
 	OeSync		sync = {0};
 	Relation	relation;
 	Datum		refresh_after = (Datum) 0;
@@ -673,6 +679,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 	sync.owner = relation->rd_rel->relowner;
 	sync.target_number = check_target(relation, NameStr(*PG_GETARG_NAME(3)));
 	sync.priority = PG_ARGISNULL(8) ? 0 : PG_GETARG_INT32(8);
+	sync.endpoint = oe_queue_endpoint(optional_text(fcinfo, 9));
 	if (PG_ARGISNULL(4))
 		key_from_primary_key(relation, &sync);
 	else
@@ -700,13 +707,6 @@ stored_refresh(int64 id, Datum *value)
 	(void) change_by_id("SELECT refresh_after FROM ocean_enrich.sync WHERE sync_id = $1", id);
 	*value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return !isnull;
-}
-
-static const char *
-optional_text(FunctionCallInfo fcinfo, int number)
-{
-	return PG_ARGISNULL(number) ? NULL
-		: text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
 static void

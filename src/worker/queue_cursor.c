@@ -49,7 +49,7 @@ static OeStatement next_level_statement = {
 };
 
 static OeStatement claim_statement = {
-	"SELECT call_id, next_attempt_at, role, fingerprint, request, attempts,"
+	"SELECT call_id, next_attempt_at, role, endpoint, fingerprint, request, attempts,"
 	" postponed, gathered, requested_at"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
@@ -72,7 +72,7 @@ static OeStatement peek_statement = {
 
 static OeStatement reuse_statement = {
 	"UPDATE ocean_enrich.call AS c SET state = o.state, account = o.account,"
-	" status = o.status, detail = o.detail, person = o.person, raw = o.raw,"
+	" status = o.status, detail = o.detail, answer = o.answer, raw = o.raw,"
 	" raw_truncated = o.raw_truncated, credits = 0, answered_at = $3,"
 	" next_attempt_at = NULL, reused_from = o.call_id"
 	" FROM ocean_enrich.call AS o WHERE c.call_id = $1 AND o.call_id = $2",
@@ -112,10 +112,10 @@ static OeStatement pay_again_statement = {
 	" WHERE state = 'unknown' AND background AND resolution = 'pay again'"
 	" AND " OE_OF_THIS_DATABASE
 	" FOR NO KEY UPDATE SKIP LOCKED),"
-	" evidence AS (INSERT INTO ocean_enrich.call (state, role, account, fingerprint,"
+	" evidence AS (INSERT INTO ocean_enrich.call (state, role, endpoint, account, fingerprint,"
 	" request, status, detail, raw, raw_truncated, credits, attempts,"
 	" requested_at, sent_at, answered_at, resolution, resolved_by, resolved_at)"
-	" SELECT state, role, account, fingerprint, request, status, detail, raw,"
+	" SELECT state, role, endpoint, account, fingerprint, request, status, detail, raw,"
 	" raw_truncated, credits, attempts, requested_at, sent_at, answered_at,"
 	" resolution, resolved_by, resolved_at FROM again)"
 	" UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = now(),"
@@ -351,13 +351,14 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 	call->position.call_id = DatumGetInt64(oe_statement_value(row, 1));
 	call->position.due = DatumGetTimestampTz(oe_statement_value(row, 2));
 	call->role = oe_statement_text(row, 3);
-	call->fingerprint = fingerprint_of(DatumGetByteaPP(oe_statement_value(row, 4)));
-	request = oe_statement_value(row, 5);
+	call->endpoint = oe_endpoint_find(oe_statement_text(row, 4));
+	call->fingerprint = fingerprint_of(DatumGetByteaPP(oe_statement_value(row, 5)));
+	request = oe_statement_value(row, 6);
 	call->request = request ? DatumGetJsonbP(request) : NULL;
-	call->attempts = DatumGetInt32(oe_statement_value(row, 6));
-	call->postponed = DatumGetInt32(oe_statement_value(row, 7));
-	call->gathered = DatumGetInt32(oe_statement_value(row, 8));
-	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 9));
+	call->attempts = DatumGetInt32(oe_statement_value(row, 7));
+	call->postponed = DatumGetInt32(oe_statement_value(row, 8));
+	call->gathered = DatumGetInt32(oe_statement_value(row, 9));
+	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 10));
 }
 
 /* What is due in one priority; returns how many. */

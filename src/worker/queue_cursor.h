@@ -18,6 +18,7 @@ typedef struct OeQueuedCall
 {
 	OeQueuePosition position;
 	char	   *role;
+	const OeEndpoint *endpoint; /* NULL: none that this library knows */
 	const uint8 *fingerprint;
 	Jsonb	   *request;		/* NULL: somebody erased it */
 	int			attempts;

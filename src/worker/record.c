@@ -96,6 +96,7 @@ fill_row(const OeJob *job, OeLedgerRow *row)
 {
 	row->call_id = job->call_id;
 	row->role = job->call.role;
+	row->endpoint = job->call.endpoint->name;
 	row->account = job->call.account;
 	row->fingerprint = job->call.fingerprint;
 	row->request = oe_utf8_to_server(job->call.body, strlen(job->call.body));

@@ -296,6 +296,7 @@ fill_call(const OeQueuedCall *queued, OeCall *call)
 	OeReveals	reveals;
 
 	*call = queue.call;
+	oe_settings_set_endpoint(queued->endpoint, call);
 	strlcpy(call->role, queued->role, sizeof(call->role));
 	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
 	call->body = oe_request_body(call->endpoint, queued->request, true, &reveals);
@@ -487,6 +488,8 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		pass_by(job, &queued->position);
 	else if (!queued->request)
 		fail_queued(claim, queued, "its request was erased", now);
+	else if (!queued->endpoint || !queued->endpoint->recorded)
+		fail_queued(claim, queued, "its endpoint cannot be queued", now);
 	else if (oe_ledger_find(queue.call.account, queued->fingerprint, since, &hit))
 		settle_by_hit(claim, queued, &hit, now);
 	else if (!admit_queued(claim, queued, on_wire, now))

@@ -3,9 +3,9 @@
 
 \set ON_ERROR_STOP on
 
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, status, person,
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, status, answer,
 	credits, attempts, requested_at, sent_at, answered_at)
-SELECT c.state, c.role, c.account, sha256(int8send(n)), c.request, c.status, c.person,
+SELECT 'person', c.state, c.role, c.account, sha256(int8send(n)), c.request, c.status, c.answer,
 	c.credits, c.attempts, made.at, made.at, made.at
 FROM (SELECT * FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1) AS c,
 	generate_series(1, :rows) AS n,

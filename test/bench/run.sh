@@ -440,7 +440,7 @@ typed_columns()
 	local round
 	quietly psql_in bench -c "CREATE TABLE bench.answer AS
 		SELECT row_number() OVER () AS n, person AS enriched FROM ocean_enrich.call
-		WHERE person IS NOT NULL LIMIT 5050"
+		WHERE answer IS NOT NULL LIMIT 5050"
 	quietly psql_in bench -c "VACUUM ANALYZE bench.answer"
 	FIRST=51
 	for ((round = 0; round < ROUNDS; round++)); do

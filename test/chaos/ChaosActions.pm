@@ -130,7 +130,7 @@ sub update
 	my $last = $first + $chance->number(60);
 	my $concurrency = $chance->one_of(1, 4, 16, 64);
 	my $value = $chance->one_of('ocean_enrich_person(ocean_person_request(email => email))',
-		'(ocean_try_enrich_person(ocean_person_request(email => email))).person');
+		'(ocean_try_enrich_person(ocean_person_request(email => email))).answer');
 	return $world->client($database, qq{
 		SET ocean_enrich.concurrency = $concurrency;
 		UPDATE contacts SET enriched = $value WHERE id BETWEEN $first AND $last});

@@ -184,8 +184,8 @@ test_any_answer()
 		is "any answer: number $seed, at once in $COPIES calls" "$(
 			PGOPTIONS="-c ocean_enrich.api_url=$URL" psql_here 2>&1 <<-END || true
 				SELECT string_agg(DISTINCT concat_ws(' ', r.status, r.error_message), ', '),
-					count((ocean_person(r.person)).id),
-					count((SELECT count(*) FROM ocean_person_experiences(r.person)))
+					count((ocean_person(r.answer)).id),
+					count((SELECT count(*) FROM ocean_person_experiences(r.answer)))
 				FROM generate_series(1, $COPIES) AS i,
 					ocean_try_enrich_person(
 						jsonb_build_object('person', jsonb_build_object('id', i::text))) AS r;

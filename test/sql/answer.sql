@@ -60,18 +60,18 @@ FROM unnest(ARRAY['sb-empty.a@example.com', 'sb-badjson.a@example.com', 'sb-html
 
 SELECT request #>> '{person,email}' AS email, state, credits, detail,
 	octet_length(raw) > 0 AS raw, raw_truncated
-FROM ocean_enrich.call WHERE person IS NULL ORDER BY call_id;
+FROM ocean_enrich.call WHERE answer IS NULL ORDER BY call_id;
 SELECT encode(substr(raw, 1, 8), 'escape') AS begins,
 	encode(substr(raw, greatest(octet_length(raw) - 3, 1)), 'escape') AS ends,
 	CASE WHEN raw_truncated THEN octet_length(raw) END AS truncated_at
-FROM ocean_enrich.call WHERE person IS NULL ORDER BY call_id;
+FROM ocean_enrich.call WHERE answer IS NULL ORDER BY call_id;
 
 -- The same again: the same person, the same error, no new row, nothing paid.
 
 SELECT count(*), sum(credits) FROM ocean_enrich.call;
 CREATE TEMP TABLE again AS
 SELECT call.request #>> '{person,email}' AS email, call.call_id = result.call_id AS same_call,
-	result.person IS NOT DISTINCT FROM call.person AS same_person,
+	result.answer IS NOT DISTINCT FROM call.answer AS same_answer,
 	result.status, result.error_code, result.error_message, result.credits, result.reused
 FROM ocean_enrich.call, ocean_try_enrich_person(request) AS result ORDER BY call.call_id;
 SELECT * FROM again;
@@ -86,7 +86,7 @@ FROM unnest(ARRAY['sb-html.a@example.com', 'sb-nul.a@example.com']) AS email,
 
 TRUNCATE ocean_enrich.call;
 SET ocean_enrich.credits_per_call = '0.1';
-SELECT email, person -> 'creditsUsed' AS said, result.credits
+SELECT email, answer -> 'creditsUsed' AS said, result.credits
 FROM unnest(ARRAY['anna@example.com', 'sb-badcredits-1.a@example.com', 'sb-badcredits-2.a@example.com',
 	'sb-badcredits-3.a@example.com', 'sb-badcredits-4.a@example.com']) AS email,
 	ocean_try_enrich_person(ocean_person_request(email => email)) AS result;

@@ -23,7 +23,7 @@ ORDER BY member.key;
 SELECT ocean_enrich_person(ocean_person_request(
 	name => 'Berta Ask', company_domain => 'example.com')) ->> 'name' AS name;
 SELECT state, role = current_user AS mine, account = ocean_enrich.account() AS account_is_known,
-	request, status, detail, person ->> 'name' AS name, raw, credits, attempts,
+	request, status, detail, answer ->> 'name' AS name, raw, credits, attempts,
 	requested_at <= sent_at AND sent_at <= answered_at AS in_order, next_attempt_at
 FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1;
 
@@ -140,7 +140,7 @@ BEGIN
 		EXIT WHEN result.status IS DISTINCT FROM 201;
 		PERFORM pg_sleep(0.05);
 	END LOOP;
-	RAISE NOTICE 'at last: %', result.person ->> 'domain';
+	RAISE NOTICE 'at last: %', result.answer ->> 'domain';
 END $$;
 SELECT state, status, detail, count(*) > 0 AS calls, sum(credits) AS credits
 FROM ocean_enrich.call WHERE request #>> '{person,email}' LIKE 'sb-gathering-%'
@@ -168,11 +168,11 @@ FROM unnest(ARRAY['helga@example.com', 'helga@example.com',
 	'sb-cut-lost.try@example.com', 'sb-badjson.try@example.com',
 	'sb-badjson.try@example.com']) WITH ORDINALITY AS contacts (email, nth),
 	ocean_try_enrich_person(ocean_person_request(email => email)) AS result;
-SELECT email, result.person ->> 'domain' AS domain, result.status, error_code, error_message,
+SELECT email, result.answer ->> 'domain' AS domain, result.status, error_code, error_message,
 	result.credits, reused, call.request #>> '{person,email}' = email AS call_is_mine
 FROM results AS result JOIN ocean_enrich.call USING (call_id) ORDER BY nth;
 SET ocean_enrich.api_url = 'http://127.0.0.1:9';
-SELECT person, status, error_code, error_message, credits, reused
+SELECT answer, status, error_code, error_message, credits, reused
 FROM ocean_try_enrich_person(ocean_person_request(email => 'ida@example.com'));
 RESET ocean_enrich.api_url;
 

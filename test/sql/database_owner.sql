@@ -92,7 +92,7 @@ RESET ROLE;
 -- The schema "public" is his, and whatever lies in it goes with it: the extension,
 -- and the ledger with that.
 
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at) VALUES ('refused', 'x', 'x', '', now());
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, requested_at) VALUES ('person', 'refused', 'x', 'x', '', now());
 \set VERBOSITY terse
 SET ROLE regress_ocean_owner;
 DROP SCHEMA public;
@@ -107,7 +107,7 @@ SELECT to_regclass('ocean_enrich.call');
 CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 CREATE SCHEMA enrichment;
 CREATE EXTENSION ocean_enrich SCHEMA enrichment;
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at) VALUES ('refused', 'x', 'x', '', now());
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, requested_at) VALUES ('person', 'refused', 'x', 'x', '', now());
 SELECT * FROM pg_temp.codes(ARRAY[
 	'DROP SCHEMA enrichment CASCADE',
 	'ALTER SCHEMA enrichment RENAME TO mine',

@@ -23,9 +23,9 @@ SELECT url, ocean_enrich.linkedin_key(url) AS key FROM (VALUES
 -- A ledger with all kinds of rows of Ida, and some that only look like hers
 
 CREATE FUNCTION pg_temp.fill() RETURNS void LANGUAGE sql AS $$
-	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, status, detail, person, raw, credits, attempts, requested_at, sent_at, answered_at, next_attempt_at)
-	SELECT state::ocean_enrich.call_state, 'x', 'x', sha256(what::bytea), request::jsonb, status, CASE WHEN status <> 200 THEN 'says no' END,
-		person::jsonb, raw::bytea, CASE status WHEN 200 THEN 3 END, 1, now(), CASE WHEN state <> 'queued' THEN now() END,
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, status, detail, answer, raw, credits, attempts, requested_at, sent_at, answered_at, next_attempt_at)
+	SELECT 'person', state::ocean_enrich.call_state, 'x', 'x', sha256(what::bytea), request::jsonb, status, CASE WHEN status <> 200 THEN 'says no' END,
+		answer::jsonb, raw::bytea, CASE status WHEN 200 THEN 3 END, 1, now(), CASE WHEN state <> 'queued' THEN now() END,
 		CASE WHEN state NOT IN ('queued', 'sent') THEN now() END, CASE WHEN what LIKE '%again' THEN now() + '1 min' END
 	FROM (VALUES
 		('request: email', 'answered', '{"person": {"email": " Ida@Example.com"}}', 200, '{"id": "p1", "name": "Ida"}', NULL),
@@ -46,10 +46,10 @@ CREATE FUNCTION pg_temp.fill() RETURNS void LANGUAGE sql AS $$
 		('other: email', 'answered', '{"person": {"email": "frida@example.com"}}', 200, '{"id": "p11", "email": {"address": "ida@example.com.example"}}', NULL),
 		('other: linkedin', 'answered', '{"person": {"linkedin": "linkedin.com/in/ida-r-2"}}', 200, '{"id": "x", "name": "p1"}', NULL),
 		('other: raw', 'answered', '{"person": {"name": "raw 3"}}', 200, NULL, '{"id":"p12","email":{"address":"frida@example.com"},"linkedinUrl":"https://www.linkedin.com/in/ida-r-2"')
-	) AS v (what, state, request, status, person, raw);
+	) AS v (what, state, request, status, answer, raw);
 $$;
 CREATE VIEW ledger AS SELECT row_number() OVER (ORDER BY call_id) AS nth, state, status, detail, credits, attempts, sent_at IS NOT NULL AS sent,
-	request::text, person ->> 'id' AS person, length(raw) AS raw, length(fingerprint) AS fingerprint
+	request::text, answer ->> 'id' AS person, length(raw) AS raw, length(fingerprint) AS fingerprint
 FROM ocean_enrich.call ORDER BY call_id;
 
 -- What each way to name her finds; a transaction gives it back.
@@ -83,10 +83,10 @@ SELECT state, calls, credits FROM ocean_enrich.calls_by_state ORDER BY state;
 -- What was on its way is erased when it has ended, whatever comes.
 
 SELECT c.state, c.status FROM ocean_enrich.forget_later JOIN ocean_enrich.call AS c USING (call_id) ORDER BY call_id;
-UPDATE ocean_enrich.call SET state = 'answered', status = 200, person = '{"id": "p1"}', credits = 3 WHERE state = 'sent';
-UPDATE ocean_enrich.call SET state = 'answered', status = 200, person = '{"id": "p1"}', credits = 3, next_attempt_at = NULL WHERE next_attempt_at IS NOT NULL;
+UPDATE ocean_enrich.call SET state = 'answered', status = 200, answer = '{"id": "p1"}', credits = 3 WHERE state = 'sent';
+UPDATE ocean_enrich.call SET state = 'answered', status = 200, answer = '{"id": "p1"}', credits = 3, next_attempt_at = NULL WHERE next_attempt_at IS NOT NULL;
 SELECT ocean_enrich.tidy();
-SELECT count(*) FROM ocean_enrich.call WHERE person ->> 'id' = 'p1';
+SELECT count(*) FROM ocean_enrich.call WHERE answer ->> 'id' = 'p1';
 SELECT count(*), sum(credits) FROM ocean_enrich.call WHERE state = 'answered';
 SELECT count(*) FROM ocean_enrich.forget_later;
 
@@ -94,7 +94,7 @@ SELECT count(*) FROM ocean_enrich.forget_later;
 
 TRUNCATE ocean_enrich.call;
 SELECT pg_temp.fill();
-INSERT INTO ocean_enrich.reveal SELECT call_id, 'p1', true, false FROM ocean_enrich.call WHERE person ->> 'id' = 'p1';
+INSERT INTO ocean_enrich.reveal SELECT call_id, 'p1', true, false FROM ocean_enrich.call WHERE answer ->> 'id' = 'p1';
 SELECT ocean_enrich.receive_webhook('{"id": "p1", "email": {"address": "ida@example.com", "status": "verified"}}');
 SELECT ocean_enrich.receive_webhook('{"emails": [{"personId": "p5", "address": "IDA@example.com", "status": "verified"}, {"personId": "p6", "address": "x@example.com", "status": "verified"}], "creditsUsed": 2}');
 SELECT ocean_enrich.receive_webhook('{"id": "p6", "email": {"address": "x@example.com", "status": "verified"}}');
@@ -162,8 +162,8 @@ SELECT nth, state FROM ledger WHERE fingerprint > 0 ORDER BY nth;
 -- Many of one time go in portions.
 
 TRUNCATE ocean_enrich.call, ocean_enrich.retention_progress;
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at, sent_at, answered_at)
-SELECT 'answered', 'x', 'x', sha256(i::text::bytea), '{}', t, t, t
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, requested_at, sent_at, answered_at)
+SELECT 'person', 'answered', 'x', 'x', sha256(i::text::bytea), '{}', t, t, t
 FROM generate_series(1, 9000) AS i, (SELECT now() - interval '100 days') AS at (t);
 SELECT erased, steps BETWEEN 5 AND 200 AS quick FROM pg_temp.keep();
 SELECT count(*) FROM ocean_enrich.call WHERE request IS NOT NULL;

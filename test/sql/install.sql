@@ -73,8 +73,8 @@ DROP ROLE regress_ocean_nobody;
 -- It works wherever it lies, and stays there.
 
 SELECT "Enrich me".ocean_enrich_person("Enrich me".ocean_person_request(email => 'anna@example.com')) ->> 'domain' AS domain;
-SELECT id IS NOT NULL AS id, domain FROM ocean_enrich.call, "Enrich me".ocean_person(person);
-SELECT count(*) FROM ocean_enrich.call, "Enrich me".ocean_person_experiences(person);
+SELECT id IS NOT NULL AS id, domain FROM ocean_enrich.call, "Enrich me".ocean_person(answer);
+SELECT count(*) FROM ocean_enrich.call, "Enrich me".ocean_person_experiences(answer);
 ALTER EXTENSION ocean_enrich SET SCHEMA public;
 \echo :SQLSTATE
 

@@ -18,7 +18,7 @@ SET ocean_enrich.concurrency = 1;
 CREATE FUNCTION pg_temp.try(email text, OUT domain text, OUT code text, OUT message text,
 	OUT credits numeric, OUT reused boolean)
 LANGUAGE sql AS $$
-	SELECT person ->> 'domain', error_code, error_message, result.credits, result.reused
+	SELECT answer ->> 'domain', error_code, error_message, result.credits, result.reused
 	FROM ocean_try_enrich_person(ocean_person_request(email => email)) AS result
 $$;
 
@@ -115,8 +115,8 @@ SELECT state, resolution, credits FROM ocean_enrich.call ORDER BY call_id;
 
 TRUNCATE ocean_enrich.call;
 SELECT * FROM pg_temp.try('carla@example.com');
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at, sent_at)
-SELECT 'unknown', role, account, fingerprint, request, now(), now() FROM ocean_enrich.call;
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, requested_at, sent_at)
+SELECT 'person', 'unknown', role, account, fingerprint, request, now(), now() FROM ocean_enrich.call;
 SELECT * FROM pg_temp.try('carla@example.com');
 
 -- Only what is unknown can be decided.
@@ -136,9 +136,9 @@ SELECT * FROM ocean_enrich.calls_by_state;
 SELECT * FROM ocean_enrich.spending;
 SELECT * FROM ocean_enrich.limits;
 SELECT * FROM ocean_enrich.calls_in_flight;
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, status, credits, attempts,
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, status, credits, attempts,
 	requested_at, sent_at, answered_at, next_attempt_at)
-SELECT state::ocean_enrich.call_state, role, account, '', status, credits, 1, at, at, at, next_at
+SELECT 'person', state::ocean_enrich.call_state, role, account, '', status, credits, 1, at, at, at, next_at
 FROM (VALUES
 		('answered', 'anna', 'a', 200, 3.0, '-2 days', NULL),
 		('answered', 'anna', 'a', 200, 0.1, '-2 days', NULL),
@@ -153,8 +153,8 @@ FROM (VALUES
 		('failed', 'berta', 'a', 503, NULL, '0', '2 hours'),
 		('sent', 'berta', 'a', NULL, NULL, '0', NULL)) AS r (state, role, account, status, credits, ago, next),
 	LATERAL (SELECT now() + ago::interval AS at, now() + next::interval AS next_at) AS t;
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at)
-VALUES ('queued', 'anna', 'a', '', now()), ('cancelled', 'anna', 'a', '', now());
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, requested_at)
+VALUES ('person', 'queued', 'anna', 'a', '', now()), ('person', 'cancelled', 'anna', 'a', '', now());
 
 SELECT state, calls, credits, now() - oldest AS oldest, now() - newest AS newest
 FROM ocean_enrich.calls_by_state ORDER BY state;

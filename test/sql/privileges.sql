@@ -52,8 +52,8 @@ INSERT INTO statements (object, statement) VALUES
 	('budget: truncate', 'TRUNCATE ocean_enrich.budget'),
 	('budget_changed', 'SELECT ocean_enrich.budget_changed()'),
 	('call: read', 'SELECT * FROM ocean_enrich.call'),
-	('call: insert', 'INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at)
-		VALUES (''queued'', ''x'', ''x'', '''', now())'),
+	('call: insert', 'INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, requested_at)
+		VALUES (''person'', ''queued'', ''x'', ''x'', '''', now())'),
 	('call: update', 'UPDATE ocean_enrich.call SET credits = 0'),
 	('call: delete', 'DELETE FROM ocean_enrich.call'),
 	('call: truncate', 'TRUNCATE ocean_enrich.call'),
@@ -202,8 +202,8 @@ RESET ROLE;
 
 -- A decision carries the name of who took it.
 
-INSERT INTO ocean_enrich.call (state, role, account, fingerprint, requested_at, sent_at)
-VALUES ('unknown', 'regress_ocean_caller', 'x', '', now(), now()) RETURNING call_id \gset
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, requested_at, sent_at)
+VALUES ('person', 'unknown', 'regress_ocean_caller', 'x', '', now(), now()) RETURNING call_id \gset
 SET SESSION AUTHORIZATION regress_ocean_judge;
 SELECT ocean_enrich.resolve(:call_id, 'give up', 3);
 RESET SESSION AUTHORIZATION;

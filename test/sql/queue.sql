@@ -19,6 +19,20 @@ SELECT statement, error.code, error.message FROM (VALUES
 		('SELECT ocean_enrich.submit(''{"person": {"email": "a@example.com"}}'', 0, ''infinity'')')
 	) AS s (statement), pg_temp.error_of(statement) AS error;
 SELECT ocean_enrich.submit(NULL), ocean_enrich.submit(NULL, NULL, NULL);
+
+-- What of the API is asked goes by its name, and is part of what makes requests equal.
+
+SELECT statement, error.* FROM (VALUES
+		('SELECT ocean_enrich.submit(''{}'', endpoint => ''people'')'),
+		('SELECT ocean_enrich.submit(''{}'', endpoint => ''balance'')')
+	) AS s (statement), pg_temp.error_of(statement) AS error;
+BEGIN;
+SELECT count(ocean_enrich.submit('{"person": {"email": "a@example.com"}}', not_before => now() + '1 day', endpoint => endpoint))
+FROM (VALUES ('person'), (NULL)) AS e (endpoint);
+SELECT endpoint, fingerprint = sha256(E'person\n{"person":{"email":"a@example.com"}}') AS as_told, count(*)
+FROM ocean_enrich.call GROUP BY endpoint, fingerprint;
+ROLLBACK;
+
 SELECT ocean_enrich.cancel(NULL), ocean_enrich.retry(NULL), ocean_enrich.wait(NULL), ocean_enrich.wait('{}');
 SELECT count(*) FROM ocean_enrich.call;
 

@@ -37,6 +37,8 @@ SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => 
 -- Requests and conditions
 SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => mail)', 'enriched');
 SELECT ocean_enrich.create_sync('s', 'contacts', 'email', 'enriched');
+SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => email)', 'enriched', endpoint => 'people');
+SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => email)', 'enriched', endpoint => 'balance');
 SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => email) FROM keyless', 'enriched');
 SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => email), 1', 'enriched');
 SELECT ocean_enrich.create_sync('s', 'contacts', 'ocean_person_request(email => email); DROP TABLE contacts', 'enriched');

@@ -47,8 +47,8 @@ SELECT old, new, ocean_enrich.better_contact(old::jsonb, new::jsonb) AS better F
 -- Calls that wait, and one of the same person that does not
 
 CREATE FUNCTION pg_temp.answered(request jsonb, person_id text) RETURNS bigint LANGUAGE sql AS $$
-	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, status, person, credits, requested_at, sent_at, answered_at)
-	VALUES ('answered', 'x', 'x', sha256(request::text::bytea), request, 200,
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, status, answer, credits, requested_at, sent_at, answered_at)
+	VALUES ('person', 'answered', 'x', 'x', sha256(request::text::bytea), request, 200,
 		jsonb_build_object('id', person_id, 'name', 'Anna', 'email', NULL), 3, now(), now(), now())
 	RETURNING ocean_enrich.expect_reveals(call_id) * 0 + call_id
 $$;
@@ -60,7 +60,7 @@ SELECT count(ocean_enrich.expect_reveals(call_id)) FROM ocean_enrich.call;	-- ag
 SELECT c.request #>> '{person,name}' AS name, r.person_id, r.emails, r.phones
 FROM ocean_enrich.reveal AS r JOIN ocean_enrich.call AS c USING (call_id) ORDER BY call_id;
 
-CREATE VIEW ledger AS SELECT request #>> '{person,name}' AS name, person - 'id' - 'name' AS contacts FROM ocean_enrich.call ORDER BY call_id;
+CREATE VIEW ledger AS SELECT request #>> '{person,name}' AS name, answer - 'id' - 'name' AS contacts FROM ocean_enrich.call ORDER BY call_id;
 CREATE VIEW receipts AS SELECT digest IS NOT NULL AS known, deliveries, people, credits, told, cardinality(call_ids) AS calls
 FROM ocean_enrich.webhook ORDER BY webhook_id;
 

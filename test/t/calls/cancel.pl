@@ -52,7 +52,7 @@ sub give_up_on_wire
 	wait_for_ledger($node);
 	is( $node->safe_psql(
 			'postgres', q{
-			SELECT state, credits, person ->> 'id' <> ''
+			SELECT state, credits, answer ->> 'id' <> ''
 			FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1}),
 		'answered|3|t',
 		"$name: the answer is in the ledger");

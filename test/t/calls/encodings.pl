@@ -72,7 +72,7 @@ sub is_refused_once
 	return is(
 		$node->safe_psql(
 			$database, qq{
-			SELECT state, credits, person IS NULL,
+			SELECT state, credits, answer IS NULL,
 				position('\\xc58175636a61'::bytea IN raw) > 0
 			FROM ocean_enrich.call WHERE request->'person'->>'email' = '$email'}),
 		'answered|3|t|t',

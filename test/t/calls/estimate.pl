@@ -75,7 +75,7 @@ my %statements = (
 	'requests' => "SELECT $request FROM contacts",
 	'SELECT' => "SELECT id, ocean_enrich_person($request) FROM contacts",
 	'SELECT of the person alone' => "SELECT ocean_enrich_person($request) FROM contacts ORDER BY id",
-	'SELECT as a value' => "SELECT r.person, r.status FROM contacts, ocean_try_enrich_person($request) AS r",
+	'SELECT as a value' => "SELECT r.answer, r.status FROM contacts, ocean_try_enrich_person($request) AS r",
 	'UPDATE' => "UPDATE contacts SET enriched = ocean_enrich_person($request), note = 'x'",
 	'UPDATE with RETURNING' =>
 	  "UPDATE contacts SET enriched = ocean_enrich_person($request) RETURNING enriched",
@@ -328,7 +328,7 @@ nothing_happened('rights');
 my ($to_send, $credits) = split /\|/, estimate($statements{'SELECT as a value'},
 	columns => 'to_send, credits_at_most');
 my $charged = $sandbox->books->{charged};
-sql(qq{UPDATE contacts SET enriched = (SELECT person FROM ocean_try_enrich_person($request))});
+sql(qq{UPDATE contacts SET enriched = (SELECT answer FROM ocean_try_enrich_person($request))});
 is($sandbox->books->{requests}, $before->{requests} + $to_send, 'so many requests are sent');
 is($sandbox->books->{charged}, $charged + $credits, 'so much is charged');
 is(estimate($statements{requests}), '10|0|1|8|1|0', 'and then all is known');

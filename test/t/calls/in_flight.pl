@@ -15,7 +15,7 @@ $node->safe_psql(
 	CREATE ROLE berta LOGIN;
 	GRANT EXECUTE ON FUNCTION ocean_try_enrich_person, ocean_person_request TO anna, berta});
 
-my $try = q{SELECT person ->> 'domain', status, credits, reused, call_id
+my $try = q{SELECT answer ->> 'domain', status, credits, reused, call_id
 	FROM ocean_try_enrich_person(ocean_person_request(email => '%s@example.com'))};
 
 # Three sessions of two roles ask for the same person while the answer is held.

@@ -24,7 +24,7 @@ sub start_calls
 			$node, qq{
 			$settings
 			SET application_name = '$email $number';
-			SELECT person ->> 'id' <> '', credits, reused
+			SELECT answer ->> 'id' <> '', credits, reused
 			FROM ocean_try_enrich_person(ocean_person_request(email => '$email'))});
 		wait_until($node,
 			"SELECT count(*) = $number FROM ocean_enrich.in_flight() WHERE state = '$state'"

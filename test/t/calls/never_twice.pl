@@ -25,7 +25,7 @@ sub call
 {
 	my ($email) = @_;
 	return $session->query_safe(
-		qq{SELECT coalesce(error_code, person ->> 'id')
+		qq{SELECT coalesce(error_code, answer ->> 'id')
 		FROM ocean_try_enrich_person(ocean_person_request(email => '$email'))});
 }
 

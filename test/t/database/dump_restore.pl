@@ -39,17 +39,17 @@ $node->safe_psql(
 	SELECT ocean_enrich.resolve(max(call_id), 'give up', 3) FROM ocean_enrich.unknown_calls;
 	DROP OWNED BY gone;
 	DROP ROLE gone;
-	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at)
-	VALUES ('queued', 'gone', 'x', 'x', '{"person": {"email": "queued@example.com"}}', now()),
-		('cancelled', 'gone', 'x', 'x', '{"person": {"email": "cancelled@example.com"}}', now())});
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, requested_at)
+	VALUES ('person', 'queued', 'gone', 'x', 'x', '{"person": {"email": "queued@example.com"}}', now()),
+		('person', 'cancelled', 'gone', 'x', 'x', '{"person": {"email": "cancelled@example.com"}}', now())});
 
 # What is still expected and still to be forgotten is not lost either.  A call that
 # has ended would be erased in the middle of this test: here only a worker that
 # starts ends one that was sent, and none does before it is restored.
 $node->safe_psql(
 	'postgres', q{
-	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at, sent_at)
-	VALUES ('sent', 'gone', 'x', 'x', '{"person": {"email": "sent@example.com"}}', now(), now());
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, requested_at, sent_at)
+	VALUES ('person', 'sent', 'gone', 'x', 'x', '{"person": {"email": "sent@example.com"}}', now(), now());
 	INSERT INTO ocean_enrich.reveal VALUES (1, 'p1', true, false, 'verified', NULL);
 	INSERT INTO ocean_enrich.forget_later
 	SELECT call_id FROM ocean_enrich.call WHERE state = 'sent';

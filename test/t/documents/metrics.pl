@@ -40,7 +40,7 @@ sub measure
 $node->command_ok(
 	[ 'psql', '--no-psqlrc', '--set', 'ON_ERROR_STOP=1', '--dbname', $node->connstr('postgres'),
 		'--file', "$folder/role.sql" ], "role.sql runs for the $_. time") foreach 1 .. 2;
-fails($node, 'SELECT person FROM ocean_enrich.call', qr/42501/, 'the role sees no person',
+fails($node, 'SELECT answer FROM ocean_enrich.call', qr/42501/, 'the role sees no person',
 	user => 'ocean_monitor');
 fails($node, 'SELECT request FROM ocean_enrich.call', qr/42501/, '... and no request',
 	user => 'ocean_monitor');
@@ -93,8 +93,8 @@ is($measured{ocean_enrich_budget}[0]{spent}, 3, '... of the budgets, too');
 
 $node->safe_psql(
 	'postgres', q{
-	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, status, credits, requested_at, sent_at, answered_at)
-	SELECT 'answered', 'anna', 'x', sha256(int4send(n)), '{}', 200, 3, at, at, at
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, status, credits, requested_at, sent_at, answered_at)
+	SELECT 'person', 'answered', 'anna', 'x', sha256(int4send(n)), '{}', 200, 3, at, at, at
 	FROM generate_series(1, 200000) AS n, LATERAL (SELECT now() - interval '2 years' * n / 200000 AS at) AS made
 	ORDER BY at});
 $node->safe_psql('postgres', 'VACUUM ANALYZE ocean_enrich.call');

@@ -119,8 +119,8 @@ $node->safe_psql(
 		sent_at = sent_at - interval '31 days', answered_at = answered_at - interval '31 days'});
 $node->safe_psql('postgres', 'SELECT ' . enrich('emma@example.com'));
 $node->safe_psql('postgres',
-	'INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, requested_at, sent_at, answered_at)'
-	  . q{ SELECT 'answered', 'x', 'x', sha256(i::text::bytea), '{"person": {"name": "of old"}}', t, t, t}
+	'INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, requested_at, sent_at, answered_at)'
+	  . q{ SELECT 'person', 'answered', 'x', 'x', sha256(i::text::bytea), '{"person": {"name": "of old"}}', t, t, t}
 	  . q{ FROM generate_series(1, 5000) AS i, (SELECT now() - interval '90 days') AS at (t)});
 new_log();
 # A worker leaves when its database is empty.

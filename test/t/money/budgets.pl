@@ -255,8 +255,8 @@ foreach my $period (qw(week month))
 {
 	my $start = "date_trunc('$period', now(), 'UTC')";
 	sql(qq{CREATE ROLE $period LOGIN IN ROLE may_enrich;
-		INSERT INTO ocean_enrich.call (state, role, account, fingerprint, credits, requested_at, sent_at)
-		SELECT 'answered', '$period', 'x', '', credits, sent_at, sent_at
+		INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, credits, requested_at, sent_at)
+		SELECT 'person', 'answered', '$period', 'x', '', credits, sent_at, sent_at
 		FROM (VALUES (30, $start), (500, $start - interval '1 microsecond')) AS v (credits, sent_at)});
 	budget($period, $period, 32);
 	refused($period, "$period\@example.com", "$period: the first moment counts");

@@ -20,7 +20,7 @@ my $node = node($sandbox);
 
 is( $node->safe_psql(
 		'postgres', q{
-		SELECT count(DISTINCT call_id), sum(credits), sum((ocean_person(person)).credits_used)
+		SELECT count(DISTINCT call_id), sum(credits), sum((ocean_person(answer)).credits_used)
 		FROM generate_series(1, 10) AS i,
 			ocean_try_enrich_person(ocean_person_request(email => format('tenth%s@example.com', i)))}),
 	'10|1.0|1.0',

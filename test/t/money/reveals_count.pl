@@ -54,7 +54,7 @@ sub refused
 	return is($sandbox->books->{requests}, $requests, "$name: nothing was sent");
 }
 
-sub id_of { return sql("SELECT person ->> 'id' FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$_[0]\@example.com' ORDER BY call_id LIMIT 1") }
+sub id_of { return sql("SELECT answer ->> 'id' FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$_[0]\@example.com' ORDER BY call_id LIMIT 1") }
 
 sub webhook
 {

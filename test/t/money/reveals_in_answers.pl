@@ -231,10 +231,10 @@ is( sql(q{
 		SELECT count(*), count(DISTINCT credits) FROM ocean_enrich.call WHERE request #>> '{person,email}' ~ '@rank'}),
 	"$count|3", 'many kinds of contacts came, found and not');
 is( sql(q{
-		SELECT person, credits FROM ocean_enrich.call
+		SELECT answer, credits FROM ocean_enrich.call
 		WHERE request #>> '{person,email}' ~ '@rank' AND credits IS DISTINCT FROM 3
-			+ CASE WHEN ocean_enrich.contact_rank(person -> 'email') >= 4 THEN 1 ELSE 0 END
-			+ CASE WHEN ocean_enrich.contact_rank(person -> 'phone') >= 4 THEN 10 ELSE 0 END}),
+			+ CASE WHEN ocean_enrich.contact_rank(answer -> 'email') >= 4 THEN 1 ELSE 0 END
+			+ CASE WHEN ocean_enrich.contact_rank(answer -> 'phone') >= 4 THEN 10 ELSE 0 END}),
 	'', 'found is what webhooks are read by');
 
 # Whoever asked for a webhook is charged by it, and once, also where the answer had it all.
@@ -245,7 +245,7 @@ sql(qq{
 	SET ocean_enrich.api_url = 'http://127.0.0.1:$port';
 	SELECT ocean_enrich_person(ocean_person_request(email => '$known\@webhook.example',
 		reveal_emails => true, reveal_emails_webhook_url => 'https://elsewhere.example'))});
-is(sql(q{SELECT credits, person #>> '{email,status}' FROM ocean_enrich.call WHERE request #>> '{person,email}' ~ '@webhook'}),
+is(sql(q{SELECT credits, answer #>> '{email,status}' FROM ocean_enrich.call WHERE request #>> '{person,email}' ~ '@webhook'}),
 	'3|verified', 'an answer that has what a webhook will tell');
 is(sql('SELECT coalesce(sum(credits), 0) FROM ocean_enrich.reveal_cost'), 0, '... is not charged for it');
 sql("SELECT ocean_enrich.receive_webhook('$person', 'open-sesame')") foreach 1 .. 2;

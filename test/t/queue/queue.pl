@@ -50,7 +50,7 @@ my $id = $node->safe_psql('postgres', 'SELECT ' . submit('anna@example.com'));
 wait_until($node, "SELECT state = 'answered' FROM ocean_enrich.call WHERE call_id = $id");
 is( $node->safe_psql(
 		'postgres', qq{
-		SELECT background, status, credits, attempts, role, person ->> 'domain' <> '',
+		SELECT background, status, credits, attempts, role, answer ->> 'domain' <> '',
 			account = ocean_enrich.account()
 		FROM ocean_enrich.call WHERE call_id = $id}),
 	't|200|3|1|postgres|t|t',
@@ -89,7 +89,7 @@ wait_for_queue();
 is( $node->safe_psql(
 		'postgres', q{
 		SELECT count(*), count(reused_from), sum(credits) FROM job JOIN ocean_enrich.call USING (call_id)
-		WHERE state = 'answered' AND person ->> 'id' <> ''}),
+		WHERE state = 'answered' AND answer ->> 'id' <> ''}),
 	'1000|600|1200',
 	'many: all are answered, the equal ones by one of them');
 is($sandbox->books->{requests}, 400, 'many: each person was asked for once');
@@ -156,6 +156,20 @@ wait_for_queue();
 is(state_of($id), 'answered', 'retry: it is answered');
 is($node->safe_psql('postgres', "SELECT ocean_enrich.retry($id)"), 'f', 'retry: not what was paid');
 is(queue_length(), 0, 'retry: the queue is empty');
+
+# Of a newer version, or written by hand: what cannot be asked holds nobody up.
+
+foreach my $endpoint ('balance', 'of a newer version')
+{
+	$id = $node->safe_psql('postgres', 'SELECT ' . submit("$endpoint\@example.com", "not_before => now() + '1 day'"));
+	$node->safe_psql('postgres', qq{
+		UPDATE ocean_enrich.call SET endpoint = '$endpoint', next_attempt_at = now() WHERE call_id = $id;
+		SELECT ocean_enrich.wake()});
+	wait_for_queue();
+	is($node->safe_psql('postgres', "SELECT state, detail, attempts FROM ocean_enrich.call WHERE call_id = $id"),
+		'failed|its endpoint cannot be queued|0', "endpoint \"$endpoint\": it is not sent");
+}
+is(queue_length(), 0, 'endpoint: the queue is empty');
 
 # Listeners hear of each end.
 

@@ -18,7 +18,7 @@ $test->ahead('SELECT', 'SELECT id, ocean_enrich_person(req) FROM contact');
 $test->ahead('nested in expressions',
 	q{SELECT upper((ocean_enrich_person(req)) ->> 'id') || id FROM contact});
 $test->ahead('ocean_try_enrich_person',
-	q{SELECT id, (ocean_try_enrich_person(req)).person FROM contact});
+	q{SELECT id, (ocean_try_enrich_person(req)).answer FROM contact});
 $test->ahead(
 	'two calls in a row',
 	q{SELECT ocean_enrich_person(req) ->> 'id', ocean_enrich_person(request(id + 10)) ->> 'id'
@@ -88,7 +88,7 @@ $test->ahead('below a join', q{
 $test->ahead('LATERAL, the function',
 	q{SELECT id, p ->> 'id' FROM contact, ocean_enrich_person(req) AS p});
 $test->ahead('LATERAL, ocean_try_enrich_person',
-	'SELECT id, status, person FROM contact, ocean_try_enrich_person(req)');
+	'SELECT id, status, answer FROM contact, ocean_try_enrich_person(req)');
 $test->ahead('LATERAL, a set of what was enriched',
 	'SELECT id, key FROM contact, jsonb_each(ocean_enrich_person(req))');
 $test->ahead('LATERAL, a sub-select', q{
@@ -182,9 +182,9 @@ $test->ahead('UPDATE FROM', qq{
 $test->ahead('UPDATE RETURNING',
 	'UPDATE contact SET enriched = ocean_enrich_person(req) RETURNING id, enriched');
 $test->ahead('UPDATE, errors as values', qq{
-	UPDATE contact SET enriched = (ocean_try_enrich_person(req)).person; $enriched});
+	UPDATE contact SET enriched = (ocean_try_enrich_person(req)).answer; $enriched});
 $test->ahead('UPDATE FROM LATERAL, errors as values', qq{
-	UPDATE contact AS c SET enriched = r.person, grp = r.status
+	UPDATE contact AS c SET enriched = r.answer, grp = r.status
 	FROM contact AS asked, ocean_try_enrich_person(asked.req) AS r
 	WHERE asked.id = c.id; $enriched});
 $test->ahead('UPDATE, several columns by a sub-select', qq{
@@ -197,7 +197,7 @@ $test->ahead('UPDATE by WITH', qq{
 	first_alone => 1);
 $test->ahead('UPDATE, several columns of an error as a value', qq{
 	UPDATE contact SET (enriched, grp) =
-		(SELECT r.person, r.status FROM ocean_try_enrich_person(req) AS r);
+		(SELECT r.answer, r.status FROM ocean_try_enrich_person(req) AS r);
 	SELECT grp, id, enriched ->> 'id' FROM contact ORDER BY id});
 $test->ahead('UPDATE, sub-selects without a table', qq{
 	UPDATE contact SET enriched = (SELECT ocean_enrich_person(req)),
@@ -288,7 +288,7 @@ $test->ahead(
 $test->ahead(
 	'UPDATE, 20 partitions, several columns of an error as a value', q{
 	UPDATE part SET (enriched, id) =
-		(SELECT r.person, part.id FROM ocean_try_enrich_person(req) AS r WHERE r.status > 0);
+		(SELECT r.answer, part.id FROM ocean_try_enrich_person(req) AS r WHERE r.status > 0);
 	SELECT id, enriched ->> 'id' FROM part ORDER BY id},
 	requests => 20,
 	at_once => 16);
@@ -336,7 +336,7 @@ my $laden = 'SELECT id, boss, enriched_id, changes FROM laden ORDER BY id; TABLE
 $test->ahead('UPDATE, triggers and constraints',
 	"UPDATE laden SET enriched = ocean_enrich_person(req); $laden");
 $test->ahead('UPDATE, errors as values, triggers and constraints',
-	"UPDATE laden SET enriched = (ocean_try_enrich_person(req)).person; $laden");
+	"UPDATE laden SET enriched = (ocean_try_enrich_person(req)).answer; $laden");
 $test->sql(q{
 	CREATE TABLE laden_part (
 		id int PRIMARY KEY REFERENCES contact,

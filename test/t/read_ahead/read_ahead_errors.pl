@@ -136,7 +136,7 @@ $sandbox->config(latency_ms => 5);
 foreach (
 	[ 'a failure on its way', '(ocean_enrich_person(req))', qr/OE404: /, 0 ],
 	[ 'unknown persons give NULL', '(ocean_enrich_person(req))', qr/^no error/, 24, 'null' ],
-	[ 'failures are values', '(ocean_try_enrich_person(req)).person', qr/^no error/, 24 ])
+	[ 'failures are values', '(ocean_try_enrich_person(req)).answer', qr/^no error/, 24 ])
 {
 	my ($name, $call, $error, $more, $not_found) = @$_;
 	new_crowd(16 => request_with('sb-unknown'));
@@ -219,7 +219,7 @@ succeeds_then('no credits');
 new_crowd();
 $sandbox->config(credits => '30');
 is( $test->sql(q{
-		SELECT count(*) FILTER (WHERE (r).person IS NOT NULL),
+		SELECT count(*) FILTER (WHERE (r).answer IS NOT NULL),
 			count(*) FILTER (WHERE (r).error_code = 'OE402')
 		FROM (SELECT ocean_try_enrich_person(req) AS r FROM crowd OFFSET 0) AS crowd}),
 	'10|30',
@@ -253,7 +253,7 @@ foreach (
 	fails_early($limit, "$set $update", $error, 10, 10);
 	is( $test->sql(qq{
 			$set
-			SELECT count((r).person), count((r).error_code)
+			SELECT count((r).answer), count((r).error_code)
 			FROM (SELECT ocean_try_enrich_person(req) AS r FROM crowd OFFSET 0) AS crowd}),
 		'10|30',
 		"$limit: what came is there");

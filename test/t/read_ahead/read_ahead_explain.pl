@@ -119,7 +119,7 @@ like(
 like(
 	analyze('VERBOSE OFF', q{
 		UPDATE contact SET (enriched, grp) = (
-			SELECT person, status FROM ocean_try_enrich_person(request(id + 80)))},
+			SELECT answer, status FROM ocean_try_enrich_person(request(id + 80)))},
 		held => [8]),
 	qr/Read Ahead.*\n *Concurrency: 16\n *Calls: 8\n *Reused: 0\n *Credits: 24.00\n *Most in Flight: 8\n/,
 	'EXPLAIN ANALYZE, a sub-select');

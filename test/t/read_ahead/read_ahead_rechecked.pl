@@ -75,7 +75,7 @@ my %statements = (
 		UPDATE %s SET enriched = ocean_enrich_person(req) WHERE grp < 5
 		RETURNING id, enriched ->> 'id'},
 	'UPDATE, errors as values' => q{
-		UPDATE %s SET enriched = (ocean_try_enrich_person(req)).person WHERE grp < 5},
+		UPDATE %s SET enriched = (ocean_try_enrich_person(req)).answer WHERE grp < 5},
 	'UPDATE WHERE the call' => q{
 		UPDATE %s SET enriched = req
 		WHERE ocean_enrich_person(req) ->> 'domain' = 'example.com' AND grp < 5},

@@ -62,7 +62,7 @@ my $cast = q{
 	CREATE TABLE results AS SELECT id, 0 AS grp, NULL::ocean_enrich_result AS r FROM contact;
 	UPDATE results SET (r, grp) =
 		(SELECT request(o.id + 10), o.id FROM other AS o WHERE o.id = results.id);
-	SELECT (r).person -> 'email' ->> 'address', grp FROM results ORDER BY id};
+	SELECT (r).answer -> 'email' ->> 'address', grp FROM results ORDER BY id};
 $test->serial('an argument that a sub-select sets', $cast, requests => 8);
 is($test->run($cast)->{printed},
 	join("\n", map { 'p' . ($_ + 10) . "\@example.com|$_" } 1 .. 8),

@@ -155,9 +155,9 @@ bare(qq{
 	CREATE TABLE ocean_enrich.budget (role name, period text, credit_limit numeric);
 	CREATE INDEX ON ocean_enrich.call (fingerprint);
 	CREATE INDEX ON ocean_enrich.call (state, priority, next_attempt_at, call_id);
-	INSERT INTO ocean_enrich.call (state, role, fingerprint, request, raw_truncated, attempts, requested_at,
+	INSERT INTO ocean_enrich.call (endpoint, state, role, fingerprint, request, raw_truncated, attempts, requested_at,
 		next_attempt_at, priority, background, postponed)
-	SELECT 'queued', 'postgres', sha256(request::bytea), request::jsonb, false, 0, now(), now(), 0, true, 0
+	SELECT 'person', 'queued', 'postgres', sha256(request::bytea), request::jsonb, false, 0, now(), now(), 0, true, 0
 	FROM (SELECT '{"person": {"email": "planted\@example.com"}}') AS planted (request)});
 my $log = -s $node->logfile;
 $node->restart;

@@ -199,7 +199,7 @@ sub ledger
 {
 	my ($path) = @_;
 	return $node->safe_psql('postgres', qq{
-		SELECT state, credits, person IS NOT NULL FROM ocean_enrich.call
+		SELECT state, credits, answer IS NOT NULL FROM ocean_enrich.call
 		WHERE request #>> '{person,email}' = '$path\@example.com'});
 }
 
@@ -243,7 +243,7 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM ocean_enrich.call WHERE 
 
 unlike(join("\n", @of_calls, @of_balances), qr/\Q$token\E/, 'a token that comes back is in no message');
 my $ledger = $node->safe_psql('postgres',
-	q{SELECT detail, encode(raw, 'escape'), person FROM ocean_enrich.call});
+	q{SELECT detail, encode(raw, 'escape'), answer FROM ocean_enrich.call});
 like($ledger, qr/you are x-api-token: \*+/, 'the ledger has what was said');
 unlike($ledger, qr/\Q$token\E/, 'but not the token');
 unlike(join("\n", @of_balances), qr/may have been paid|resolve/, 'nor does a balance that costs nothing speak of money');

@@ -108,7 +108,7 @@ settled($node);
 settled($node, 'second');
 is( sql(q{SELECT count(*) FROM ocean_enrich.call AS c, ocean_enrich.sync_row AS r, contacts AS t
 		WHERE r.key = '{10}' AND c.call_id = r.call_id AND t.id = 10
-			AND c.person = CASE c.sync_id WHEN 1 THEN t.enriched ELSE t.second END}),
+			AND c.answer = CASE c.sync_id WHEN 1 THEN t.enriched ELSE t.second END}),
 	2, 'what one writes is a change for the other');
 
 sql(q{SELECT ocean_enrich.drop_sync('second'); TRUNCATE contacts});

@@ -54,7 +54,7 @@ sub wait_for_webhooks
 sub receive
 {
 	my ($id, $address) = @_;
-	return sql("SELECT ocean_enrich.receive_webhook(jsonb_build_object('id', c.person -> 'id',
+	return sql("SELECT ocean_enrich.receive_webhook(jsonb_build_object('id', c.answer -> 'id',
 			'email', jsonb_build_object('address', '$address', 'status', 'verified'),
 			'phone', '{\"numbers\": [\"+1 555 0100\"], \"status\": \"verified\"}'::jsonb), 'open-sesame')
 		FROM ocean_enrich.sync_row AS r JOIN ocean_enrich.call AS c USING (call_id)

@@ -82,19 +82,19 @@ $old->restart;
 $old->safe_psql('postgres', q{
 	UPDATE contacts SET email = 'other@example.com';
 	UPDATE contacts SET email = 'kept@example.com';
-	INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, status, detail, raw, raw_truncated,
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, status, detail, raw, raw_truncated,
 		credits, attempts, requested_at, sent_at, answered_at, resolution, resolved_by, resolved_at, priority, background,
 		postponed, reused_from)
 	VALUES
-		('sent', 'anna', 'x', 'a', '{"person": {"email": "sent@example.com"}}', NULL, NULL, NULL, false,
+		('person', 'sent', 'anna', 'x', 'a', '{"person": {"email": "sent@example.com"}}', NULL, NULL, NULL, false,
 			NULL, 1, now(), now(), NULL, NULL, NULL, NULL, 0, false, 0, NULL),
-		('refused', 'anna', 'x', 'b', '{"person": {"email": "refused@example.com"}}', 404, 'No matching record found',
+		('person', 'refused', 'anna', 'x', 'b', '{"person": {"email": "refused@example.com"}}', 404, 'No matching record found',
 			NULL, false, 0, 1, now(), now(), now(), NULL, NULL, NULL, 7, true, 2, 1),
-		('failed', 'anna', 'x', 'c', '{"person": {"email": "failed@example.com"}}', 503, 'away', '\xff00', true,
+		('person', 'failed', 'anna', 'x', 'c', '{"person": {"email": "failed@example.com"}}', 503, 'away', '\xff00', true,
 			0, 3, now(), now(), now(), NULL, NULL, NULL, -7, true, 0, NULL),
-		('unknown', 'anna', 'x', 'd', '{"person": {"email": "unknown@example.com"}}', 500, 'broken', NULL, false,
+		('person', 'unknown', 'anna', 'x', 'd', '{"person": {"email": "unknown@example.com"}}', 500, 'broken', NULL, false,
 			NULL, 1, now(), now(), now(), 'give up', 'anna', now(), 0, false, 0, NULL),
-		('unknown', 'anna', 'x', 'e', '{"person": {"email": "undecided@example.com"}}', NULL, 'cut off', NULL, false,
+		('person', 'unknown', 'anna', 'x', 'e', '{"person": {"email": "undecided@example.com"}}', NULL, 'cut off', NULL, false,
 			NULL, 1, now(), now(), now(), NULL, NULL, NULL, 0, false, 0, NULL);
 	INSERT INTO ocean_enrich.forget_later SELECT call_id FROM ocean_enrich.call WHERE state = 'sent';
 	INSERT INTO ocean_enrich.reveal VALUES (1, 'p1', true, false, 'verified', NULL);

@@ -179,7 +179,7 @@ $old->query_safe(q{INSERT INTO contacts VALUES (1000, 'revealed@example.com')});
 settled($node);
 my $id = $node->safe_psql('postgres', q{
 	INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
-	SELECT call_id, person ->> 'id', true, false FROM ocean_enrich.call WHERE sync_id IS NOT NULL RETURNING person_id});
+	SELECT call_id, answer ->> 'id', true, false FROM ocean_enrich.call WHERE sync_id IS NOT NULL RETURNING person_id});
 my $revealed = 0;
 foreach my $kind (sort keys %libraries)
 {

@@ -169,12 +169,12 @@ my $people = sub
 fails($node, receive($people->('one-more', 'berta'), "'open-sesame'"), $full, 'several whom nobody waits for are refused');
 is($node->safe_psql('postgres', receive($people->('berta', $id, 'one-more'), "'open-sesame'")), 1,
 	'who is waited for is taken together with others');
-is_in("SELECT person #>> '{email,address}' FROM ocean_enrich.call WHERE person ->> 'id' = '$id'", 'mixed@x.example', '... and merged');
+is_in("SELECT answer #>> '{email,address}' FROM ocean_enrich.call WHERE answer ->> 'id' = '$id'", 'mixed@x.example', '... and merged');
 is_in("SELECT string_agg(person_id, ' ' ORDER BY nth) FROM ocean_enrich.early_reveal WHERE email ->> 'address' = 'mixed\@x.example'",
 	'berta one-more', '... and these wait');
 is($node->safe_psql('postgres', 'SELECT ' . $asked =~ s/email => 'alva\@example.com'/id => 'berta'/r . q{ -> 'email' ->> 'address'}),
 	'', 'the answer comes later');
-is_in("SELECT person #>> '{email,address}' FROM ocean_enrich.call WHERE person ->> 'id' = 'berta'", 'mixed@x.example',
+is_in("SELECT answer #>> '{email,address}' FROM ocean_enrich.call WHERE answer ->> 'id' = 'berta'", 'mixed@x.example',
 	'... and what was revealed before is in it');
 
 # Who is waited for is kept there, too, as long as another such call is on the wire.
@@ -189,8 +189,8 @@ $other->finish;
 
 # One that is on the wire in another database, of which this one has a copy, is none.
 my $copied = $node->safe_psql('postgres', q{
-	INSERT INTO ocean_enrich.call (state, role, fingerprint, request, requested_at, sent_at, database)
-	SELECT 'sent', role, fingerprint, request, now(), now(), 'elsewhere' FROM ocean_enrich.call WHERE call_id = 1
+	INSERT INTO ocean_enrich.call (endpoint, state, role, fingerprint, request, requested_at, sent_at, database)
+	SELECT 'person', 'sent', role, fingerprint, request, now(), now(), 'elsewhere' FROM ocean_enrich.call WHERE call_id = 1
 	RETURNING call_id});
 is($node->safe_psql('postgres', receive($found =~ s/alva\@/copied@/r, "'open-sesame'")), 1, 'a copied call');
 is_in("SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id = '$id'", 0, '... is not waited for');
@@ -212,8 +212,8 @@ sub crossed
 	my ($name, $count, $received_at) = @_;
 	$node->safe_psql('postgres', qq{
 		WITH asked AS (
-			INSERT INTO ocean_enrich.call (state, role, account, fingerprint, request, person, attempts, requested_at, answered_at)
-			SELECT 'answered', role, account, fingerprint, request, person, 1, now(), now()
+			INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, answer, attempts, requested_at, answered_at)
+			SELECT 'person', 'answered', role, account, fingerprint, request, answer, 1, now(), now()
 			FROM ocean_enrich.call, generate_series(1, $count) WHERE call_id = 1
 			RETURNING call_id
 		), waiting AS (

@@ -36,7 +36,7 @@ sub contacts
 	return $node->safe_psql(
 		'postgres', qq{
 		SELECT p.email_address, p.email_status, p.phone_numbers, p.phone_status
-		FROM ocean_enrich.call, ocean_person(person) AS p
+		FROM ocean_enrich.call, ocean_person(answer) AS p
 		WHERE request #>> '{person,email}' = '$email' ORDER BY call_id DESC LIMIT 1});
 }
 
@@ -70,7 +70,7 @@ wait_for_webhooks(2);
 like(contacts('anna@example.com'), $complete, 'both webhooks are merged');
 is( $node->safe_psql('postgres',
 		"SELECT r.reused, r.credits, p.email_address FROM ocean_try_enrich_person("
-		  . "(SELECT request FROM ocean_enrich.call)) AS r, ocean_person(r.person) AS p"),
+		  . "(SELECT request FROM ocean_enrich.call)) AS r, ocean_person(r.answer) AS p"),
 	't|0|anna@example.com',
 	'an equal request gets the whole, for nothing');
 is( $node->safe_psql('postgres',
@@ -187,7 +187,7 @@ $sandbox->config(hold_answers => JSON::PP::false);
 wait_until(
 	$node, q{
 	SELECT count(*) = 2 FROM ocean_enrich.call
-	WHERE background AND state = 'answered' AND person #>> '{email,address}' = 'hanna@example.com'});
+	WHERE background AND state = 'answered' AND answer #>> '{email,address}' = 'hanna@example.com'});
 pass('queued calls are told, too');
 is( $node->safe_psql('postgres',
 		'SELECT count(*) FROM ocean_enrich.reveal JOIN ocean_enrich.call USING (call_id) WHERE background'),
@@ -201,7 +201,7 @@ sub person_id
 {
 	my ($email) = @_;
 	return $node->safe_psql('postgres',
-		"SELECT person ->> 'id' FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$email' LIMIT 1");
+		"SELECT answer ->> 'id' FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$email' LIMIT 1");
 }
 
 sub receive

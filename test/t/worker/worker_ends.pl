@@ -176,7 +176,7 @@ $node->start;
 $sandbox->config(latency_ms => 0);
 is( $node->safe_psql(
 		'postgres', q{
-		SELECT state, credits, person ->> 'id' <> '' FROM ocean_enrich.call
+		SELECT state, credits, answer ->> 'id' <> '' FROM ocean_enrich.call
 		WHERE request #>> '{person,email}' = 'carla@example.com'}),
 	'answered|3|t',
 	'fast shutdown: the answer is in the ledger');

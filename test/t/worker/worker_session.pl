@@ -225,7 +225,7 @@ is( $node->safe_psql(
 		'postgres', q{
 		SELECT count(*) FROM ocean_enrich.call
 		WHERE request #>> '{person,email}' LIKE 'cancel%'
-			AND state = 'answered' AND person IS NOT NULL}),
+			AND state = 'answered' AND answer IS NOT NULL}),
 	800,
 	'each is recorded');
 books_agree($node, $sandbox, 'cancels');
