@@ -9,7 +9,7 @@
 #include "core/policy.h"
 #include "datatype/timestamp.h"
 
-/* What one statement has done so far.  No person is in it, and no token. */
+/* What one statement has done so far.  No answer is in it, and no token. */
 typedef struct OeProgress
 {
 	int			pid;			/* 0: there is none */

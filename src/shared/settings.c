@@ -322,7 +322,7 @@ define_call_settings(void)
 }
 
 static void
-define_person_settings(void)
+define_data_settings(void)
 {
 	DefineCustomStringVariable("ocean_enrich.webhook_secret",
 							   "What the URL of a webhook has to carry.",
@@ -396,7 +396,7 @@ oe_settings_define(void)
 	define_limit_settings();
 	define_call_settings();
 	define_queue_settings();
-	define_person_settings();
+	define_data_settings();
 	define_worker_settings();
 	MarkGUCPrefixReserved("ocean_enrich");
 }

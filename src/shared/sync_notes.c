@@ -135,7 +135,7 @@ oe_sync_forgotten(Datum call_ids)
 	(void) oe_statement_run(&forgotten_statement, &call_ids, NULL);
 }
 
-/* For SQL that has changed a person after the answer, as the ledger's owner. */
+/* For SQL that has changed an answer later, as the ledger's owner. */
 Datum
 ocean_enrich_call_changed(PG_FUNCTION_ARGS)
 {
