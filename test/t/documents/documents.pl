@@ -199,6 +199,29 @@ sub check_files
 	return;
 }
 
+# The messages that a document quotes are those of the source: code of at least four
+# words without SQL in it.  In the place of N, ... or a function's name anything may be.
+sub check_messages
+{
+	my ($document) = @_;
+	my $source = join '', map { slurp_file($_) } glob "$top/src/*/*.c";
+	my $text = slurp_file("$top/$document") =~ s/^```.*?^```$//msgr;
+	my (@quoted, @lost);
+
+	$source =~ s/"\s+"//g;
+	@quoted = grep { /^(?:[\w.,()]+\s){3,}[\w.,()]+$/ && !/\b(?!N\b)[A-Z]+\b/ }
+	  $text =~ /`([^`]+)`/g;
+	s/\s+/ /g foreach @quoted;
+	foreach my $message (@quoted)
+	{
+		push @lost, grep { /\w/ && index($source, $_) < 0 }
+		  split /\bN\b|\.\.\.|[\w.]+\(\)/, $message;
+	}
+	cmp_ok(scalar @quoted, '>', 0, "$document quotes messages");
+	is("@lost", '', "$document: its messages are the source's");
+	return;
+}
+
 # The rows of a document's tables: a hash of the first cell, without its
 # backquotes, to the second.
 sub table_rows
@@ -336,6 +359,7 @@ $node->command_ok(
 	'doc/quickstart.sql runs');
 check_links($_) foreach @documents, @others;
 check_files($_) foreach ('CONTRIBUTING.md', 'doc/architecture.md', @readmes);
+check_messages('doc/operations.md');
 check_settings($node, $_) foreach ('README.md', 'doc/reference.md');
 check_objects($node);
 check_sqlstates($node);
