@@ -48,19 +48,17 @@ static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
 /* Of "call", everything but its body lives as long as the settings. */
 static char *
-pack_call(const OeEndpoint *endpoint, Jsonb *jsonb, bool early, OeCall *call,
-		  Size *len)
+pack_call(const OeBody *body, OeCall *call, Size *len)
 {
-	OeReveals	reveals;
 	char	   *packed;
 
 	memset(call, 0, sizeof(*call));
-	call->body = oe_request_body(endpoint, jsonb, early, &reveals);
-	oe_request_fingerprint(endpoint, call->body, call->fingerprint);
+	call->body = body->text;
+	memcpy(call->fingerprint, body->fingerprint, OE_FINGERPRINT_BYTES);
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
-	oe_settings_fill(endpoint, call);
-	oe_request_set_reveals(&call->limits, &reveals);
+	oe_settings_fill(body->endpoint, call);
+	oe_request_set_reveals(&call->limits, &body->reveals);
 	packed = oe_call_pack(call, len);
 	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
 	return packed;
@@ -149,19 +147,28 @@ after_transaction(bool committed)
 		end_expected(dlist_head_element(OeExpectedCall, node, &expected_calls));
 }
 
+/* NULL: the request is wrong, and oe_call() will raise that. */
 static OeExpectedCall *
-expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
-	   OeCallStats *stats)
+expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
+			OeCallStats *stats)
 {
 	static OeAtCommit at_commit = {
 		.after = after_transaction,
 		.after_sub = after_subtransaction,
 	};
+	OeBody		body;
+	OeError		error = {0};
 	OeCall		call;
 	Size		len;
-	char	   *packed = pack_call(endpoint, request, true, &call, &len);
+	char	   *packed;
 	OeExpectedCall *expected;
 
+	if (!oe_request_check(endpoint, request, &body, &error))
+	{
+		oe_error_free(&error);
+		return NULL;
+	}
+	packed = pack_call(&body, &call, &len);
 	oe_at_commit(&at_commit);
 	expected = MemoryContextAllocZero(TopTransactionContext,
 									  sizeof(OeExpectedCall));
@@ -177,10 +184,11 @@ expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
 }
 
 /*
- * Whatever is wrong with the request or the settings is raised when the call
- * itself is made.  Nothing that is caught here holds a lock or anything else
- * that the end of the transaction would not release.  A cancel must not be
- * caught, so it has to wait.
+ * Settings without a token, or a token's file that cannot be read, raise, and so
+ * does a lack of memory, of the hub's too: oe_call() raises it again where it
+ * belongs.  Nothing that is caught here holds a lock or anything else that the end
+ * of the transaction would not release.  A cancel must not be caught, so it has to
+ * wait.
  */
 OeExpectedCall *
 oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
@@ -198,7 +206,7 @@ oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
 	HOLD_INTERRUPTS();
 	PG_TRY();
 	{
-		expected = expect(endpoint, request, early, stats);
+		expected = expect_call(endpoint, request, early, stats);
 		RESUME_INTERRUPTS();
 	}
 	PG_CATCH();
@@ -232,11 +240,16 @@ typedef struct Making
 static void
 take_or_submit(const OeEndpoint *endpoint, Jsonb *request, Making *making)
 {
+	OeBody		body;
 	OeCall		call;
 	Size		len;
-	char	   *packed = pack_call(endpoint, request, false, &call, &len);
-	OeExpectedCall *expected = find_expected(&call);
+	char	   *packed;
+	OeExpectedCall *expected;
 
+	oe_request_require(endpoint, request, &body);
+	oe_request_warn(&body);
+	packed = pack_call(&body, &call, &len);
+	expected = find_expected(&call);
 	making->ticket = expected ? take_off_list(expected) : OE_NO_TICKET;
 	making->was_early = making->ticket != OE_NO_TICKET;
 	making->stats = expected ? expected->stats : oe_call_stats;

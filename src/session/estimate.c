@@ -81,31 +81,6 @@ static ExecutorStart_hook_type previous_executor_start;
  * One request
  * ---------------------------------------------------------------- */
 
-/* NULL: the call would raise an error before anything is sent. */
-static char *
-body_if_valid(const OeEndpoint *endpoint, Jsonb *request, OeReveals *reveals)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	char	   *volatile body = NULL;
-
-	PG_TRY();
-	{
-		body = oe_request_body(endpoint, request, true, reveals);
-	}
-	PG_CATCH();
-	{
-		int			code = geterrcode();
-
-		if (code != ERRCODE_INVALID_PARAMETER_VALUE &&
-			code != ERRCODE_OE_BAD_REQUEST)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return body;
-}
-
 /* "answer" is what the ledger has, or NULL. */
 static RequestKind
 look_up(const uint8 *fingerprint, Jsonb **answer)
@@ -167,38 +142,37 @@ count_first(RequestKind kind, const OeReveals *reveals)
 static Jsonb *
 note_request(const OeEndpoint *endpoint, Jsonb *request)
 {
-	uint8		fingerprint[OE_FINGERPRINT_BYTES];
 	SeenRequest *seen;
-	OeReveals	reveals;
-	char	   *body = body_if_valid(endpoint, request, &reveals);
+	OeBody		body;
+	OeError		error = {0};
 	Jsonb	   *answer = NULL;
 	bool		found;
 
 	current->requests++;
-	if (!body)
+	if (!oe_request_check(endpoint, request, &body, &error))
 	{
+		oe_error_free(&error);
 		current->invalid++;
 		return NULL;
 	}
-	oe_request_fingerprint(endpoint, body, fingerprint);
-	seen = hash_search(current->seen, fingerprint, HASH_FIND, &found);
+	seen = hash_search(current->seen, body.fingerprint, HASH_FIND, &found);
 	if (!seen)
 	{
-		RequestKind kind = look_up(fingerprint, &answer);
+		RequestKind kind = look_up(body.fingerprint, &answer);
 
-		seen = hash_search(current->seen, fingerprint, HASH_ENTER, &found);
+		seen = hash_search(current->seen, body.fingerprint, HASH_ENTER, &found);
 		seen->kind = kind;
-		count_first(kind, &reveals);
+		count_first(kind, &body.reveals);
 		return answer;
 	}
 
 	/* Without reuse an equal request is paid again. */
 	if (seen->kind == REQUEST_NEW && current->call.reuse_for_us == 0)
-		count_to_send(&reveals);
+		count_to_send(&body.reveals);
 	else
 		current->repeated++;
 	if (seen->kind == REQUEST_KNOWN)
-		(void) look_up(fingerprint, &answer);
+		(void) look_up(body.fingerprint, &answer);
 	return answer;
 }
 

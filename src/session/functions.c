@@ -304,6 +304,7 @@ ocean_enrich_submit(PG_FUNCTION_ARGS)
 {
 	const OeEndpoint *endpoint;
 	OeResult	estimated;
+	OeBody		request;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -314,7 +315,8 @@ ocean_enrich_submit(PG_FUNCTION_ARGS)
 		oe_call_instead(endpoint, PG_GETARG_JSONB_P(0), &estimated);
 		PG_RETURN_NULL();
 	}
-	PG_RETURN_INT64(oe_submit(endpoint, PG_GETARG_JSONB_P(0),
+	oe_request_require(endpoint, PG_GETARG_JSONB_P(0), &request);
+	PG_RETURN_INT64(oe_submit(&request,
 							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
 							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
 							  0));

@@ -45,7 +45,6 @@
 #include "shared/ledger.h"
 #include "shared/message.h"
 #include "shared/queue_news.h"
-#include "shared/request_body.h"
 #include "shared/settings.h"
 #include "shared/sync_notes.h"
 
@@ -488,20 +487,17 @@ insert_as_owner(const NewCall *call)
 }
 
 static void
-fill_new_call(NewCall *call, const OeEndpoint *endpoint, Jsonb *request,
-			  int32 priority, TimestampTz not_before)
+fill_new_call(NewCall *call, const OeBody *request, int32 priority,
+			  TimestampTz not_before)
 {
-	OeReveals	reveals;
-	char	   *body = oe_request_body(endpoint, request, false, &reveals);
-	Size		len = strlen(body);
+	char	   *text = oe_utf8_to_server(request->text, strlen(request->text));
 
-	call->endpoint = endpoint;
+	call->endpoint = request->endpoint;
 	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
 	SET_VARSIZE(call->fingerprint, VARHDRSZ + OE_FINGERPRINT_BYTES);
-	oe_request_fingerprint(endpoint, body,
-						   (uint8 *) VARDATA(call->fingerprint));
+	memcpy(VARDATA(call->fingerprint), request->fingerprint, OE_FINGERPRINT_BYTES);
 	/* It came from a jsonb of this database, so it can be converted back. */
-	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(oe_utf8_to_server(body, len)));
+	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
 	namestrcpy(&call->role, GetUserNameFromId(GetUserId(), false));
 	call->requested_at = GetCurrentTransactionStartTimestamp();
 	call->due = Max(call->requested_at, not_before);
@@ -544,8 +540,8 @@ oe_queue_endpoint(const char *name)
 }
 
 int64
-oe_submit(const OeEndpoint *endpoint, Jsonb *request, int32 priority,
-		  TimestampTz not_before, int64 sync_id)
+oe_submit(const OeBody *request, int32 priority, TimestampTz not_before,
+		  int64 sync_id)
 {
 	NewCall		call;
 	OeQueuePosition position;
@@ -559,7 +555,8 @@ oe_submit(const OeEndpoint *endpoint, Jsonb *request, int32 priority,
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"not_before\" must be finite"));
-	fill_new_call(&call, endpoint, request, priority, not_before);
+	oe_request_warn(request);
+	fill_new_call(&call, request, priority, not_before);
 	call.sync_id = sync_id;
 	mine = current_pending();
 	relation = open_target();

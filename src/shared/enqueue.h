@@ -10,10 +10,9 @@
 #define OE_ENQUEUE_H
 
 #include "datatype/timestamp.h"
-#include "utils/jsonb.h"
 
-#include "core/endpoint.h"
 #include "base/rights.h"
+#include "shared/request_body.h"
 
 /*
  * The endpoint of that name, NULL: the usual one.  Raises that there is none, or
@@ -22,11 +21,11 @@
 extern const OeEndpoint *oe_queue_endpoint(const char *name);
 
 /*
- * Queue "request"; returns its call_id.  Raises what is wrong with it.
- * "not_before" may be past.  "sync_id" is the kept column that asks, or 0.
+ * Queue "request"; returns its call_id.  "not_before" may be past.  "sync_id" is
+ * the sync that asks, or 0.
  */
-extern int64 oe_submit(const OeEndpoint *endpoint, Jsonb *request,
-					   int32 priority, TimestampTz not_before, int64 sync_id);
+extern int64 oe_submit(const OeBody *request, int32 priority,
+					   TimestampTz not_before, int64 sync_id);
 
 /* Take a call out of the queue; false: it is not there, or was sent. */
 extern bool oe_cancel(int64 call_id);

@@ -13,20 +13,6 @@
 #include "shared/request_body.h"
 #include "shared/settings.h"
 
-/* It is sent all the same, but the user will have meant something else. */
-static void
-warn_not_asked(const OeEndpoint *endpoint, const OeReveals *reveals)
-{
-	for (Size i = 0; i < endpoint->price_count; i++)
-	{
-		if (reveals->of[i] == OE_REVEAL_NOT_ASKED)
-			ereport(WARNING,
-					errmsg("\"%s\" has a \"webhookUrl\" but asks for nothing",
-						   endpoint->prices[i].object),
-					errhint("Add \"%s\": true.", endpoint->prices[i].flag));
-	}
-}
-
 /* Errors of the core are UTF-8; a key that is quoted in one need not be ASCII. */
 static void
 convert_error(OeError *error)
@@ -46,46 +32,74 @@ convert_error(OeError *error)
 	*error = converted;
 }
 
-char *
-oe_request_body(const OeEndpoint *endpoint, Jsonb *jsonb, bool early,
-				OeReveals *reveals)
+/* In memory of PostgreSQL's; what malloc gave is freed before anything is raised. */
+static void
+take_request(OeRequest *request, OeBody *body)
+{
+	body->reveals = request->reveals;
+	body->text = palloc_extended(request->body_len + 1, MCXT_ALLOC_NO_OOM);
+	if (body->text)
+		memcpy(body->text, request->body, request->body_len + 1);
+	oe_request_free(request);
+	if (!body->text)
+		oe_ereport_out_of_memory();
+}
+
+bool
+oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
+				 OeError *error)
 {
 	OeRequest	request = {0};
-	OeError		error = {0};
 	char	   *text;
 	char	   *utf8;
-	char	   *body;
 
-	*reveals = request.reveals;
-	if (!endpoint->vocabulary)
-		return NULL;
-	text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
-	if (oe_request_parse(endpoint, utf8, strlen(utf8),
-						 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
-						 &request, &error) != OE_OK)
+	memset(body, 0, sizeof(*body));
+	body->endpoint = endpoint;
+	if (endpoint->vocabulary)
 	{
-		convert_error(&error);
-		oe_ereport(ERROR, &error);
+		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+		utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+		if (oe_request_parse(endpoint, utf8, strlen(utf8),
+							 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
+							 &request, error) != OE_OK)
+		{
+			if (error->code == OE_OUT_OF_MEMORY)
+				oe_ereport(ERROR, error);
+			convert_error(error);
+			return false;
+		}
+		take_request(&request, body);
 	}
-
-	/* What malloc gave is freed before anything can be raised. */
-	*reveals = request.reveals;
-	body = palloc_extended(request.body_len + 1, MCXT_ALLOC_NO_OOM);
-	if (body)
-		memcpy(body, request.body, request.body_len + 1);
-	oe_request_free(&request);
-	if (!body)
-		ereport(ERROR,
-				errcode(ERRCODE_OUT_OF_MEMORY),
-				errmsg("out of memory"));
-	if (!early)
-		warn_not_asked(endpoint, reveals);
-	return body;
+	oe_request_fingerprint(endpoint, body->text, body->fingerprint);
+	return true;
 }
 
 void
-oe_request_fingerprint(const OeEndpoint *endpoint, const char *body,
+oe_request_require(const OeEndpoint *endpoint, Jsonb *request, OeBody *body)
+{
+	OeError		error = {0};
+
+	if (!oe_request_check(endpoint, request, body, &error))
+		oe_ereport(ERROR, &error);
+}
+
+void
+oe_request_warn(const OeBody *body)
+{
+	for (Size i = 0; i < body->endpoint->price_count; i++)
+	{
+		const OePrice *price = &body->endpoint->prices[i];
+
+		if (body->reveals.of[i] == OE_REVEAL_NOT_ASKED)
+			ereport(WARNING,
+					errmsg("\"%s\" has a \"webhookUrl\" but asks for nothing",
+						   price->object),
+					errhint("Add \"%s\": true.", price->flag));
+	}
+}
+
+void
+oe_request_fingerprint(const OeEndpoint *endpoint, const char *text,
 					   uint8 fingerprint[OE_FINGERPRINT_BYTES])
 {
 	StringInfoData both;
@@ -93,8 +107,8 @@ oe_request_fingerprint(const OeEndpoint *endpoint, const char *body,
 	initStringInfo(&both);
 	appendStringInfoString(&both, endpoint->name);
 	appendStringInfoChar(&both, '\n');
-	if (body)
-		appendStringInfoString(&both, body);
+	if (text)
+		appendStringInfoString(&both, text);
 	oe_sha256(both.data, both.len, fingerprint);
 	pfree(both.data);
 }

@@ -14,19 +14,33 @@
 
 #define OE_FINGERPRINT_BYTES	OE_SHA256_BYTES
 
-/*
- * The body to send, checked and normalised, palloc'd, and what it asks to be
- * revealed; raises what is wrong.  Warnings are for the call itself, not for its
- * early beginning.  NULL for an endpoint that takes no request.
- */
-extern char *oe_request_body(const OeEndpoint *endpoint, Jsonb *request,
-							 bool early, OeReveals *reveals);
+/* A request that was checked. */
+typedef struct OeBody
+{
+	const OeEndpoint *endpoint;
+	char	   *text;			/* to be sent, normalised, in UTF-8, palloc'd;
+								 * NULL: the endpoint takes no request */
+	uint8		fingerprint[OE_FINGERPRINT_BYTES];	/* the same for equal ones */
+	OeReveals	reveals;
+} OeBody;
 
 /*
- * What makes requests equal: this alone decides it.  "body" is one that
- * oe_request_body() gave.
+ * Check and normalise "request".  False: the API would not take it; *error, which
+ * the caller frees, has the reason in the server's encoding.  Raises what is not
+ * the fault of the request alone: no memory, or a text that has no UTF-8.
  */
-extern void oe_request_fingerprint(const OeEndpoint *endpoint, const char *body,
+extern bool oe_request_check(const OeEndpoint *endpoint, Jsonb *request,
+							 OeBody *body, OeError *error);
+
+/* The same, but raises also what is wrong with the request. */
+extern void oe_request_require(const OeEndpoint *endpoint, Jsonb *request,
+							   OeBody *body);
+
+/* Warn of what is sent all the same, but will not be meant. */
+extern void oe_request_warn(const OeBody *body);
+
+/* What makes requests equal: this alone decides it.  "text" is that of a body. */
+extern void oe_request_fingerprint(const OeEndpoint *endpoint, const char *text,
 								   uint8 fingerprint[OE_FINGERPRINT_BYTES]);
 
 /* What the answer may cost: what a webhook tells is charged when that comes. */

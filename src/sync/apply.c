@@ -25,9 +25,9 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "base/errors.h"
 #include "shared/enqueue.h"
 #include "shared/ledger.h"
-#include "shared/request_body.h"
 #include "shared/settings.h"
 #include "sync/apply.h"
 #include "sync/triggers.h"
@@ -350,6 +350,19 @@ oe_apply_numbers_found(const OeBatch *batch, uint64 count)
 	return found;
 }
 
+static void
+check_request(const OeSync *sync, OeFound *row, Jsonb *request)
+{
+	OeError		error = {0};
+
+	row->wanted = true;
+	if (oe_request_check(sync->endpoint, request, &row->request, &error))
+		return;
+	row->sqlstate = oe_sqlstate(error.code);
+	row->problem = pstrdup(error.message ? error.message : "out of memory");
+	oe_error_free(&error);
+}
+
 OeFound *
 oe_apply_evaluate(OeTask *task, const OeSync *sync, const OeBatch *batch, bool lock)
 {
@@ -367,7 +380,7 @@ oe_apply_evaluate(OeTask *task, const OeSync *sync, const OeBatch *batch, bool l
 
 		row->there = true;
 		if (!oe_statement_is_null(i, 2))
-			row->request = DatumGetJsonbPCopy(oe_statement_value(i, 2));
+			check_request(sync, row, DatumGetJsonbP(oe_statement_value(i, 2)));
 	}
 	return found;
 }
@@ -381,45 +394,17 @@ oe_apply_forget_statements(OeTask *task)
 	oe_statement_forget(&task->write);
 }
 
-/* ----------------------------------------------------------------
- * Requests
- * ---------------------------------------------------------------- */
-
-/* Nothing that is caught here holds anything. */
-char *
-oe_apply_body(const OeSync *sync, Jsonb *request, ErrorData **error)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	char	   *volatile body = NULL;
-	OeReveals	reveals;
-
-	PG_TRY();
-	{
-		body = oe_request_body(sync->endpoint, request, true, &reveals);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		*error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return body;
-}
-
 bool
-oe_apply_is_fingerprint_of(const OeSync *sync, Datum fingerprint,
-						   const char *body)
+oe_apply_asks_for(const OeFound *found, Datum fingerprint)
 {
 	const bytea *bytes;
-	uint8		digest[OE_FINGERPRINT_BYTES];
 
-	if (!fingerprint)
+	if (!found->wanted || found->problem || !fingerprint)
 		return false;
 	bytes = DatumGetByteaPP(fingerprint);
-	oe_request_fingerprint(sync->endpoint, body, digest);
 	return VARSIZE_ANY_EXHDR(bytes) == OE_FINGERPRINT_BYTES &&
-		memcmp(VARDATA_ANY(bytes), digest, OE_FINGERPRINT_BYTES) == 0;
+		memcmp(VARDATA_ANY(bytes), found->request.fingerprint,
+			   OE_FINGERPRINT_BYTES) == 0;
 }
 
 bool

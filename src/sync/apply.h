@@ -13,10 +13,10 @@
 
 #include "datatype/timestamp.h"
 #include "utils/elog.h"
-#include "utils/jsonb.h"
 
 #include "base/rights.h"
 #include "base/statement.h"
+#include "shared/request_body.h"
 #include "sync/definition.h"
 
 /* Rows of one batch. */
@@ -58,7 +58,10 @@ typedef struct OeBatch
 typedef struct OeFound
 {
 	bool		there;
-	Jsonb	   *request;		/* NULL: the row is not wanted */
+	bool		wanted;			/* it asks for something: */
+	OeBody		request;
+	const char *problem;		/* why the API would not take that, or NULL */
+	int			sqlstate;		/* of the problem */
 } OeFound;
 
 /* Tasks live in the first; the second is reset with each round. */
@@ -117,7 +120,10 @@ extern uint64 oe_apply_run(OeStatement *statement, const char *sql,
 /* Which of the batch are numbers in the result? */
 extern bool *oe_apply_numbers_found(const OeBatch *batch, uint64 count);
 
-/* The requests that the rows of the batch ask for now; with their lock, or not. */
+/*
+ * The requests that the rows of the batch ask for now, checked; with their lock, or
+ * not.
+ */
 extern OeFound *oe_apply_evaluate(OeTask *task, const OeSync *sync,
 								  const OeBatch *batch, bool lock);
 
@@ -125,15 +131,10 @@ extern OeFound *oe_apply_evaluate(OeTask *task, const OeSync *sync,
 extern void oe_apply_forget_statements(OeTask *task);
 
 /*
- * The body to send as the queue will check it.  NULL: the API would not take
- * it; *error says why.
+ * True if that is the fingerprint of what the row asks for.  0 and an erased one
+ * are of no request.
  */
-extern char *oe_apply_body(const OeSync *sync, Jsonb *request,
-						   ErrorData **error);
-
-/* Is that the fingerprint of the body?  0 and an erased one are of none. */
-extern bool oe_apply_is_fingerprint_of(const OeSync *sync, Datum fingerprint,
-									   const char *body);
+extern bool oe_apply_asks_for(const OeFound *found, Datum fingerprint);
 
 /* A state's name; NULL is none. */
 extern bool oe_apply_is(const char *state, const char *name);

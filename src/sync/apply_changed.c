@@ -137,23 +137,19 @@ static void
 decide(const OeSync *sync, const Changed *row, const OeFound *found,
 	   Decisions *decisions)
 {
-	ErrorData  *error = NULL;
-	char	   *body = found->request ? oe_apply_body(sync, found->request, &error) : NULL;
-
-	if (body && oe_apply_is_fingerprint_of(sync, row->fingerprint, body) &&
+	if (oe_apply_asks_for(found, row->fingerprint) &&
 		keep_call(sync, row, decisions))
 		return;
 	if (row->call_id)
 		decisions->cancelled[decisions->cancelled_count++] = Int64GetDatum(row->call_id);
-	if (!found->request)
+	if (!found->wanted)
 		oe_apply_remove_row(&decisions->updates, row->tid);
-	else if (error)
+	else if (found->problem)
 		oe_apply_set_row(&decisions->updates, row->tid, "failed", 0, 0,
-						 unpack_sql_state(error->sqlerrcode), error->message, OE_SETTLED_NOW);
+						 unpack_sql_state(found->sqlstate), found->problem, OE_SETTLED_NOW);
 	else
 		oe_apply_set_row(&decisions->updates, row->tid, "queued",
-						 oe_submit(sync->endpoint, found->request, sync->priority,
-								   DT_NOBEGIN, sync->id),
+						 oe_submit(&found->request, sync->priority, DT_NOBEGIN, sync->id),
 						 row->differences, NULL, NULL, OE_NOT_SETTLED);
 }
 

@@ -157,15 +157,11 @@ select_fate(SettledCall *calls, int count, Fate fate, OeBatch *batch)
 
 /* Does the row still ask for what the call has answered?  It is locked then. */
 static Fate
-fate_of_row(const OeSync *sync, const SettledCall *call, const OeFound *found)
+fate_of_row(const SettledCall *call, const OeFound *found)
 {
-	ErrorData  *error = NULL;
-	char	   *body;
-
 	if (!found->there)
 		return FATE_GONE;
-	body = found->request ? oe_apply_body(sync, found->request, &error) : NULL;
-	if (body && oe_apply_is_fingerprint_of(sync, call->fingerprint, body))
+	if (oe_apply_asks_for(found, call->fingerprint))
 		return FATE_WRITE;
 	/* What has its answer is asked for again when it changes, and not before. */
 	return call->again ? FATE_NONE : FATE_DIFFERENT;
@@ -241,7 +237,7 @@ apply_to_rows(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 	oe_sync_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
 	found = oe_apply_evaluate(task, sync, &batch, true);
 	for (int i = 0; i < batch.count; i++)
-		wanted[i]->fate = fate_of_row(sync, wanted[i], &found[i]);
+		wanted[i]->fate = fate_of_row(wanted[i], &found[i]);
 	tell_locked_from_gone(task, sync, calls, count);
 	write_answers(task, sync, calls, count);
 	oe_apply_no_longer_as_owner(&rights);

@@ -293,14 +293,15 @@ typedef struct Claim
 static void
 fill_call(const OeQueuedCall *queued, OeCall *call)
 {
-	OeReveals	reveals;
+	OeBody		body;
 
 	*call = queue.call;
 	oe_settings_set_endpoint(queued->endpoint, call);
 	strlcpy(call->role, queued->role, sizeof(call->role));
 	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
-	call->body = oe_request_body(call->endpoint, queued->request, true, &reveals);
-	oe_request_set_reveals(&call->limits, &reveals);
+	oe_request_require(call->endpoint, queued->request, &body);
+	call->body = body.text;
+	oe_request_set_reveals(&call->limits, &body.reveals);
 }
 
 /* A call of the queue as a job, not in any list. */
