@@ -2,10 +2,10 @@
  * enqueue.c
  *		The queue: put calls in, take them out.
  *
- * A row is put into ocean_enrich.call by the rights of the table's owner; who
- * may call submit() may queue.  It is inserted without SPI, which is what makes
- * a million of them bearable, unless the owner has added something to the table
- * that would have to run: then by SPI, as the owner.
+ * A row is inserted with the rights of the owner of ocean_enrich.call: the right
+ * to call submit() is the right to queue.  As long as nothing that the owner has
+ * added to the table has to run, the row goes directly into the heap and its
+ * indexes; otherwise SPI inserts it, as the owner.
  *
  * What a transaction has added is counted for each of its subtransactions.  At
  * the end it goes into ocean_enrich.queue_tally, in the same transaction, and to
@@ -421,6 +421,14 @@ typedef struct NewCall
 	int64		sync_id;		/* 0: none */
 } NewCall;
 
+/*
+ * Neither this way nor the other is that of ledger.c, which inserts by the
+ * executor.  With it, submit() queues 5% fewer rows a second, and 13% fewer when
+ * the settings are pinned, as code of the owner's needs it; with SPI 35% fewer.
+ * Nor can it take the place of SPI, since it finds columns by their places: SPI
+ * also inserts into a table whose columns were altered, where the call waits until
+ * they are put right.
+ */
 static int64
 insert_plainly(Relation relation, const NewCall *call)
 {

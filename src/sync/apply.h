@@ -121,8 +121,9 @@ extern uint64 oe_apply_run(OeStatement *statement, const char *sql,
 extern bool *oe_apply_numbers_found(const OeBatch *batch, uint64 count);
 
 /*
- * The requests that the rows of the batch ask for now, checked; with their lock, or
- * not.
+ * The requests that the rows of the batch ask for now, checked; with "lock" the rows
+ * are locked.  That is done twice for a row: before its request is queued, and when
+ * the answer is about to be written, since by then it may ask for something else.
  */
 extern OeFound *oe_apply_evaluate(OeTask *task, const OeSync *sync,
 								  const OeBatch *batch, bool lock);
