@@ -39,7 +39,7 @@ static emit_log_hook_type previous_hook;
  * file, in any letter case, and between quotes that depend on the language.
  */
 static bool
-names(const char *message, const char *setting)
+message_names_setting(const char *message, const char *setting)
 {
 	size_t		len = strlen(setting);
 
@@ -52,14 +52,14 @@ names(const char *message, const char *setting)
 }
 
 static void
-keep_secrets(ErrorData *edata)
+hide_secrets(ErrorData *edata)
 {
 	if (edata->message && edata->message_id &&
 		strcmp(edata->message_id, SETTING_CHANGED) == 0)
 	{
 		for (int i = 0; i < (int) lengthof(secrets); i++)
 		{
-			if (!names(edata->message, secrets[i]))
+			if (!message_names_setting(edata->message, secrets[i]))
 				continue;
 			(void) snprintf(edata->message, strlen(edata->message) + 1,
 							"parameter \"%s\" changed", secrets[i]);
@@ -77,5 +77,5 @@ oe_secrets_guard_log(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	previous_hook = emit_log_hook;
-	emit_log_hook = keep_secrets;
+	emit_log_hook = hide_secrets;
 }

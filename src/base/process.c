@@ -30,7 +30,7 @@ static const OeForcedSetting forced_settings[] = {
 };
 
 static void
-force(const OeForcedSetting *settings, int count)
+force_settings(const OeForcedSetting *settings, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
@@ -56,8 +56,8 @@ oe_process_connect(Oid database)
 void
 oe_process_force(const OeForcedSetting *settings, int count)
 {
-	force(forced_settings, lengthof(forced_settings));
-	force(settings, count);
+	force_settings(forced_settings, lengthof(forced_settings));
+	force_settings(settings, count);
 }
 
 bool

@@ -13,7 +13,7 @@
 
 /* SPI leaves its own memory context behind; the caller's stays current. */
 static uint64
-run(OeStatement *statement, Datum *values, const char *nulls, bool read_only)
+run_prepared(OeStatement *statement, Datum *values, const char *nulls, bool read_only)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	int			rc;
@@ -39,13 +39,13 @@ run(OeStatement *statement, Datum *values, const char *nulls, bool read_only)
 uint64
 oe_statement_run(OeStatement *statement, Datum *values, const char *nulls)
 {
-	return run(statement, values, nulls, false);
+	return run_prepared(statement, values, nulls, false);
 }
 
 uint64
 oe_statement_read(OeStatement *statement)
 {
-	return run(statement, NULL, NULL, true);
+	return run_prepared(statement, NULL, NULL, true);
 }
 
 void

@@ -83,7 +83,7 @@ static ExecutorStart_hook_type previous_executor_start;
 
 /* "answer" is what the ledger has, or NULL. */
 static RequestKind
-look_up(const uint8 *fingerprint, Jsonb **answer)
+look_up_request(const uint8 *fingerprint, Jsonb **answer)
 {
 	TimestampTz since = current->call.reuse_for_us > 0
 		? GetCurrentTimestamp() - current->call.reuse_for_us : DT_NOEND;
@@ -140,7 +140,7 @@ count_first(RequestKind kind, const OeReveals *reveals)
 
 /* Counts the request; gives the answer that is known, or NULL. */
 static Jsonb *
-note_request(const OeEndpoint *endpoint, Jsonb *request)
+estimate_request(const OeEndpoint *endpoint, Jsonb *request)
 {
 	SeenRequest *seen;
 	OeBody		body;
@@ -158,7 +158,7 @@ note_request(const OeEndpoint *endpoint, Jsonb *request)
 	seen = hash_search(current->seen, body.fingerprint, HASH_FIND, &found);
 	if (!seen)
 	{
-		RequestKind kind = look_up(body.fingerprint, &answer);
+		RequestKind kind = look_up_request(body.fingerprint, &answer);
 
 		seen = hash_search(current->seen, body.fingerprint, HASH_ENTER, &found);
 		seen->kind = kind;
@@ -172,7 +172,7 @@ note_request(const OeEndpoint *endpoint, Jsonb *request)
 	else
 		current->repeated++;
 	if (seen->kind == REQUEST_KNOWN)
-		(void) look_up(body.fingerprint, &answer);
+		(void) look_up_request(body.fingerprint, &answer);
 	return answer;
 }
 
@@ -182,7 +182,7 @@ estimate_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	current->calls++;
-	result->answer = note_request(endpoint, request);
+	result->answer = estimate_request(endpoint, request);
 	if (!result->answer)
 		return;
 	result->status = 200;
@@ -217,7 +217,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	{
 		request = slot_getattr(slot, 1, &isnull);
 		if (!isnull)
-			(void) note_request(&oe_endpoint_person, DatumGetJsonbP(request));
+			(void) estimate_request(&oe_endpoint_person, DatumGetJsonbP(request));
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(estimate->row_mcxt);
@@ -286,7 +286,7 @@ oe_estimate_init(void)
 }
 
 static SPIPlanPtr
-prepare(const char *query)
+prepare_query(const char *query)
 {
 	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
 	List	   *sources;
@@ -311,7 +311,7 @@ prepare(const char *query)
 }
 
 static void
-run(const char *query)
+run_query(const char *query)
 {
 	SPIExecuteOptions options = {0};
 	int			rc;
@@ -319,7 +319,7 @@ run(const char *query)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	options.dest = &current->receiver;
-	rc = SPI_execute_plan_extended(prepare(query), &options);
+	rc = SPI_execute_plan_extended(prepare_query(query), &options);
 	if (rc < 0)
 		elog(ERROR, "could not run the statement: %s", SPI_result_code_string(rc));
 	SPI_finish();
@@ -330,7 +330,7 @@ run(const char *query)
  * again, or to the estimate round this one.
  */
 static void
-run_and_roll_back(const char *query, Estimate *estimate)
+run_query_and_roll_back(const char *query, Estimate *estimate)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -344,7 +344,7 @@ run_and_roll_back(const char *query, Estimate *estimate)
 	{
 		current = estimate;
 		oe_call_instead = estimate_call;
-		run(query);
+		run_query(query);
 	}
 	PG_CATCH();
 	{
@@ -521,7 +521,7 @@ ocean_enrich_estimate(PG_FUNCTION_ARGS)
 	tupdesc = BlessTupleDesc(tupdesc);
 
 	begin_estimate(&estimate);
-	run_and_roll_back(query, &estimate);
+	run_query_and_roll_back(query, &estimate);
 	if (estimate.rows > 0 && estimate.calls == 0 && !estimate.returns_requests)
 		ereport(NOTICE,
 				errmsg("the statement made no call and returned no requests"),

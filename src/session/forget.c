@@ -30,7 +30,7 @@ static OeStatement erase_statement = {
 
 /* Without white space round it; NULL if nothing else is in it. */
 static char *
-trimmed(text *value)
+trim_text(text *value)
 {
 	char	   *start = text_to_cstring(value);
 	char	   *end = start + strlen(start);
@@ -43,13 +43,13 @@ trimmed(text *value)
 
 /* Read the arguments into parameters; false if they name nobody. */
 static bool
-who(FunctionCallInfo fcinfo, Datum *values, char *nulls)
+read_identities(FunctionCallInfo fcinfo, Datum *values, char *nulls)
 {
 	bool		named = false;
 
 	for (int i = 0; i < WAYS_TO_NAME; i++)
 	{
-		char	   *name = PG_ARGISNULL(i) ? NULL : trimmed(PG_GETARG_TEXT_PP(i));
+		char	   *name = PG_ARGISNULL(i) ? NULL : trim_text(PG_GETARG_TEXT_PP(i));
 
 		nulls[i] = name ? ' ' : 'n';
 		if (name)
@@ -67,7 +67,7 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 	OeRights	rights;
 	int64		erased;
 
-	if (!who(fcinfo, values, nulls))
+	if (!read_identities(fcinfo, values, nulls))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("nothing says who is to be forgotten"),

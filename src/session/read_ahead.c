@@ -328,7 +328,7 @@ row_at(ReadAheadState *state, int position)
 
 /* Room for "size" rows; those in the ring keep their order. */
 static void
-enlarge(ReadAheadState *state, int size)
+enlarge_window(ReadAheadState *state, int size)
 {
 	EState	   *estate = state->css.ss.ps.state;
 	TupleDesc	desc = ExecGetResultType(outerPlanState(state));
@@ -386,7 +386,7 @@ expect_calls(ReadAheadState *state, Row *row, bool early)
 
 /* Those under way: how many are they, and has one failed? */
 static void
-look_after_calls(ReadAheadState *state)
+count_calls_under_way(ReadAheadState *state)
 {
 	int			in_flight = 0;
 
@@ -411,7 +411,7 @@ look_after_calls(ReadAheadState *state)
 }
 
 static bool
-is_ready(ReadAheadState *state, Row *row)
+is_row_ready(ReadAheadState *state, Row *row)
 {
 #ifdef OE_READ_AHEAD_EVERYTHING
 	/* As if each row had to wait, so that the window is always full. */
@@ -470,20 +470,20 @@ pull_row(ReadAheadState *state, bool early)
  * first has to wait anyway, so that a slow plan below delays nobody.
  */
 static void
-fill(ReadAheadState *state)
+fill_window(ReadAheadState *state)
 {
 	int			window;
 
-	look_after_calls(state);
+	count_calls_under_way(state);
 	window = window_size(state);
-	enlarge(state, window);
+	enlarge_window(state, window);
 	while (!state->exhausted && state->count < window &&
 		   (state->count == 0 || state->bytes < (Size) work_mem * 1024))
 	{
 		if (!pull_row(state, window > 1))
 			break;
-		look_after_calls(state);
-		if (state->stats.stop || is_ready(state, row_at(state, 0)))
+		count_calls_under_way(state);
+		if (state->stats.stop || is_row_ready(state, row_at(state, 0)))
 			break;
 	}
 }
@@ -494,7 +494,7 @@ fill(ReadAheadState *state)
 
 /* With an empty target list, as for count(*), there is nothing to project. */
 static TupleTableSlot *
-project(CustomScanState *node)
+project_row(CustomScanState *node)
 {
 	if (node->ss.ps.ps_ProjInfo)
 		return ExecProject(node->ss.ps.ps_ProjInfo);
@@ -514,7 +514,7 @@ project_head(ReadAheadState *state)
 	PG_TRY();
 	{
 		if (ExecQual(ps->qual, econtext))
-			result = project(&state->css);
+			result = project_row(&state->css);
 		else
 			InstrCountFiltered1(ps, 1);
 	}
@@ -538,7 +538,7 @@ exec_read_ahead(CustomScanState *node)
 		ResetExprContext(node->ss.ps.ps_ExprContext);
 		if (state->returned)
 			drop_head(state);
-		fill(state);
+		fill_window(state);
 		if (state->count == 0)
 			return ExecClearTuple(node->ss.ps.ps_ResultTupleSlot);
 		result = project_head(state);

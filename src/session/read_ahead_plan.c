@@ -102,7 +102,7 @@ is_our_support_function(Oid funcid)
  * currval() or pg_try_advisory_lock(), may see that rows were read early.
  */
 static bool
-is_blind(Oid funcid)
+sees_no_rows(Oid funcid)
 {
 	switch (funcid)
 	{
@@ -135,7 +135,7 @@ look_up_kind(Oid funcid)
 
 	if (OidIsValid(support) && is_our_support_function(support))
 		kind = FUNCTION_OURS;
-	else if (provolatile == PROVOLATILE_VOLATILE && !is_blind(funcid))
+	else if (provolatile == PROVOLATILE_VOLATILE && !sees_no_rows(funcid))
 		kind = FUNCTION_VOLATILE;
 	return kind;
 }
@@ -435,7 +435,7 @@ column_var(TargetEntry *tle)
 
 /* The column that carries "expr", added if there is none. */
 static Var *
-carry(Columns *columns, Expr *expr)
+carry_expression(Columns *columns, Expr *expr)
 {
 	ListCell   *lc;
 	TargetEntry *tle;
@@ -468,17 +468,17 @@ lift_mutator(Node *node, void *context)
 		memcpy(lifted, call, sizeof(FuncExpr));
 		lifted->args = (List *)
 			lift_mutator((Node *) list_copy_tail(call->args, 1), columns);
-		lifted->args = lcons(carry(columns, linitial(call->args)), lifted->args);
+		lifted->args = lcons(carry_expression(columns, linitial(call->args)), lifted->args);
 		return (Node *) lifted;
 	}
 	if (IsA(node, Var) || IsA(node, Aggref) || IsA(node, GroupingFunc) ||
 		IsA(node, WindowFunc))
-		return (Node *) carry(columns, (Expr *) node);
+		return (Node *) carry_expression(columns, (Expr *) node);
 	return expression_tree_mutator(node, lift_mutator, context);
 }
 
 static List *
-pack(const OeReadAheadPlan *plan)
+pack_plan(const OeReadAheadPlan *plan)
 {
 	return list_make4(plan->arg_columns, plan->raises,
 					  makeBoolean(plan->elsewhere), makeBoolean(plan->cached));
@@ -514,7 +514,7 @@ make_read_ahead(Plan *below, List *tlist, List *qual,
 	plan->extParam = bms_copy(below->extParam);
 	plan->allParam = bms_copy(below->allParam);
 	scan->flags = CUSTOMPATH_SUPPORT_PROJECTION;
-	scan->custom_private = pack(how);
+	scan->custom_private = pack_plan(how);
 	scan->methods = &oe_read_ahead_methods;
 	return scan;
 }
@@ -539,7 +539,7 @@ plan_of_calls(Columns *columns)
 	{
 		FuncExpr   *call = lfirst(lc);
 
-		add_call(&how, call, carry(columns, linitial(call->args)));
+		add_call(&how, call, carry_expression(columns, linitial(call->args)));
 	}
 	return how;
 }
@@ -731,19 +731,19 @@ add_calls_of_run(OeReadAheadPlan *how, Columns *columns, Plan *plan,
 		arg = param_mutator(arg, &lift);
 		if (lift.depends && !lift.impossible &&
 			!has_subplan_walker(arg, NULL) && !contain_volatile_functions(arg))
-			add_call(how, lfirst(lc), carry(columns, (Expr *) arg));
+			add_call(how, lfirst(lc), carry_expression(columns, (Expr *) arg));
 	}
 }
 
 static Plan *
-plan_of(SubPlan *subplan, PlannedStmt *stmt)
+plan_of_subplan(SubPlan *subplan, PlannedStmt *stmt)
 {
 	return list_nth(stmt->subplans, subplan->plan_id - 1);
 }
 
 /* What the node computes for each of its rows. */
 static void
-find_in_tlist(List *tlist, PlannedStmt *stmt, Columns *columns)
+find_calls_of_node(List *tlist, PlannedStmt *stmt, Columns *columns)
 {
 	FindCalls	find = find_in_list(tlist);
 	ListCell   *lc;
@@ -754,7 +754,7 @@ find_in_tlist(List *tlist, PlannedStmt *stmt, Columns *columns)
 	{
 		SubPlan    *subplan = lfirst(lc);
 
-		if (calls_of_run(plan_of(subplan, stmt)) == NIL)
+		if (calls_of_run(plan_of_subplan(subplan, stmt)) == NIL)
 			continue;
 		columns->subplans = lappend(columns->subplans, subplan);
 		foreach(param, subplan->setParam)
@@ -774,7 +774,7 @@ add_calls_of_subplans(OeReadAheadPlan *how, Columns *columns, Plan *plan,
 	{
 		SubPlan    *subplan = lfirst(lc);
 
-		add_calls_of_run(how, columns, plan_of(subplan, stmt),
+		add_calls_of_run(how, columns, plan_of_subplan(subplan, stmt),
 						 subplan->parParam, subplan->args, plan->extParam);
 	}
 }
@@ -785,7 +785,7 @@ add_calls_of_subplans(OeReadAheadPlan *how, Columns *columns, Plan *plan,
 
 /* Split the node if it makes calls for each of its rows. */
 static Plan *
-split(Plan *plan, PlannedStmt *stmt)
+split_node(Plan *plan, PlannedStmt *stmt)
 {
 	Columns		columns = {NIL, NIL, NIL, NULL};
 	OeReadAheadPlan how;
@@ -807,7 +807,7 @@ split(Plan *plan, PlannedStmt *stmt)
 	else
 	{
 		qual = NIL;
-		find_in_tlist(plan->targetlist, stmt, &columns);
+		find_calls_of_node(plan->targetlist, stmt, &columns);
 	}
 	if (columns.calls == NIL && columns.subplans == NIL)
 		return plan;
@@ -991,7 +991,7 @@ begin_beside_nestloop(NestLoop *loop)
 	add_calls_of_run(&how, &columns, how.cached ? inner->lefttree : inner,
 					 ids, values, loop->join.plan.extParam);
 	if (how.arg_columns != NIL)
-		loop->join.plan.lefttree = (Plan *)
+		loop	  ->join.plan.lefttree = (Plan *)
 			make_read_ahead(make_result(outer, columns.tlist),
 							passed_columns(outer->targetlist), NIL, &how);
 }
@@ -1034,7 +1034,7 @@ lift_child(Plan *child, List *labels, List *template, Columns *columns,
 	ListCell   *lc;
 
 	*tlist = NIL;
-	find_in_tlist(child->targetlist, stmt, columns);
+	find_calls_of_node(child->targetlist, stmt, columns);
 	if (!is_splittable(child) ||
 		(columns->calls == NIL && columns->subplans == NIL) ||
 		contains_call((Node *) child->qual))
@@ -1116,15 +1116,15 @@ hoist_above_append(Append *append, PlannedStmt *stmt)
  * The whole plan
  * ---------------------------------------------------------------- */
 
-static Plan *process(Plan *plan, PlannedStmt *stmt);
+static Plan *process_plan(Plan *plan, PlannedStmt *stmt);
 
 static void
-process_list(List *plans, PlannedStmt *stmt)
+process_plans(List *plans, PlannedStmt *stmt)
 {
 	ListCell   *lc;
 
 	foreach(lc, plans)
-		lfirst(lc) = process(lfirst(lc), stmt);
+		lfirst(lc) = process_plan(lfirst(lc), stmt);
 }
 
 /* What lies below a node, where reading ahead may be of use. */
@@ -1142,28 +1142,28 @@ process_children(Plan *plan, PlannedStmt *stmt)
 			return;
 		case T_MergeJoin:		/* goes back and forth on its inner side */
 		case T_NestLoop:		/* starts its inner side anew for each row */
-			plan->lefttree = process(plan->lefttree, stmt);
+			plan->lefttree = process_plan(plan->lefttree, stmt);
 			return;
 		case T_SubqueryScan:
 			((SubqueryScan *) plan)->subplan =
-				process(((SubqueryScan *) plan)->subplan, stmt);
+				process_plan(((SubqueryScan *) plan)->subplan, stmt);
 			return;
 		case T_Append:
-			process_list(((Append *) plan)->appendplans, stmt);
+			process_plans(((Append *) plan)->appendplans, stmt);
 			return;
 		case T_MergeAppend:
-			process_list(((MergeAppend *) plan)->mergeplans, stmt);
+			process_plans(((MergeAppend *) plan)->mergeplans, stmt);
 			return;
 		default:
 			if (plan->lefttree)
-				plan->lefttree = process(plan->lefttree, stmt);
+				plan->lefttree = process_plan(plan->lefttree, stmt);
 			if (plan->righttree)
-				plan->righttree = process(plan->righttree, stmt);
+				plan->righttree = process_plan(plan->righttree, stmt);
 	}
 }
 
 static Plan *
-process(Plan *plan, PlannedStmt *stmt)
+process_plan(Plan *plan, PlannedStmt *stmt)
 {
 	Plan	   *hoisted = NULL;
 
@@ -1179,7 +1179,7 @@ process(Plan *plan, PlannedStmt *stmt)
 		split_below_agg((Agg *) plan);
 	if (IsA(plan, NestLoop))
 		begin_beside_nestloop((NestLoop *) plan);
-	return split(plan, stmt);
+	return split_node(plan, stmt);
 }
 
 /* Number the new nodes, and say whether there is one. */
@@ -1253,8 +1253,8 @@ oe_read_ahead_add(PlannedStmt *stmt, int cursor_options)
 		 !(cursor_options & CURSOR_OPT_NO_SCROLL));
 	backward = backward && ExecSupportsBackwardScan(stmt->planTree);
 
-	stmt->planTree = process(stmt->planTree, stmt);
-	process_list(stmt->subplans, stmt);
+	stmt->planTree = process_plan(stmt->planTree, stmt);
+	process_plans(stmt->subplans, stmt);
 	if (backward && !ExecSupportsBackwardScan(stmt->planTree))
 	{
 		stmt->planTree = materialize_finished_plan(stmt->planTree);

@@ -181,7 +181,7 @@ find_control(void)
 }
 
 static bool
-is_ours(const Control *shared)
+is_control_ours(const Control *shared)
 {
 	return oe_library_is_ours(&shared->library, SHARED_LAYOUT, sizeof(Control),
 							  sizeof(Hub));
@@ -192,7 +192,7 @@ attach_control(void)
 {
 	Control    *shared = find_control();
 
-	if (!is_ours(shared))
+	if (!is_control_ours(shared))
 		oe_library_refuse(&shared->library);
 	control = shared;
 	oe_register_tranche(control->lock_tranche, "ocean_enrich");
@@ -301,7 +301,7 @@ attach_hub(void)
 }
 
 static void
-attach(void)
+attach_all(void)
 {
 	if (hub)
 		return;
@@ -365,7 +365,7 @@ free_slot(Slot *slot)
  * on the wire.
  */
 static dsa_pointer
-allocate(Size len)
+allocate_in_area(Size len)
 {
 	volatile dsa_pointer allocated = InvalidDsaPointer;
 	MemoryContext caller = CurrentMemoryContext;
@@ -387,7 +387,7 @@ allocate(Size len)
 }
 
 static void
-wake(int procno)
+wake_process(int procno)
 {
 	SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
@@ -398,7 +398,7 @@ wake_launcher(void)
 	int			procno = control->launcher_procno;
 
 	if (procno >= 0)
-		wake(procno);
+		wake_process(procno);
 }
 
 /* A free slot, now ours to fill; NULL if there is none. */
@@ -541,7 +541,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 				errmsg("cannot enrich on a standby server"),
 				errdetail("Each paid answer has to be recorded, and a standby cannot write."),
 				errhint("Run the statement on the primary server."));
-	attach();
+	attach_all();
 
 	slot = take_slot(refusable);
 	if (!slot)
@@ -556,7 +556,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 	slot->result = InvalidDsaPointer;
 	slot->result_lost = false;
 	slot->request_len = len;
-	slot->request = allocate(len);
+	slot->request = allocate_in_area(len);
 	if (!DsaPointerIsValid(slot->request))
 	{
 		free_slot(slot);
@@ -572,7 +572,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 	(void) change_state(slot, OE_SLOT_FILLING, OE_SLOT_SUBMITTED);
 	push_submitted(slot);
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
-		wake(hub->worker_procno);
+		wake_process(hub->worker_procno);
 	return ticket;
 }
 
@@ -585,7 +585,7 @@ oe_channel_say_changed(void)
 	 */
 	pg_atomic_fetch_add_u64(&hub->changes, 1);
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
-		wake(hub->worker_procno);
+		wake_process(hub->worker_procno);
 }
 
 void
@@ -625,7 +625,7 @@ oe_channel_cancel(OeTicket ticket)
 		change_state(slot, OE_SLOT_RUNNING, OE_SLOT_ABANDONED))
 	{
 		if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
-			wake(hub->worker_procno);
+			wake_process(hub->worker_procno);
 		else
 			sweep_cancelled();
 		return;
@@ -647,7 +647,7 @@ wake_submitters(void)
 		Slot	   *slot = &hub->slots[i];
 
 		if (slot_state(slot) == OE_SLOT_SUBMITTED)
-			wake(slot->owner_procno);
+			wake_process(slot->owner_procno);
 	}
 }
 
@@ -844,13 +844,13 @@ oe_channel_wait(OeTicket ticket)
 void
 oe_channel_attach(void)
 {
-	attach();
+	attach_all();
 }
 
 bool
 oe_channel_is_ours(void)
 {
-	return control || is_ours(find_control());
+	return control || is_control_ours(find_control());
 }
 
 /*
@@ -900,7 +900,7 @@ oe_channel_announce(const OeQueueNews *news)
 	summon = must_summon();
 	LWLockRelease(&control->lock);
 	if (running)
-		wake(hub->worker_procno);
+		wake_process(hub->worker_procno);
 	else if (summon && !register_process("worker", MyDatabaseId, true, NULL))
 		wake_launcher();
 }
@@ -950,7 +950,7 @@ oe_channel_status(OeQueueStatus *status)
 {
 	int			pid = 0;
 
-	attach();
+	attach_all();
 	LWLockAcquire(&control->lock, LW_SHARED);
 	*status = hub->status;
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
@@ -972,7 +972,7 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 {
 	int			count = 0;
 
-	attach();
+	attach_all();
 	for (int i = 0; i < OE_CHANNEL_SLOTS && count < max; i++)
 	{
 		Slot	   *slot = &hub->slots[i];
@@ -997,7 +997,7 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 bool
 oe_channel_has_call(int64 call_id)
 {
-	attach();
+	attach_all();
 	for (int i = 0; i < OE_CHANNEL_SLOTS; i++)
 	{
 		Slot	   *slot = &hub->slots[i];
@@ -1027,11 +1027,11 @@ oe_channel_per_process(Size size)
 	dsa_pointer mine = InvalidDsaPointer;
 	dsa_pointer shared;
 
-	/* Not under the lock: allocate() may have to release all of them. */
-	attach();
+	/* Not under the lock: allocate_in_area() may have to release all of them. */
+	attach_all();
 	if (!DsaPointerIsValid(control->per_process))
 	{
-		mine = allocate(len);
+		mine = allocate_in_area(len);
 		if (!DsaPointerIsValid(mine))
 			return NULL;
 		memset(dsa_get_address(area, mine), 0, len);
@@ -1059,7 +1059,7 @@ oe_channel_serve(void)
 {
 	bool		mine = false;
 
-	attach();
+	attach_all();
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u32(&hub->worker_state) != WORKER_RUNNING)
 	{
@@ -1225,7 +1225,7 @@ oe_channel_finish(int index, const char *bytes, Size len, XLogRecPtr lsn)
 	slot->result = InvalidDsaPointer;
 	if (bytes)
 	{
-		slot->result = allocate(len);
+		slot->result = allocate_in_area(len);
 		slot->result_lost = !DsaPointerIsValid(slot->result);
 	}
 	if (DsaPointerIsValid(slot->result))
@@ -1235,7 +1235,7 @@ oe_channel_finish(int index, const char *bytes, Size len, XLogRecPtr lsn)
 	pg_write_barrier();
 	if (change_state(slot, OE_SLOT_RUNNING, OE_SLOT_DONE) ||
 		change_state(slot, OE_SLOT_SUBMITTED, OE_SLOT_DONE))
-		wake(procno);
+		wake_process(procno);
 	else
 		free_slot(slot);
 }
@@ -1317,7 +1317,7 @@ oe_channel_wake_applier(void)
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (hub->applier_state == WORKER_RUNNING)
-		wake(hub->applier_procno);
+		wake_process(hub->applier_procno);
 	else if (hub->applier_state == WORKER_NONE ||
 			 now - hub->applier_started_at > SUMMON_AGAIN_MS * INT64CONST(1000))
 	{
@@ -1345,7 +1345,7 @@ oe_channel_serve_applier(void)
 {
 	bool		mine = false;
 
-	attach();
+	attach_all();
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (hub->applier_state != WORKER_RUNNING)
 	{

@@ -223,7 +223,7 @@ extern void oe_channel_forget_database(Oid database);
  */
 extern bool oe_channel_start_for_queue(Oid database);
 
-/* ---- the applier of kept columns, a process beside the worker ---- */
+/* ---- the applier of syncs, a process beside the worker ---- */
 
 /*
  * Wake the applier of this database, or start one.  Never raises and never

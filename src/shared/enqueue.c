@@ -65,7 +65,7 @@ enum
 	C_BACKGROUND,
 	C_POSTPONED,
 	C_GATHERED,
-	C_SYNC_ID,					/* NULL unless a kept column asks */
+	C_SYNC_ID,					/* NULL unless a sync asks */
 	C_DATABASE,
 	C_COUNT
 };

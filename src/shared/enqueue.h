@@ -31,8 +31,8 @@ extern int64 oe_submit(const OeBody *request, int32 priority,
 extern bool oe_cancel(int64 call_id);
 
 /*
- * Likewise, for kept columns and without looking whose they are: an array of
- * numbers; all those of a kept column, whose rows are to be looked at again.
+ * Likewise, for syncs and without looking whose they are: an array of
+ * numbers; all those of a sync, whose rows are to be looked at again.
  */
 extern void oe_cancel_calls(Datum call_ids);
 extern void oe_cancel_sync(int64 sync_id);

@@ -1,17 +1,17 @@
 /*
  * applier.c
- *		The process behind kept columns: it looks at rows that changed, queues
+ *		The process behind syncs: it looks at rows that changed, queues
  *		their requests, and writes answers to the target column.
  *
- * The work is done in batches, each a transaction of its own; kept columns take
+ * The work is done in batches, each a transaction of its own; syncs take
  * turns.  A batch that fails is tried again in smaller portions, down to the one
  * row that does the harm: that row is marked as failed, and the next one has its
  * turn.  If it fails without any row, too, the definition is broken, and the
- * kept column is stopped.  No statement of a user's runs or waits for long, so
- * that one kept column does not hold up the others.
+ * sync is stopped.  No statement of a user's runs or waits for long, so
+ * that one sync does not hold up the others.
  *
  * Each transaction holds the row of ocean_enrich.sync FOR SHARE.  Whoever
- * disables, alters or drops a kept column takes it FOR UPDATE: after that,
+ * disables, alters or drops a sync takes it FOR UPDATE: after that,
  * nothing of what was planned before is done.
  */
 #include "postgres.h"
@@ -45,7 +45,7 @@
 /* Changes that are taken out of the inbox at once. */
 #define INBOX_BATCH			5000
 
-/* How long to leave a kept column alone after an error of our own making. */
+/* How long to leave a sync alone after an error of our own making. */
 #define TROUBLE_WAIT_MS		10000
 
 /* How often to look at definitions while their calls are in the queue. */
@@ -58,9 +58,9 @@
 #define COUNTS_MAX			100
 
 /* Takes a batch; false: there was nothing to do. */
-typedef bool (*Work) (OeTask *task, OeSync *sync);
+typedef bool (*Work) (OeSyncState *state, OeSync *sync);
 
-static HTAB *tasks;
+static HTAB *sync_states;
 static uint64 round_number;
 static TimestampTz next_refresh;
 
@@ -123,7 +123,7 @@ static OeStatement fold_statement = {
 	0, {0}, NULL
 };
 
-/* What came for a kept column while it was dropped. */
+/* What came for a sync while it was dropped. */
 static OeStatement tidy_statement = {
 	"WITH inbox AS (DELETE FROM ocean_enrich.sync_inbox AS i"
 	" WHERE NOT EXISTS (SELECT FROM ocean_enrich.sync AS s WHERE s.sync_id = i.sync_id))"
@@ -138,7 +138,7 @@ static OeStatement tidy_statement = {
 
 /* "work" in a transaction.  NULL: committed.  Else what it failed of. */
 static ErrorData *
-in_transaction(OeTask *task, Work work, bool *worked)
+run_in_transaction(OeSyncState *state, Work work, bool *worked)
 {
 	ErrorData  *volatile edata = NULL;
 	OeSync		sync = {0};
@@ -148,15 +148,15 @@ in_transaction(OeTask *task, Work work, bool *worked)
 	{
 		if (oe_apply_begin())
 		{
-			if (oe_apply_load(task, &sync))
-				*worked = work(task, &sync);
+			if (oe_apply_load(state, &sync))
+				*worked = work(state, &sync);
 			oe_apply_commit();
 		}
 	}
 	PG_CATCH();
 	{
 		edata = oe_apply_undo();
-		oe_apply_forget_statements(task);
+		oe_apply_forget_statements(state);
 	}
 	PG_END_TRY();
 	return edata;
@@ -165,31 +165,31 @@ in_transaction(OeTask *task, Work work, bool *worked)
 static const ErrorData *pending_error;
 
 static bool
-stop_for_error(OeTask *task, OeSync *sync)
+stop_for_error(OeSyncState *state, OeSync *sync)
 {
 	oe_apply_stop(sync->id, sync->name, pending_error->sqlerrcode, pending_error->message);
 	return true;
 }
 
 static bool
-fail_row(OeTask *task, OeSync *sync)
+fail_row(OeSyncState *state, OeSync *sync)
 {
 	Datum		values[4];
 	OeRights	rights;
 
 	oe_apply_as_extension(&rights);
-	if (task->key)
+	if (state->key)
 	{
 		values[0] = Int64GetDatum(sync->id);
-		values[1] = task->key;
+		values[1] = state->key;
 		values[2] = CStringGetTextDatum(unpack_sql_state(pending_error->sqlerrcode));
 		values[3] = CStringGetTextDatum(pending_error->message ? pending_error->message
 										: "unknown error");
 		(void) oe_statement_run(&fail_statement, values, NULL);
 	}
-	if (task->settled)
+	if (state->settled)
 	{
-		Datum		settled = Int64GetDatum(task->settled);
+		Datum		settled = Int64GetDatum(state->settled);
 
 		oe_apply_forget_settled(sync,
 								oe_statement_array(&settled, NULL, 1, INT8OID));
@@ -208,34 +208,34 @@ is_passing(int sqlstate)
 
 /*
  * Smaller portions, down to one row, and then that row, or the definition, is to
- * blame.  What took long makes its kept column wait as long.
+ * blame.  What took long makes its sync wait as long.
  */
 static void
-recover(OeTask *task, const ErrorData *edata, TimestampTz started_at)
+recover_from_error(OeSyncState *state, const ErrorData *edata, TimestampTz started_at)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ErrorData  *broken;
 	bool		worked;
 
-	task->not_before = now + (now - started_at);
+	state->not_before = now + (now - started_at);
 	if (is_passing(edata->sqlerrcode))
 	{
-		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
-		task->batch = Max(task->batch / 4, 1);
+		oe_apply_put_off(state, OE_APPLY_BUSY_WAIT_MS);
+		state->batch = Max(state->batch / 4, 1);
 		return;
 	}
-	if (!task->alone && task->batch > 1)
+	if (!state->alone && state->batch > 1)
 	{
-		task->batch = Max(task->batch / 8, 1);
+		state->batch = Max(state->batch / 8, 1);
 		return;
 	}
-	broken = in_transaction(task, oe_apply_try_definition, &worked);
+	broken = run_in_transaction(state, oe_apply_try_definition, &worked);
 	pending_error = broken ? broken : edata;
 	if ((broken && is_passing(broken->sqlerrcode)) ||
-		(!broken && !task->alone) ||
-		in_transaction(task, broken ? stop_for_error : fail_row, &worked) != NULL)
+		(!broken && !state->alone) ||
+		run_in_transaction(state, broken ? stop_for_error : fail_row, &worked) != NULL)
 	{
-		oe_apply_put_off(task, TROUBLE_WAIT_MS);
+		oe_apply_put_off(state, TROUBLE_WAIT_MS);
 		ereport(LOG,
 				errcode(edata->sqlerrcode),
 				errmsg("could not look after a kept column, trying again later"),
@@ -244,23 +244,23 @@ recover(OeTask *task, const ErrorData *edata, TimestampTz started_at)
 }
 
 static bool
-attempt(OeTask *task, Work work)
+attempt_batch(OeSyncState *state, Work work)
 {
 	TimestampTz started_at = GetCurrentTimestamp();
 	ErrorData  *edata;
 	bool		worked;
 
-	if (task->not_before > started_at)
+	if (state->not_before > started_at)
 		return false;
-	task->alone = false;
-	edata = in_transaction(task, work, &worked);
+	state->alone = false;
+	edata = run_in_transaction(state, work, &worked);
 	if (edata)
 	{
-		recover(task, edata, started_at);
+		recover_from_error(state, edata, started_at);
 		return true;
 	}
-	if (worked && task->batch < OE_APPLY_BATCH_MAX)
-		task->batch = Min(task->batch * 2, OE_APPLY_BATCH_MAX);
+	if (worked && state->batch < OE_APPLY_BATCH_MAX)
+		state->batch = Min(state->batch * 2, OE_APPLY_BATCH_MAX);
 	return worked;
 }
 
@@ -302,7 +302,7 @@ drain_inbox(void)
 	return count > 0;
 }
 
-/* Which kept columns there are now, and when one of their rows is due. */
+/* Which syncs there are now, and when one of their rows is due. */
 static List *
 find_active(void)
 {
@@ -348,7 +348,7 @@ fold_counts(void)
 
 /* Those that are active, or NIL; *drained: there was something in the inbox. */
 static List *
-keep_house(bool *drained)
+find_work(bool *drained)
 {
 	List	   *volatile active = NIL;
 
@@ -378,39 +378,39 @@ keep_house(bool *drained)
 	return active;
 }
 
-static OeTask *
-find_task(int64 id)
+static OeSyncState *
+find_state(int64 id)
 {
 	bool		found;
-	OeTask	   *task = hash_search(tasks, &id, HASH_ENTER, &found);
+	OeSyncState *state = hash_search(sync_states, &id, HASH_ENTER, &found);
 
 	if (!found)
 	{
-		memset(task, 0, sizeof(*task));
-		task->id = id;
-		task->batch = OE_APPLY_BATCH_MAX;
+		memset(state, 0, sizeof(*state));
+		state->id = id;
+		state->batch = OE_APPLY_BATCH_MAX;
 	}
-	task->seen = round_number;
-	return task;
+	state->seen = round_number;
+	return state;
 }
 
 static void
-forget_tasks(void)
+forget_states(void)
 {
 	HASH_SEQ_STATUS status;
-	OeTask	   *task;
+	OeSyncState *state;
 
-	hash_seq_init(&status, tasks);
-	while ((task = hash_seq_search(&status)) != NULL)
+	hash_seq_init(&status, sync_states);
+	while ((state = hash_seq_search(&status)) != NULL)
 	{
-		if (task->seen == round_number)
+		if (state->seen == round_number)
 			continue;
-		oe_apply_forget_statements(task);
-		if (task->key)
-			pfree(DatumGetPointer(task->key));
-		if (task->after_key)
-			pfree(DatumGetPointer(task->after_key));
-		(void) hash_search(tasks, &task->id, HASH_REMOVE, NULL);
+		oe_apply_forget_statements(state);
+		if (state->key)
+			pfree(DatumGetPointer(state->key));
+		if (state->after_key)
+			pfree(DatumGetPointer(state->after_key));
+		(void) hash_search(sync_states, &state->id, HASH_REMOVE, NULL);
 	}
 }
 
@@ -418,9 +418,9 @@ forget_tasks(void)
  * The life of the applier
  * ---------------------------------------------------------------- */
 
-/* Each kept column has its turn; false: nobody had anything to do. */
+/* Each sync has its turn; false: nobody had anything to do. */
 static bool
-go_round(void)
+serve_each_sync(void)
 {
 	bool		worked;
 	List	   *active;
@@ -428,20 +428,20 @@ go_round(void)
 
 	round_number++;
 	oe_apply_is_watching = false;
-	active = keep_house(&worked);
+	active = find_work(&worked);
 	foreach(lc, active)
 	{
-		OeTask	   *task = find_task(*(int64 *) lfirst(lc));
+		OeSyncState *state = find_state(*(int64 *) lfirst(lc));
 
-		if (GetCurrentTimestamp() - task->swept_at >= SWEEP_MS * INT64CONST(1000))
-			worked |= attempt(task, oe_apply_sweep);
-		worked |= attempt(task, oe_apply_settled);
-		worked |= attempt(task, oe_apply_changed);
+		if (GetCurrentTimestamp() - state->swept_at >= SWEEP_MS * INT64CONST(1000))
+			worked |= attempt_batch(state, oe_apply_sweep);
+		worked |= attempt_batch(state, oe_apply_settled);
+		worked |= attempt_batch(state, oe_apply_changed);
 		if (next_refresh <= GetCurrentTimestamp())
-			worked |= attempt(task, oe_apply_refresh);
+			worked |= attempt_batch(state, oe_apply_refresh);
 		CHECK_FOR_INTERRUPTS();
 	}
-	forget_tasks();
+	forget_states();
 	return worked;
 }
 
@@ -450,42 +450,42 @@ time_to_wait(TimestampTz now)
 {
 	TimestampTz until = now + OE_DATABASE_CHECK_MS * INT64CONST(1000);
 	HASH_SEQ_STATUS status;
-	OeTask	   *task;
+	OeSyncState *state;
 
-	hash_seq_init(&status, tasks);
-	while ((task = hash_seq_search(&status)) != NULL)
+	hash_seq_init(&status, sync_states);
+	while ((state = hash_seq_search(&status)) != NULL)
 	{
-		if (task->not_before > now)
-			until = Min(until, task->not_before);
+		if (state->not_before > now)
+			until = Min(until, state->not_before);
 	}
 	return Max(TimestampDifferenceMilliseconds(now, until), 1);
 }
 
 static bool
-some_task_waits(TimestampTz now)
+some_sync_waits(TimestampTz now)
 {
 	HASH_SEQ_STATUS status;
-	OeTask	   *task;
+	OeSyncState *state;
 	bool		waits = false;
 
-	hash_seq_init(&status, tasks);
-	while ((task = hash_seq_search(&status)) != NULL)
-		waits |= task->not_before > now - OE_DATABASE_CHECK_MS * INT64CONST(1000);
+	hash_seq_init(&status, sync_states);
+	while ((state = hash_seq_search(&status)) != NULL)
+		waits |= state->not_before > now - OE_DATABASE_CHECK_MS * INT64CONST(1000);
 	return waits;
 }
 
 /* Is it time to look again although nobody has woken us? */
 static bool
-is_time(TimestampTz went_round_at)
+is_time_to_look(TimestampTz went_round_at)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	return next_refresh <= now || some_task_waits(now) ||
+	return next_refresh <= now || some_sync_waits(now) ||
 		(oe_apply_is_watching && now - went_round_at >= WATCH_MS * INT64CONST(1000));
 }
 
 static bool
-is_in_the_way(void)
+has_to_leave(void)
 {
 	StartTransactionCommand();
 	oe_apply_extension_is_gone = !OidIsValid(oe_ledger_relation());
@@ -511,9 +511,9 @@ wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 						   time_to_wait(now), wait_event);
 		if (events & WL_LATCH_SET)
 			return true;
-		if (is_time(went_round_at))
+		if (is_time_to_look(went_round_at))
 			return true;
-		if (is_in_the_way())
+		if (has_to_leave())
 			return false;
 		if (next_refresh == DT_NOEND &&
 			now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
@@ -522,7 +522,7 @@ wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 }
 
 static void
-run(void)
+serve_syncs(void)
 {
 	uint32		wait_event = WaitEventExtensionNew("OceanEnrichApplier");
 	TimestampTz idle_since = 0;
@@ -537,7 +537,7 @@ run(void)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		MemoryContextReset(oe_apply_turn_mcxt);
-		if (go_round())
+		if (serve_each_sync())
 		{
 			idle_since = 0;
 			continue;
@@ -547,7 +547,7 @@ run(void)
 
 		/* Who comes from now on starts another one; who came before, we see. */
 		oe_channel_leave_applier();
-		if (is_in_the_way() || !go_round() ||
+		if (has_to_leave() || !serve_each_sync() ||
 			!oe_channel_serve_applier())
 			return;
 		idle_since = 0;
@@ -583,12 +583,12 @@ oe_applier_main(Datum database)
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(oe_apply_turn_mcxt);
 	ctl.keysize = sizeof(int64);
-	ctl.entrysize = sizeof(OeTask);
+	ctl.entrysize = sizeof(OeSyncState);
 	ctl.hcxt = oe_apply_mcxt;
-	tasks = hash_create("ocean_enrich kept columns", 16, &ctl,
-						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	sync_states = hash_create("ocean_enrich kept columns", 16, &ctl,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	if (!oe_channel_serve_applier())
 		proc_exit(0);
-	run();
+	serve_syncs();
 	proc_exit(0);
 }

@@ -1,6 +1,6 @@
 /*
  * applier.h
- *		The background process that looks at changed rows of kept columns and
+ *		The background process that looks at changed rows of syncs and
  *		writes answers to them.
  */
 #ifndef OE_APPLIER_H

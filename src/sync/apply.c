@@ -122,7 +122,7 @@ oe_apply_undo(void)
  * ---------------------------------------------------------------- */
 
 static void
-pin(const char *name, const char *value)
+pin_setting(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -133,10 +133,10 @@ void
 oe_apply_as_extension(OeRights *before)
 {
 	oe_rights_switch(before, oe_owner_of("sync"), OE_RIGHTS_PINNED);
-	pin("enable_seqscan", "off");
-	pin("enable_bitmapscan", "off");
-	pin("enable_hashjoin", "off");
-	pin("enable_mergejoin", "off");
+	pin_setting("enable_seqscan", "off");
+	pin_setting("enable_bitmapscan", "off");
+	pin_setting("enable_hashjoin", "off");
+	pin_setting("enable_mergejoin", "off");
 }
 
 /*
@@ -166,7 +166,7 @@ void
 oe_apply_as_owner(const OeSync *sync, OeRights *before)
 {
 	oe_rights_switch(before, sync->owner, OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED);
-	pin("lock_timeout", OE_APPLY_LOCK_MAX);
+	pin_setting("lock_timeout", OE_APPLY_LOCK_MAX);
 	enable_timeout_after(STATEMENT_TIMEOUT, STATEMENT_MAX_MS);
 	runs_as_owner = true;
 	if (ShutdownRequestPending)
@@ -236,15 +236,15 @@ follow_names(OeSync *sync)
 }
 
 void
-oe_apply_put_off(OeTask *task, int wait_ms)
+oe_apply_put_off(OeSyncState *state, int wait_ms)
 {
-	task->not_before = GetCurrentTimestamp() + wait_ms * INT64CONST(1000);
+	state->not_before = GetCurrentTimestamp() + wait_ms * INT64CONST(1000);
 }
 
 bool
-oe_apply_load(OeTask *task, OeSync *sync)
+oe_apply_load(OeSyncState *state, OeSync *sync)
 {
-	Datum		id = Int64GetDatum(task->id);
+	Datum		id = Int64GetDatum(state->id);
 	OeRights	rights;
 	bool		found;
 	char	   *problem;
@@ -257,7 +257,7 @@ oe_apply_load(OeTask *task, OeSync *sync)
 	oe_rights_restore(&rights);
 	if (!found || !ConditionalLockRelationOid(sync->relation, RowExclusiveLock))
 	{
-		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
+		oe_apply_put_off(state, OE_APPLY_BUSY_WAIT_MS);
 		return false;
 	}
 	problem = oe_sync_problem(sync, &sqlstate);
@@ -276,17 +276,17 @@ oe_apply_load(OeTask *task, OeSync *sync)
 }
 
 void
-oe_apply_remember(OeTask *task, int count, Datum key, int64 settled)
+oe_apply_remember(OeSyncState *state, int count, Datum key, int64 settled)
 {
 	MemoryContext old = MemoryContextSwitchTo(oe_apply_mcxt);
 
-	if (task->key)
-		pfree(DatumGetPointer(task->key));
-	task->key = (Datum) 0;
-	task->alone = count == 1;
-	if (task->alone && key)
-		task->key = datumCopy(key, false, -1);
-	task->settled = settled;
+	if (state->key)
+		pfree(DatumGetPointer(state->key));
+	state->key = (Datum) 0;
+	state->alone = count == 1;
+	if (state->alone && key)
+		state->key = datumCopy(key, false, -1);
+	state->settled = settled;
 	MemoryContextSwitchTo(old);
 }
 
@@ -296,7 +296,7 @@ oe_apply_remember(OeTask *task, int count, Datum key, int64 settled)
 
 /* Parameters for the statements of sync_definition.h. */
 static void
-fill_keys(const OeSync *sync, const OeBatch *batch, Datum *values)
+split_keys(const OeSync *sync, const OeBatch *batch, Datum *values)
 {
 	Datum	   *parts[OE_SYNC_KEY_MAX];
 
@@ -331,7 +331,7 @@ oe_apply_run(OeStatement *statement, const char *sql, const OeSync *sync,
 	statement->nargs = sync->key_count;
 	for (int i = 0; i < sync->key_count; i++)
 		statement->types[i] = TEXTARRAYOID;
-	fill_keys(sync, batch, values);
+	split_keys(sync, batch, values);
 	if (answers)
 	{
 		statement->types[statement->nargs] = get_array_type(JSONBOID);
@@ -364,12 +364,12 @@ check_request(const OeSync *sync, OeFound *row, Jsonb *request)
 }
 
 OeFound *
-oe_apply_evaluate(OeTask *task, const OeSync *sync, const OeBatch *batch, bool lock)
+oe_apply_evaluate(OeSyncState *state, const OeSync *sync, const OeBatch *batch, bool lock)
 {
 	OeFound    *found = palloc0(sizeof(OeFound) * Max(batch->count, 1));
 	uint64		count;
 
-	count = oe_apply_run(lock ? &task->lock : &task->evaluate,
+	count = oe_apply_run(lock ? &state->lock : &state->evaluate,
 						 oe_sync_evaluate_sql(sync, lock), sync, batch, (Datum) 0);
 
 	/* It was jsonb; a column or a function may have got another type since. */
@@ -386,12 +386,12 @@ oe_apply_evaluate(OeTask *task, const OeSync *sync, const OeBatch *batch, bool l
 }
 
 void
-oe_apply_forget_statements(OeTask *task)
+oe_apply_forget_statements(OeSyncState *state)
 {
-	oe_statement_forget(&task->evaluate);
-	oe_statement_forget(&task->lock);
-	oe_statement_forget(&task->exist);
-	oe_statement_forget(&task->write);
+	oe_statement_forget(&state->evaluate);
+	oe_statement_forget(&state->lock);
+	oe_statement_forget(&state->exist);
+	oe_statement_forget(&state->write);
 }
 
 bool

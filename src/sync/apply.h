@@ -1,6 +1,6 @@
 /*
  * apply.h
- *		What the parts of the applier have in common: a kept column's task, its
+ *		What the parts of the applier have in common: a sync's state, its
  *		transactions, and whose rights a statement in them runs with.
  *
  * All that users have defined - expressions, triggers, policies, types - runs
@@ -22,14 +22,14 @@
 /* Rows of one batch. */
 #define OE_APPLY_BATCH_MAX		500
 
-/* How long to leave a kept column alone after somebody was in its way. */
+/* How long to leave a sync alone after somebody was in its way. */
 #define OE_APPLY_BUSY_WAIT_MS	200
 
 /* No statement waits longer than that for a lock. */
 #define OE_APPLY_LOCK_MAX		"500ms"
 
-/* What one kept column needs between its turns. */
-typedef struct OeTask
+/* What one sync needs between its turns. */
+typedef struct OeSyncState
 {
 	int64		id;				/* key */
 	uint64		seen;			/* in which round it was active */
@@ -45,7 +45,7 @@ typedef struct OeTask
 	OeStatement lock;
 	OeStatement exist;
 	OeStatement write;
-} OeTask;
+} OeSyncState;
 
 /* Rows of one batch by their keys. */
 typedef struct OeBatch
@@ -64,7 +64,7 @@ typedef struct OeFound
 	int			sqlstate;		/* of the problem */
 } OeFound;
 
-/* Tasks live in the first; the second is reset with each round. */
+/* States of syncs live in the first; the second is reset with each round. */
 extern MemoryContext oe_apply_mcxt;
 extern MemoryContext oe_apply_turn_mcxt;
 
@@ -97,17 +97,17 @@ extern void oe_apply_handle_shutdown(SIGNAL_ARGS);
  * The definition, locked, and the relation with it.  False: there is nothing to
  * do for it now.
  */
-extern bool oe_apply_load(OeTask *task, OeSync *sync);
+extern bool oe_apply_load(OeSyncState *state, OeSync *sync);
 
-/* Disable the kept column, and say why. */
+/* Disable the sync, and say why. */
 extern void oe_apply_stop(int64 id, const char *name, int sqlstate,
 						  const char *problem);
 
 /* Somebody is in the way: let the others have their turn. */
-extern void oe_apply_put_off(OeTask *task, int wait_ms);
+extern void oe_apply_put_off(OeSyncState *state, int wait_ms);
 
 /* Which row a failure is the fault of, if the batch is one row. */
-extern void oe_apply_remember(OeTask *task, int count, Datum key, int64 settled);
+extern void oe_apply_remember(OeSyncState *state, int count, Datum key, int64 settled);
 
 /*
  * One of the statements of sync_definition.h for the batch; "answers" is an array
@@ -125,11 +125,11 @@ extern bool *oe_apply_numbers_found(const OeBatch *batch, uint64 count);
  * are locked.  That is done twice for a row: before its request is queued, and when
  * the answer is about to be written, since by then it may ask for something else.
  */
-extern OeFound *oe_apply_evaluate(OeTask *task, const OeSync *sync,
+extern OeFound *oe_apply_evaluate(OeSyncState *state, const OeSync *sync,
 								  const OeBatch *batch, bool lock);
 
-/* The plans of the task's own statements. */
-extern void oe_apply_forget_statements(OeTask *task);
+/* The plans of the sync's own statements. */
+extern void oe_apply_forget_statements(OeSyncState *state);
 
 /*
  * True if that is the fingerprint of what the row asks for.  0 and an erased one

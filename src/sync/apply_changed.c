@@ -16,7 +16,7 @@
 #include "sync/apply_rows.h"
 
 /*
- * Calls that a kept column has in the queue at once.  What changes before it is
+ * Calls that a sync has in the queue at once.  What changes before it is
  * queued costs nothing, and disabling has no more than this to cancel.
  */
 #define QUEUE_AHEAD			10000
@@ -58,13 +58,13 @@ typedef struct Changed
 } Changed;
 
 static Changed *
-fetch_changed(OeTask *task, int max, OeBatch *batch)
+fetch_changed(OeSyncState *state, int max, OeBatch *batch)
 {
 	Datum		values[3];
 	Changed    *rows;
 
-	values[0] = Int64GetDatum(task->id);
-	values[1] = task->after_key ? task->after_key
+	values[0] = Int64GetDatum(state->id);
+	values[1] = state->after_key ? state->after_key
 		: PointerGetDatum(construct_empty_array(TEXTOID));
 	values[2] = Int32GetDatum(max);
 	batch->count = (int) oe_statement_run(&changed_statement, values, NULL);
@@ -87,13 +87,13 @@ fetch_changed(OeTask *task, int max, OeBatch *batch)
 
 /* The walk goes on behind the last row, or begins anew. */
 static void
-walk_on(OeTask *task, const OeBatch *batch)
+remember_place(OeSyncState *state, const OeBatch *batch)
 {
 	MemoryContext old = MemoryContextSwitchTo(oe_apply_mcxt);
 
-	if (task->after_key)
-		pfree(DatumGetPointer(task->after_key));
-	task->after_key = batch->count > 0
+	if (state->after_key)
+		pfree(DatumGetPointer(state->after_key));
+	state->after_key = batch->count > 0
 		? datumCopy(batch->keys[batch->count - 1], false, -1) : (Datum) 0;
 	MemoryContextSwitchTo(old);
 }
@@ -134,8 +134,8 @@ keep_call(const OeSync *sync, const Changed *row, Decisions *decisions)
 }
 
 static void
-decide(const OeSync *sync, const Changed *row, const OeFound *found,
-	   Decisions *decisions)
+decide_row(const OeSync *sync, const Changed *row, const OeFound *found,
+		   Decisions *decisions)
 {
 	if (oe_apply_asks_for(found, row->fingerprint) &&
 		keep_call(sync, row, decisions))
@@ -181,7 +181,7 @@ write_decisions(const OeSync *sync, Decisions *decisions)
 }
 
 bool
-oe_apply_changed(OeTask *task, OeSync *sync)
+oe_apply_changed(OeSyncState *state, OeSync *sync)
 {
 	OeBatch		batch = {0};
 	Changed    *rows;
@@ -192,14 +192,14 @@ oe_apply_changed(OeTask *task, OeSync *sync)
 
 	oe_apply_as_extension(&rights);
 	room = room_in_queue(sync->id);
-	rows = room > 0 ? fetch_changed(task, Min(task->batch, room), &batch) : NULL;
+	rows = room > 0 ? fetch_changed(state, Min(state->batch, room), &batch) : NULL;
 	oe_rights_restore(&rights);
-	oe_apply_remember(task, batch.count, batch.count > 0 ? batch.keys[0] : (Datum) 0, 0);
+	oe_apply_remember(state, batch.count, batch.count > 0 ? batch.keys[0] : (Datum) 0, 0);
 	if (batch.count == 0)
 	{
-		bool		begins_anew = room > 0 && task->after_key;
+		bool		begins_anew = room > 0 && state->after_key;
 
-		walk_on(task, &batch);
+		remember_place(state, &batch);
 		return begins_anew;
 	}
 
@@ -207,18 +207,18 @@ oe_apply_changed(OeTask *task, OeSync *sync)
 	decisions.cancelled = palloc(sizeof(Datum) * batch.count);
 	decisions.settled = palloc(sizeof(Datum) * batch.count);
 	oe_apply_as_owner(sync, &rights);
-	found = oe_apply_evaluate(task, sync, &batch, false);
+	found = oe_apply_evaluate(state, sync, &batch, false);
 	/* The calls are the owner's. */
 	for (int i = 0; i < batch.count; i++)
-		decide(sync, &rows[i], &found[i], &decisions);
+		decide_row(sync, &rows[i], &found[i], &decisions);
 	oe_apply_no_longer_as_owner(&rights);
 	write_decisions(sync, &decisions);
-	walk_on(task, &batch);
+	remember_place(state, &batch);
 	return true;
 }
 
 bool
-oe_apply_refresh(OeTask *task, OeSync *sync)
+oe_apply_refresh(OeSyncState *state, OeSync *sync)
 {
 	Datum		values[2];
 	OeRights	rights;

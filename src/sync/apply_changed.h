@@ -9,9 +9,9 @@
 #include "sync/apply.h"
 
 /* A batch of them.  False: there was none. */
-extern bool oe_apply_changed(OeTask *task, OeSync *sync);
+extern bool oe_apply_changed(OeSyncState *state, OeSync *sync);
 
 /* Rows whose answer has become too old count as changed.  False: none has. */
-extern bool oe_apply_refresh(OeTask *task, OeSync *sync);
+extern bool oe_apply_refresh(OeSyncState *state, OeSync *sync);
 
 #endif							/* OE_APPLY_CHANGED_H */

@@ -106,14 +106,14 @@ is_repeated(const SettledCall *calls, int i)
 }
 
 static SettledCall *
-fetch_settled(OeTask *task, int *count)
+fetch_settled(OeSyncState *state, int *count)
 {
 	Datum		values[3];
 	SettledCall *calls;
 
-	values[0] = Int64GetDatum(task->id);
-	values[1] = Int64GetDatum(task->after_settled);
-	values[2] = Int32GetDatum(task->batch);
+	values[0] = Int64GetDatum(state->id);
+	values[1] = Int64GetDatum(state->after_settled);
+	values[2] = Int32GetDatum(state->batch);
 	*count = (int) oe_statement_run(&settled_statement, values, NULL);
 	calls = palloc0(sizeof(SettledCall) * Max(*count, 1));
 	for (int i = 0; i < *count; i++)
@@ -169,7 +169,7 @@ fate_of_row(const SettledCall *call, const OeFound *found)
 
 /* Of those that could not be locked: who is not there at all? */
 static void
-tell_locked_from_gone(OeTask *task, const OeSync *sync, SettledCall *calls,
+tell_locked_from_gone(OeSyncState *state, const OeSync *sync, SettledCall *calls,
 					  int count)
 {
 	OeBatch		batch;
@@ -179,7 +179,7 @@ tell_locked_from_gone(OeTask *task, const OeSync *sync, SettledCall *calls,
 
 	if (batch.count == 0)
 		return;
-	found = oe_apply_run(&task->exist, oe_sync_exist_sql(sync), sync, &batch,
+	found = oe_apply_run(&state->exist, oe_sync_exist_sql(sync), sync, &batch,
 						 (Datum) 0);
 	there = oe_apply_numbers_found(&batch, found);
 	for (int i = 0; i < batch.count; i++)
@@ -190,7 +190,7 @@ tell_locked_from_gone(OeTask *task, const OeSync *sync, SettledCall *calls,
 }
 
 static void
-write_answers(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
+write_answers(OeSyncState *state, const OeSync *sync, SettledCall *calls, int count)
 {
 	OeBatch		batch;
 	SettledCall **written = select_fate(calls, count, FATE_WRITE, &batch);
@@ -211,7 +211,7 @@ write_answers(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 	/* The row that we write asks for nothing new; what its triggers do, may. */
 	oe_sync_writing = sync->id;
 	answers = oe_statement_array(values, nulls, batch.count, JSONBOID);
-	found = oe_apply_run(&task->write, oe_sync_write_sql(sync), sync, &batch,
+	found = oe_apply_run(&state->write, oe_sync_write_sql(sync), sync, &batch,
 						 answers);
 	done = oe_apply_numbers_found(&batch, found);
 	oe_sync_writing = 0;
@@ -223,7 +223,7 @@ write_answers(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 }
 
 static void
-apply_to_rows(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
+apply_to_rows(OeSyncState *state, const OeSync *sync, SettledCall *calls, int count)
 {
 	OeBatch		batch;
 	SettledCall **wanted = select_fate(calls, count, FATE_WRITE, &batch);
@@ -235,11 +235,11 @@ apply_to_rows(OeTask *task, const OeSync *sync, SettledCall *calls, int count)
 	oe_apply_as_owner(sync, &rights);
 	/* Deferred triggers would run when nobody's rights are left. */
 	oe_sync_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
-	found = oe_apply_evaluate(task, sync, &batch, true);
+	found = oe_apply_evaluate(state, sync, &batch, true);
 	for (int i = 0; i < batch.count; i++)
 		wanted[i]->fate = fate_of_row(wanted[i], &found[i]);
-	tell_locked_from_gone(task, sync, calls, count);
-	write_answers(task, sync, calls, count);
+	tell_locked_from_gone(state, sync, calls, count);
+	write_answers(state, sync, calls, count);
 	oe_apply_no_longer_as_owner(&rights);
 }
 
@@ -384,7 +384,7 @@ record_fates(const OeSync *sync, SettledCall *calls, int count)
  * ---------------------------------------------------------------- */
 
 bool
-oe_apply_settled(OeTask *task, OeSync *sync)
+oe_apply_settled(OeSyncState *state, OeSync *sync)
 {
 	SettledCall *calls;
 	OeRights	rights;
@@ -392,35 +392,35 @@ oe_apply_settled(OeTask *task, OeSync *sync)
 	int			dealt_with;
 
 	oe_apply_as_extension(&rights);
-	calls = fetch_settled(task, &count);
+	calls = fetch_settled(state, &count);
 	oe_rights_restore(&rights);
-	oe_apply_remember(task, count, count > 0 ? calls[0].key : (Datum) 0,
+	oe_apply_remember(state, count, count > 0 ? calls[0].key : (Datum) 0,
 					  count > 0 ? DatumGetInt64(calls[0].settled_id) : 0);
 	if (count == 0)
 	{
-		bool		begins_anew = task->after_settled > 0;
+		bool		begins_anew = state->after_settled > 0;
 
-		task->after_settled = 0;
+		state->after_settled = 0;
 		return begins_anew;
 	}
-	apply_to_rows(task, sync, calls, count);
+	apply_to_rows(state, sync, calls, count);
 	oe_apply_as_extension(&rights);
 	dealt_with = record_fates(sync, calls, count);
 	oe_rights_restore(&rights);
-	task->after_settled = DatumGetInt64(calls[count - 1].settled_id);
+	state->after_settled = DatumGetInt64(calls[count - 1].settled_id);
 	if (dealt_with == 0)
-		oe_apply_put_off(task, OE_APPLY_BUSY_WAIT_MS);
+		oe_apply_put_off(state, OE_APPLY_BUSY_WAIT_MS);
 	return true;
 }
 
 bool
-oe_apply_sweep(OeTask *task, OeSync *sync)
+oe_apply_sweep(OeSyncState *state, OeSync *sync)
 {
 	Datum		id = Int64GetDatum(sync->id);
 	OeRights	rights;
 	bool		any;
 
-	task->swept_at = GetCurrentTimestamp();
+	state->swept_at = GetCurrentTimestamp();
 	oe_apply_as_extension(&rights);
 	any = oe_statement_run(&sweep_statement, &id, NULL) > 0;
 	oe_rights_restore(&rights);
@@ -428,14 +428,14 @@ oe_apply_sweep(OeTask *task, OeSync *sync)
 }
 
 bool
-oe_apply_try_definition(OeTask *task, OeSync *sync)
+oe_apply_try_definition(OeSyncState *state, OeSync *sync)
 {
 	OeBatch		none = {0};
 	OeRights	rights;
 
 	oe_apply_as_owner(sync, &rights);
-	(void) oe_apply_evaluate(task, sync, &none, true);
-	(void) oe_apply_run(&task->write, oe_sync_write_sql(sync), sync, &none,
+	(void) oe_apply_evaluate(state, sync, &none, true);
+	(void) oe_apply_run(&state->write, oe_sync_write_sql(sync), sync, &none,
 						oe_statement_array(NULL, NULL, 0, JSONBOID));
 	oe_apply_no_longer_as_owner(&rights);
 	return true;

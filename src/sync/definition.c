@@ -1,6 +1,6 @@
 /*
  * definition.c
- *		The definition of a kept column, and the statements that follow from it.
+ *		The definition of a sync, and the statements that follow from it.
  *
  * Expressions are parsed by whoever defines them, and stored as text with every
  * name in full.  Columns are known by number: where the expression is evaluated,
@@ -94,7 +94,7 @@ enum
 };
 
 static Datum
-column(int row, int number)
+result_datum(int row, int number)
 {
 	bool		isnull;
 
@@ -103,7 +103,7 @@ column(int row, int number)
 }
 
 static char *
-text_column(int row, int number)
+result_text(int row, int number)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number);
 }
@@ -141,31 +141,31 @@ oe_sync_fill(OeSync *sync, int row)
 {
 	int			count;
 
-	sync->id = DatumGetInt64(column(row, C_SYNC_ID));
-	sync->name = text_column(row, C_NAME);
-	sync->owner = DatumGetObjectId(column(row, C_OWNER));
-	sync->relation = DatumGetObjectId(column(row, C_RELATION));
-	sync->enabled = DatumGetBool(column(row, C_ENABLED));
-	sync->endpoint = oe_queue_endpoint(text_column(row, C_ENDPOINT));
-	sync->request = text_column(row, C_REQUEST);
-	sync->condition = text_column(row, C_CONDITION);
-	sync->table_name = text_column(row, C_TABLE_NAME);
-	sync->column_names = name_array(column(row, C_COLUMN_NAMES),
+	sync->id = DatumGetInt64(result_datum(row, C_SYNC_ID));
+	sync->name = result_text(row, C_NAME);
+	sync->owner = DatumGetObjectId(result_datum(row, C_OWNER));
+	sync->relation = DatumGetObjectId(result_datum(row, C_RELATION));
+	sync->enabled = DatumGetBool(result_datum(row, C_ENABLED));
+	sync->endpoint = oe_queue_endpoint(result_text(row, C_ENDPOINT));
+	sync->request = result_text(row, C_REQUEST);
+	sync->condition = result_text(row, C_CONDITION);
+	sync->table_name = result_text(row, C_TABLE_NAME);
+	sync->column_names = name_array(result_datum(row, C_COLUMN_NAMES),
 									&sync->column_count);
-	sync->column_numbers = number_array(column(row, C_COLUMN_NUMBERS), &count);
+	sync->column_numbers = number_array(result_datum(row, C_COLUMN_NUMBERS), &count);
 	if (count != sync->column_count)
 		elog(ERROR, "kept column " INT64_FORMAT " has %d names for %d columns",
 			 sync->id, sync->column_count, count);
-	sync->key_names = name_array(column(row, C_KEY), &count);
-	sync->key_numbers = number_array(column(row, C_KEY_NUMBERS),
+	sync->key_names = name_array(result_datum(row, C_KEY), &count);
+	sync->key_numbers = number_array(result_datum(row, C_KEY_NUMBERS),
 									 &sync->key_count);
 	if (count != sync->key_count)
 		elog(ERROR, "kept column " INT64_FORMAT " has %d names for %d key columns",
 			 sync->id, count, sync->key_count);
-	sync->target_name = text_column(row, C_TARGET);
-	sync->target_number = DatumGetInt16(column(row, C_TARGET_NUMBER));
-	sync->priority = DatumGetInt32(column(row, C_PRIORITY));
-	sync->is_copy = strcmp(text_column(row, C_DATABASE), oe_ledger_database()) != 0;
+	sync->target_name = result_text(row, C_TARGET);
+	sync->target_number = DatumGetInt16(result_datum(row, C_TARGET_NUMBER));
+	sync->priority = DatumGetInt32(result_datum(row, C_PRIORITY));
+	sync->is_copy = strcmp(result_text(row, C_DATABASE), oe_ledger_database()) != 0;
 }
 
 void
@@ -325,8 +325,8 @@ coerce_condition(ParseState *pstate, Node *expression)
 }
 
 static Node *
-analyze(ParseState *pstate, const char *text, Relation relation, Alias *alias,
-		const char *what, Node *(*coerce) (ParseState *, Node *))
+analyze_expression(ParseState *pstate, const char *text, Relation relation, Alias *alias,
+				   const char *what, Node *(*coerce) (ParseState *, Node *))
 {
 	ParseNamespaceItem *item;
 	ErrorContextCallback callback;
@@ -389,8 +389,8 @@ parse_request(const char *text, Relation relation, Alias *alias, int16 target,
 			  Bitmapset **columns)
 {
 	ParseState *pstate = make_parsestate(NULL);
-	Node	   *expression = analyze(pstate, text, relation, alias, "request",
-									 coerce_request);
+	Node	   *expression = analyze_expression(pstate, text, relation, alias, "request",
+												coerce_request);
 	Bitmapset  *used = NULL;
 	char	   *full;
 
@@ -409,8 +409,8 @@ parse_condition(const char *text, Relation relation, Alias *alias,
 				Bitmapset **columns)
 {
 	ParseState *pstate = make_parsestate(NULL);
-	Node	   *expression = analyze(pstate, text, relation, alias, "condition",
-									 coerce_condition);
+	Node	   *expression = analyze_expression(pstate, text, relation, alias, "condition",
+												coerce_condition);
 
 	return finish_expression(pstate, expression, relation, "condition", columns);
 }
@@ -468,7 +468,7 @@ oe_sync_parse(OeSync *sync, Relation relation, const char *request,
 }
 
 static bool
-differs(const OeSync *sync, int16 number, const char *name)
+is_renamed(const OeSync *sync, int16 number, const char *name)
 {
 	return strcmp(name, get_attname(sync->relation, number, false)) != 0;
 }
@@ -477,16 +477,16 @@ bool
 oe_sync_was_renamed(const OeSync *sync)
 {
 	if (strcmp(sync->table_name, get_rel_name(sync->relation)) != 0 ||
-		differs(sync, sync->target_number, sync->target_name))
+		is_renamed(sync, sync->target_number, sync->target_name))
 		return true;
 	for (int i = 0; i < sync->column_count; i++)
 	{
-		if (differs(sync, sync->column_numbers[i], sync->column_names[i]))
+		if (is_renamed(sync, sync->column_numbers[i], sync->column_names[i]))
 			return true;
 	}
 	for (int i = 0; i < sync->key_count; i++)
 	{
-		if (differs(sync, sync->key_numbers[i], sync->key_names[i]))
+		if (is_renamed(sync, sync->key_numbers[i], sync->key_names[i]))
 			return true;
 	}
 	return false;

@@ -1,6 +1,6 @@
 /*
  * definition.h
- *		The definition of a kept column, and the statements that follow from it.
+ *		The definition of a sync, and the statements that follow from it.
  *
  * All of it needs an open transaction and SPI.
  */

@@ -1,9 +1,9 @@
 /*
  * functions.c
- *		What SQL calls for kept columns: create_sync(), alter_sync(),
+ *		What SQL calls for syncs: create_sync(), alter_sync(),
  *		enable_sync(), disable_sync(), retry_sync(), drop_sync().
  *
- * A kept column belongs to the owner of its table, whose triggers and policies
+ * A sync belongs to the owner of its table, whose triggers and policies
  * run when answers are written; so nobody's code ever runs with more rights than
  * are its table's.  Whoever has that role's rights may define it, a superuser
  * too.
@@ -92,7 +92,7 @@ optional_text(FunctionCallInfo fcinfo, int number)
 
 /* As the extension's owner: the statement changes its tables. */
 static uint64
-change(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
+change_as_extension(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
 {
 	OeRights	rights;
 	uint64		processed;
@@ -110,7 +110,7 @@ change_by_id(const char *sql, int64 id)
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(id);
 
-	return change(sql, 1, &type, &value, NULL);
+	return change_as_extension(sql, 1, &type, &value, NULL);
 }
 
 /* ----------------------------------------------------------------
@@ -248,13 +248,13 @@ is_unique(Oid relid, const int16 *numbers, int count)
 
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = oe_sync_number_array(numbers, count);
-	return change("SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = $1"
-				  " AND i.indisunique AND i.indisvalid"
-				  " AND i.indpred IS NULL AND i.indexprs IS NULL"
-				  " AND (SELECT array_agg(k ORDER BY k)"
-				  " FROM unnest(i.indkey) WITH ORDINALITY AS u (k, n) WHERE n <= i.indnkeyatts)"
-				  " = (SELECT array_agg(k ORDER BY k) FROM unnest($2) AS k)",
-				  2, types, values, NULL) > 0;
+	return change_as_extension("SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = $1"
+							   " AND i.indisunique AND i.indisvalid"
+							   " AND i.indpred IS NULL AND i.indexprs IS NULL"
+							   " AND (SELECT array_agg(k ORDER BY k)"
+							   " FROM unnest(i.indkey) WITH ORDINALITY AS u (k, n) WHERE n <= i.indnkeyatts)"
+							   " = (SELECT array_agg(k ORDER BY k) FROM unnest($2) AS k)",
+							   2, types, values, NULL) > 0;
 }
 
 static void
@@ -299,10 +299,10 @@ key_from_primary_key(Relation relation, OeSync *sync)
 	Oid			type = OIDOID;
 	Datum		value = ObjectIdGetDatum(RelationGetRelid(relation));
 
-	if (change("SELECT u.k FROM pg_catalog.pg_index AS i,"
-			   " unnest(i.indkey) WITH ORDINALITY AS u (k, n)"
-			   " WHERE i.indrelid = $1 AND i.indisprimary AND n <= i.indnkeyatts ORDER BY n",
-			   1, &type, &value, NULL) == 0)
+	if (change_as_extension("SELECT u.k FROM pg_catalog.pg_index AS i,"
+							" unnest(i.indkey) WITH ORDINALITY AS u (k, n)"
+							" WHERE i.indrelid = $1 AND i.indisprimary AND n <= i.indnkeyatts ORDER BY n",
+							1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"%s\" has no primary key",
@@ -365,16 +365,16 @@ try_statements(const OeSync *sync)
 	oe_rights_restore(&rights);
 }
 
-/* Whoever pays by a kept column must be allowed to pay otherwise. */
+/* Whoever pays by a sync must be allowed to pay otherwise. */
 static void
 check_may_submit(Oid owner)
 {
 	Oid			type = OIDOID;
 	Datum		value = ObjectIdGetDatum(owner);
 
-	if (change("SELECT WHERE pg_catalog.has_function_privilege($1,"
-			   " 'ocean_enrich.submit(jsonb, integer, timestamptz, text)', 'EXECUTE')",
-			   1, &type, &value, NULL) == 0)
+	if (change_as_extension("SELECT WHERE pg_catalog.has_function_privilege($1,"
+							" 'ocean_enrich.submit(jsonb, integer, timestamptz, text)', 'EXECUTE')",
+							1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("role \"%s\" must not submit requests",
@@ -397,8 +397,8 @@ has_trigger(Oid relation, const char *name)
 	namestrcpy(&trigger, name);
 	values[0] = ObjectIdGetDatum(relation);
 	values[1] = NameGetDatum(&trigger);
-	return change("SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgname = $2",
-				  2, types, values, NULL) > 0;
+	return change_as_extension("SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgname = $2",
+							   2, types, values, NULL) > 0;
 }
 
 /* Those that are missing, by the extension's owner: it runs nobody's code. */
@@ -420,10 +420,10 @@ create_triggers_on(int64 id, Oid relation)
 									trigger_events[i]);
 
 		if (!has_trigger(relation, name))
-			(void) change(psprintf("CREATE TRIGGER %s AFTER %s ON %s %s FOR EACH STATEMENT"
-								   " EXECUTE FUNCTION ocean_enrich.sync_changed('" INT64_FORMAT "')",
-								   name, trigger_events[i], table, references[i], id),
-						  0, NULL, NULL, NULL);
+			(void) change_as_extension(psprintf("CREATE TRIGGER %s AFTER %s ON %s %s FOR EACH STATEMENT"
+												" EXECUTE FUNCTION ocean_enrich.sync_changed('" INT64_FORMAT "')",
+												name, trigger_events[i], table, references[i], id),
+									   0, NULL, NULL, NULL);
 	}
 }
 
@@ -451,16 +451,16 @@ drop_triggers(int64 id)
 	uint64		count;
 	char	  **statements;
 
-	count = change(psprintf("SELECT pg_catalog.format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)"
-							" FROM pg_catalog.pg_trigger"
-							" WHERE tgfoid = 'ocean_enrich.sync_changed()'::regprocedure"
-							" AND tgname ~ '^ocean_enrich_" INT64_FORMAT "_[a-z]+$'", id),
-				   0, NULL, NULL, NULL);
+	count = change_as_extension(psprintf("SELECT pg_catalog.format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)"
+										 " FROM pg_catalog.pg_trigger"
+										 " WHERE tgfoid = 'ocean_enrich.sync_changed()'::regprocedure"
+										 " AND tgname ~ '^ocean_enrich_" INT64_FORMAT "_[a-z]+$'", id),
+								0, NULL, NULL, NULL);
 	statements = palloc(sizeof(char *) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
 		statements[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 	for (uint64 i = 0; i < count; i++)
-		(void) change(statements[i], 0, NULL, NULL, NULL);
+		(void) change_as_extension(statements[i], 0, NULL, NULL, NULL);
 }
 
 /* ----------------------------------------------------------------
@@ -496,7 +496,7 @@ note_keys(const OeSync *sync)
 		types[i] = TEXTARRAYOID;
 		values[i] = oe_sync_result_array(i, TEXTOID);
 	}
-	return change(sql.data, count, types, values, NULL);
+	return change_as_extension(sql.data, count, types, values, NULL);
 }
 
 /*
@@ -551,8 +551,8 @@ check_name(const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("\"name\" must not be empty"));
-	if (change("SELECT FROM ocean_enrich.sync WHERE name = $1",
-			   1, &type, &value, NULL) > 0)
+	if (change_as_extension("SELECT FROM ocean_enrich.sync WHERE name = $1",
+							1, &type, &value, NULL) > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
 				errmsg("kept column \"%s\" already exists", name));
@@ -579,8 +579,8 @@ lock_definition(const char *name, OeSync *sync)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 
-	if (change("SELECT " OE_SYNC_COLUMNS " FROM ocean_enrich.sync"
-			   " WHERE name = $1 FOR UPDATE", 1, &type, &value, NULL) == 0)
+	if (change_as_extension("SELECT " OE_SYNC_COLUMNS " FROM ocean_enrich.sync"
+							" WHERE name = $1 FOR UPDATE", 1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("kept column \"%s\" does not exist", name));
@@ -591,7 +591,7 @@ lock_definition(const char *name, OeSync *sync)
 				errmsg("must be owner of kept column \"%s\"", name));
 }
 
-/* Begin with a kept column that is there, and with the table that it belongs to. */
+/* Begin with a sync that is there, and with the table that it belongs to. */
 static Relation
 open_definition(const char *name, LOCKMODE lockmode, OeSync *sync)
 {
@@ -772,7 +772,7 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
  * wait are asked for anew.
  */
 static void
-adopt(OeSync *sync, Relation relation)
+adopt_sync(OeSync *sync, Relation relation)
 {
 	oe_sync_find_by_name(sync);
 	(void) check_target(relation, sync->target_name);
@@ -801,7 +801,7 @@ ocean_enrich_enable_sync(PG_FUNCTION_ARGS)
 	relation = open_definition(text_argument(fcinfo, 0, "name"),
 							   AccessShareLock, &sync);
 	if (sync.is_copy)
-		adopt(&sync, relation);
+		adopt_sync(&sync, relation);
 	check_key(relation, &sync);
 	refreshes = stored_refresh(sync.id, &refresh_after);
 	parse_expressions(relation, &sync, NULL, NULL);

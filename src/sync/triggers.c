@@ -41,7 +41,7 @@ typedef struct TriggerPlan
 } TriggerPlan;
 
 /* ----------------------------------------------------------------
- * From tables with a kept column
+ * From tables with a sync
  * ---------------------------------------------------------------- */
 
 /*
