@@ -26,6 +26,10 @@ CREATE TYPE ocean_enrich.call_state AS ENUM
 	('queued', 'sent', 'answered', 'refused', 'failed', 'unknown', 'cancelled');
 COMMENT ON TYPE ocean_enrich.call_state IS 'the states of a row of ocean_enrich.call';
 
+CREATE TYPE ocean_enrich.wait_reason AS ENUM
+	('gathering', 'retry', 'limit', 'budget', 'call', 'decision');
+COMMENT ON TYPE ocean_enrich.wait_reason IS 'why a queued call is not due yet';
+
 CREATE TYPE ocean_enrich.resolution AS ENUM ('pay again', 'give up');
 COMMENT ON TYPE ocean_enrich.resolution IS
 	'decisions about a call whose outcome is unknown';
@@ -44,17 +48,21 @@ CREATE TABLE ocean_enrich.call (
 	account         text,
 	fingerprint     bytea NOT NULL,
 	request         jsonb,
+	reveals_in_answer  text[],
+	reveals_by_webhook text[],
 	status          integer,
 	detail          text,
 	answer          jsonb,
 	raw             bytea,
 	raw_truncated   boolean NOT NULL DEFAULT false,
 	credits         numeric,
+	reserved        numeric,
 	attempts        integer NOT NULL DEFAULT 0,
 	requested_at    timestamptz NOT NULL,
 	sent_at         timestamptz,
 	answered_at     timestamptz,
 	next_attempt_at timestamptz,
+	waits_for       ocean_enrich.wait_reason,
 	resolution      ocean_enrich.resolution,
 	resolved_by     name,
 	resolved_at     timestamptz,
@@ -92,18 +100,26 @@ COMMENT ON COLUMN ocean_enrich.call.endpoint IS 'endpoint of the API that is cal
 COMMENT ON COLUMN ocean_enrich.call.account IS 'account that is charged, a digest of API URL and token; NULL until the call is first sent';
 COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the endpoint and the normalised request';
 COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
+COMMENT ON COLUMN ocean_enrich.call.reveals_in_answer IS
+	'what the request asks to be revealed in the answer: email, phone; NULL if nothing';
+COMMENT ON COLUMN ocean_enrich.call.reveals_by_webhook IS
+	'what the request asks to be revealed by webhook: email, phone; NULL if nothing';
 COMMENT ON COLUMN ocean_enrich.call.status IS 'HTTP status of the answer';
 COMMENT ON COLUMN ocean_enrich.call.detail IS 'what the API or the network said about a request without a usable answer';
 COMMENT ON COLUMN ocean_enrich.call.answer IS 'the answer, such as the enriched person, as it came';
 COMMENT ON COLUMN ocean_enrich.call.raw IS 'body of an answer that cannot be stored as jsonb';
 COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'true if the body was longer than what is kept of it';
 COMMENT ON COLUMN ocean_enrich.call.credits IS 'cost of the answer';
+COMMENT ON COLUMN ocean_enrich.call.reserved IS
+	'credits that count as spent while it is unknown what the call cost: what it can cost by the settings with which it was sent';
 COMMENT ON COLUMN ocean_enrich.call.attempts IS 'how often the call was sent';
 COMMENT ON COLUMN ocean_enrich.call.requested_at IS 'when a session made the call';
 COMMENT ON COLUMN ocean_enrich.call.sent_at IS 'when the call was last sent';
 COMMENT ON COLUMN ocean_enrich.call.answered_at IS 'when the call ended, with or without an answer';
 COMMENT ON COLUMN ocean_enrich.call.next_attempt_at IS
 	'queued: when the call is due, infinity if it waits for a decision; otherwise: when the API allows the next request after a refusal';
+COMMENT ON COLUMN ocean_enrich.call.waits_for IS
+	'why a queued call was put back: gathering: the API gathers data; retry: it could not be processed; limit, budget: credits; call: an equal call elsewhere; decision: about an equal call';
 COMMENT ON COLUMN ocean_enrich.call.resolution IS 'decision about a request whose outcome was unknown';
 COMMENT ON COLUMN ocean_enrich.call.resolved_by IS 'role that made the decision';
 COMMENT ON COLUMN ocean_enrich.call.resolved_at IS 'when the decision was made';
@@ -521,18 +537,6 @@ CREATE FUNCTION ocean_enrich.setting(name text) RETURNS text
 COMMENT ON FUNCTION ocean_enrich.setting(text) IS
 	'the current value of the setting ocean_enrich.<name>';
 
-CREATE FUNCTION ocean_enrich.reserved_credits(request jsonb) RETURNS numeric
-	LANGUAGE sql STABLE PARALLEL SAFE
-	RETURN ocean_enrich.setting('credits_per_call')::numeric
-		+ CASE WHEN request #>> '{revealEmails,includeEmails}' = 'true'
-			AND coalesce(request #>> '{revealEmails,webhookUrl}', '') = ''
-			THEN ocean_enrich.setting('credits_per_email')::numeric ELSE 0 END
-		+ CASE WHEN request #>> '{revealPhones,includePhones}' = 'true'
-			AND coalesce(request #>> '{revealPhones,webhookUrl}', '') = ''
-			THEN ocean_enrich.setting('credits_per_phone')::numeric ELSE 0 END;
-COMMENT ON FUNCTION ocean_enrich.reserved_credits(jsonb) IS
-	'credits that a call with this request reserves until its cost is known';
-
 CREATE VIEW ocean_enrich.limits AS
 	WITH setting AS (
 		SELECT ocean_enrich.setting('rate_limit')::numeric AS rate_limit,
@@ -547,7 +551,7 @@ CREATE VIEW ocean_enrich.limits AS
 	), called AS (
 		SELECT c.account,
 			count(*) FILTER (WHERE c.state <> 'failed' AND c.sent_at >= s.day) AS day_calls,
-			coalesce(sum(coalesce(c.credits, ocean_enrich.reserved_credits(c.request)))
+			coalesce(sum(coalesce(c.credits, c.reserved))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown') AND c.sent_at >= s.day), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
 			count(*) FILTER (WHERE c.state = 'sent' AND c.database = s.database) AS on_the_wire,
@@ -594,7 +598,7 @@ CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 		SELECT coalesce(sum(c.credits), 0)
 				+ coalesce((SELECT sum(r.credits) FROM ocean_enrich.reveal_cost AS r
 					WHERE r.role = b.role AND r.day >= (p.starts_at AT TIME ZONE 'UTC')::date), 0) AS spent,
-			coalesce(sum(ocean_enrich.reserved_credits(c.request))
+			coalesce(sum(c.reserved)
 				FILTER (WHERE c.credits IS NULL AND c.state IN ('sent', 'unknown')), 0) AS reserved
 		FROM ocean_enrich.call AS c WHERE c.role = b.role AND c.sent_at >= p.starts_at
 	) AS s
@@ -1028,7 +1032,7 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 					WHERE r.person_id = e.person_id AND r.call_id NOT IN (SELECT call_id FROM expected))
 				AND NOT EXISTS (SELECT FROM ocean_enrich.call AS c
 					WHERE c.state = 'sent' AND c.sent_at <= e.received_at
-						AND c.database = ocean_enrich.database_identity() AND c.request::text LIKE '%"webhookUrl"%')
+						AND c.database = ocean_enrich.database_identity() AND c.reveals_by_webhook IS NOT NULL)
 		)
 		SELECT count(ocean_enrich.call_changed(changed.call_id)) FROM changed;
 	END;
@@ -1093,7 +1097,7 @@ CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
 		WITH erased AS (
 			UPDATE ocean_enrich.call AS c
 			SET state = CASE old.state WHEN 'queued' THEN 'cancelled' ELSE c.state END,
-				next_attempt_at = CASE WHEN old.state <> 'queued' THEN c.next_attempt_at END,
+				next_attempt_at = CASE WHEN old.state <> 'queued' THEN c.next_attempt_at END, waits_for = NULL,
 				request = NULL, answer = NULL, raw = NULL, detail = NULL, fingerprint = ''
 			FROM (SELECT o.call_id, o.state FROM ocean_enrich.call AS o WHERE o.call_id = ANY (call_ids)
 				ORDER BY o.call_id FOR NO KEY UPDATE) AS old
@@ -1578,7 +1582,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
 -- current_setting() shows, and send nothing that was not submitted.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
 	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake(),
-	ocean_enrich.spending_changed(), ocean_enrich.reserved_credits(jsonb) TO PUBLIC;
+	ocean_enrich.spending_changed() TO PUBLIC;
 -- The triggers of a table are its owner's.  They do nothing for any other table.
 GRANT EXECUTE ON FUNCTION ocean_enrich.sync_changed(), ocean_enrich.database_identity() TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;

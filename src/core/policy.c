@@ -98,16 +98,6 @@ oe_limits_reserve(const OeLimits *limits)
 	return reserve;
 }
 
-OeCredits
-oe_limits_reserve_doubtful(const OeLimits *limits, const OeDoubtful *doubtful)
-{
-	OeCredits	sum = 0;
-
-	for (int i = 0; i < OE_PRICES_MAX; i++)
-		sum = add(sum, multiply(doubtful->in_answer[i], limits->prices[i]));
-	return sum < OE_CREDITS_MAX ? sum : OE_CREDITS_MAX;
-}
-
 /* Times before the epoch have days, too: round down. */
 static int64_t
 day_of(OeTime time)

@@ -45,16 +45,6 @@ typedef struct OeLimits
 /* What a request reserves: the most that its answer costs if it does not say. */
 extern OeCredits oe_limits_reserve(const OeLimits *limits);
 
-/* Of calls that may have been paid, how many asked for what has these prices. */
-typedef struct OeDoubtful
-{
-	int64_t		in_answer[OE_PRICES_MAX];
-} OeDoubtful;
-
-/* What they reserve; OE_CREDITS_MAX: that, or more. */
-extern OeCredits oe_limits_reserve_doubtful(const OeLimits *limits,
-											const OeDoubtful *doubtful);
-
 /* What one account has used, across all sessions.  Opaque. */
 typedef struct OeAccount OeAccount;
 

@@ -58,7 +58,8 @@ pack_call(const OeBody *body, OeCall *call, Size *len)
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
 	oe_settings_fill(body->endpoint, call);
-	oe_request_set_reveals(&call->limits, &body->reveals);
+	call->reveals = body->reveals;
+	oe_request_set_reveals(&call->limits, &call->reveals);
 	packed = oe_call_pack(call, len);
 	explicit_bzero(unconstify(char *, call->token), strlen(call->token));
 	return packed;

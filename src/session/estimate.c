@@ -430,8 +430,7 @@ allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 		allowed = Min(allowed, Max(limits->daily_limit - usage->requests_today, 0));
 	if (limits->credit_limit > 0)
 		allowed = Min(allowed,
-					  calls_for(estimate, limits->credit_limit - usage->credits_today -
-								oe_limits_reserve_doubtful(limits, &usage->unknown_today)));
+					  calls_for(estimate, limits->credit_limit - usage->credits_today));
 	return allowed;
 }
 

@@ -57,6 +57,8 @@ enum
 	C_ENDPOINT,
 	C_FINGERPRINT,
 	C_REQUEST,
+	C_REVEALS_IN_ANSWER,
+	C_REVEALS_BY_WEBHOOK,
 	C_RAW_TRUNCATED,
 	C_ATTEMPTS,
 	C_REQUESTED_AT,
@@ -77,6 +79,8 @@ static const char *const call_columns[C_COUNT] = {
 	[C_ENDPOINT] = "endpoint",
 	[C_FINGERPRINT] = "fingerprint",
 	[C_REQUEST] = "request",
+	[C_REVEALS_IN_ANSWER] = "reveals_in_answer",
+	[C_REVEALS_BY_WEBHOOK] = "reveals_by_webhook",
 	[C_RAW_TRUNCATED] = "raw_truncated",
 	[C_ATTEMPTS] = "attempts",
 	[C_REQUESTED_AT] = "requested_at",
@@ -90,7 +94,7 @@ static const char *const call_columns[C_COUNT] = {
 };
 
 /* All that ocean_enrich.call has as we made it. */
-#define CALL_COLUMNS	28
+#define CALL_COLUMNS	32
 
 /* What inserting needs to know of the table, until the table changes. */
 typedef struct Target
@@ -118,11 +122,13 @@ static Pending *pending;		/* the innermost one */
 
 static OeStatement insert_statement = {
 	"INSERT INTO ocean_enrich.call (state, role, fingerprint, request,"
-	" requested_at, next_attempt_at, priority, background, sync_id, endpoint)"
-	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0), $8) RETURNING call_id",
-	8,
+	" requested_at, next_attempt_at, priority, background, sync_id, endpoint,"
+	" reveals_in_answer, reveals_by_webhook)"
+	" VALUES ('queued', $1, $2, $3, $4, $5, $6, true, nullif($7, 0), $8, $9, $10)"
+	" RETURNING call_id",
+	10,
 	{NAMEOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-		INT8OID, TEXTOID},
+		INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID},
 	NULL
 };
 
@@ -142,7 +148,7 @@ static OeStatement role_statement = {
 };
 
 static OeStatement cancel_statement = {
-	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
+	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
 	" WHERE call_id = $1 AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
 	1,
 	{INT8OID},
@@ -150,7 +156,7 @@ static OeStatement cancel_statement = {
 };
 
 static OeStatement cancel_calls_statement = {
-	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL"
+	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
 	" WHERE call_id = ANY ($1) AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
 	1,
 	{INT8ARRAYOID},
@@ -160,7 +166,7 @@ static OeStatement cancel_calls_statement = {
 /* Counted is what was cancelled: its row may have turned to another call. */
 static OeStatement cancel_sync_statement = {
 	"WITH cancelled AS (UPDATE ocean_enrich.call AS c"
-	" SET state = 'cancelled', next_attempt_at = NULL"
+	" SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
 	" FROM ocean_enrich.sync_row AS r"
 	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed') AND c.call_id = r.call_id"
 	" AND c.state = 'queued' RETURNING c.call_id, " OE_OF_THIS_DATABASE " AS is_ours),"
@@ -180,7 +186,7 @@ static OeStatement retry_statement = {
 	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
 	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
 	" THEN next_attempt_at ELSE now() END,"
-	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
+	" waits_for = NULL, postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
 	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
 	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
 	" AND NOT " OE_IS_SUBSCRIBER ")"
@@ -415,6 +421,8 @@ typedef struct NewCall
 	const OeEndpoint *endpoint;
 	bytea	   *fingerprint;
 	Datum		request;
+	Datum		reveals_in_answer;	/* 0: nothing, both */
+	Datum		reveals_by_webhook;
 	TimestampTz requested_at;
 	TimestampTz due;
 	int32		priority;
@@ -446,6 +454,8 @@ insert_plainly(Relation relation, const NewCall *call)
 	of_column[C_ENDPOINT] = CStringGetTextDatum(call->endpoint->name);
 	of_column[C_FINGERPRINT] = PointerGetDatum(call->fingerprint);
 	of_column[C_REQUEST] = call->request;
+	of_column[C_REVEALS_IN_ANSWER] = call->reveals_in_answer;
+	of_column[C_REVEALS_BY_WEBHOOK] = call->reveals_by_webhook;
 	of_column[C_RAW_TRUNCATED] = BoolGetDatum(false);
 	of_column[C_ATTEMPTS] = Int32GetDatum(0);
 	of_column[C_REQUESTED_AT] = TimestampTzGetDatum(call->requested_at);
@@ -460,8 +470,11 @@ insert_plainly(Relation relation, const NewCall *call)
 	for (int i = 0; i < C_COUNT; i++)
 	{
 		values[target.columns[i] - 1] = of_column[i];
-		nulls[target.columns[i] - 1] = i == C_SYNC_ID && call->sync_id == 0;
+		nulls[target.columns[i] - 1] = false;
 	}
+	nulls[target.columns[C_REVEALS_IN_ANSWER] - 1] = !call->reveals_in_answer;
+	nulls[target.columns[C_REVEALS_BY_WEBHOOK] - 1] = !call->reveals_by_webhook;
+	nulls[target.columns[C_SYNC_ID] - 1] = call->sync_id == 0;
 	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
 	CatalogTupleInsert(relation, tuple);
 	heap_freetuple(tuple);
@@ -472,7 +485,8 @@ static int64
 insert_as_owner(const NewCall *call)
 {
 	OeRights	rights;
-	Datum		values[8];
+	Datum		values[10];
+	char		nulls[] = "          ";
 	int64		call_id;
 
 	oe_rights_switch(&rights, target.owner, OE_RIGHTS_FOR_SQL);
@@ -484,7 +498,11 @@ insert_as_owner(const NewCall *call)
 	values[5] = Int32GetDatum(call->priority);
 	values[6] = Int64GetDatum(call->sync_id);
 	values[7] = CStringGetTextDatum(call->endpoint->name);
-	if (oe_statement_run(&insert_statement, values, NULL) != 1)
+	values[8] = call->reveals_in_answer;
+	values[9] = call->reveals_by_webhook;
+	nulls[8] = values[8] ? ' ' : 'n';
+	nulls[9] = values[9] ? ' ' : 'n';
+	if (oe_statement_run(&insert_statement, values, nulls) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("a trigger on ocean_enrich.call did not let the request in"),
@@ -506,6 +524,10 @@ fill_new_call(NewCall *call, const OeBody *request, int32 priority,
 	memcpy(VARDATA(call->fingerprint), request->fingerprint, OE_FINGERPRINT_BYTES);
 	/* It came from a jsonb of this database, so it can be converted back. */
 	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	call->reveals_in_answer = oe_reveals_to_names(request->endpoint, &request->reveals,
+												  OE_REVEAL_IN_ANSWER);
+	call->reveals_by_webhook = oe_reveals_to_names(request->endpoint, &request->reveals,
+												   OE_REVEAL_BY_WEBHOOK);
 	namestrcpy(&call->role, GetUserNameFromId(GetUserId(), false));
 	call->requested_at = GetCurrentTransactionStartTimestamp();
 	call->due = Max(call->requested_at, not_before);

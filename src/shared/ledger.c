@@ -43,6 +43,7 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -63,17 +64,21 @@ enum
 	C_ACCOUNT,
 	C_FINGERPRINT,
 	C_REQUEST,
+	C_REVEALS_IN_ANSWER,
+	C_REVEALS_BY_WEBHOOK,
 	C_STATUS,
 	C_DETAIL,
 	C_ANSWER,
 	C_RAW,
 	C_RAW_TRUNCATED,
 	C_CREDITS,
+	C_RESERVED,
 	C_ATTEMPTS,
 	C_REQUESTED_AT,
 	C_SENT_AT,
 	C_ANSWERED_AT,
 	C_NEXT_ATTEMPT_AT,
+	C_WAITS_FOR,
 	C_RESOLUTION,
 	C_RESOLVED_BY,
 	C_RESOLVED_AT,
@@ -106,17 +111,21 @@ static const LedgerColumn columns[C_LAST + 1] = {
 	[C_ACCOUNT] = {"account", TEXTOID},
 	[C_FINGERPRINT] = {"fingerprint", BYTEAOID},
 	[C_REQUEST] = {"request", JSONBOID},
+	[C_REVEALS_IN_ANSWER] = {"reveals_in_answer", TEXTARRAYOID},
+	[C_REVEALS_BY_WEBHOOK] = {"reveals_by_webhook", TEXTARRAYOID},
 	[C_STATUS] = {"status", INT4OID},
 	[C_DETAIL] = {"detail", TEXTOID},
 	[C_ANSWER] = {"answer", JSONBOID},
 	[C_RAW] = {"raw", BYTEAOID},
 	[C_RAW_TRUNCATED] = {"raw_truncated", BOOLOID},
 	[C_CREDITS] = {"credits", NUMERICOID},
+	[C_RESERVED] = {"reserved", NUMERICOID},
 	[C_ATTEMPTS] = {"attempts", INT4OID},
 	[C_REQUESTED_AT] = {"requested_at", TIMESTAMPTZOID},
 	[C_SENT_AT] = {"sent_at", TIMESTAMPTZOID},
 	[C_ANSWERED_AT] = {"answered_at", TIMESTAMPTZOID},
 	[C_NEXT_ATTEMPT_AT] = {"next_attempt_at", TIMESTAMPTZOID},
+	[C_WAITS_FOR] = {"waits_for", InvalidOid},
 	[C_RESOLUTION] = {"resolution", InvalidOid},
 	[C_RESOLVED_BY] = {"resolved_by", NAMEOID},
 	[C_RESOLVED_AT] = {"resolved_at", TIMESTAMPTZOID},
@@ -188,14 +197,9 @@ static OeStatement sent_left_statement = {
 	NULL
 };
 
-#define IN_DOUBT	"state = 'unknown' AND credits IS NULL"
-
 static OeStatement usage_statement = {
 	"SELECT count(*) FILTER (WHERE state <> 'failed'),"
-	" coalesce(sum(credits), 0)::text,"
-	" count(*) FILTER (WHERE " IN_DOUBT "),"
-	" count(*) FILTER (WHERE " IN_DOUBT " AND " OE_REVEALED_IN_ANSWER("Emails") "),"
-	" count(*) FILTER (WHERE " IN_DOUBT " AND " OE_REVEALED_IN_ANSWER("Phones") "),"
+	" coalesce(sum(coalesce(credits, CASE state WHEN 'unknown' THEN reserved END)), 0)::text,"
 	" max(next_attempt_at) FILTER (WHERE status = 429)"
 	" FROM ocean_enrich.call WHERE sent_at >= $1 AND account = $2",
 	2,
@@ -669,6 +673,15 @@ set_bytes(int column, const void *bytes, Size len)
 }
 
 static void
+set_array(int column, Datum array)
+{
+	if (array)
+		set(column, array);
+	else
+		set_null(column);
+}
+
+static void
 set_numeric(int column, const char *number)
 {
 	if (number)
@@ -694,10 +707,13 @@ set_outcome(const OeLedgerRow *row)
 	set_bytes(C_RAW, row->raw, row->raw_len);
 	set(C_RAW_TRUNCATED, BoolGetDatum(row->raw_truncated));
 	set_numeric(C_CREDITS, row->credits);
+	set(C_RESERVED, DirectFunctionCall1(numeric_trim_scale,
+										NumericGetDatum(int64_div_fast_to_numeric(row->reserved, 6))));
 	set(C_ATTEMPTS, Int32GetDatum(row->attempts));
 	set_time(C_SENT_AT, row->sent_at);
 	set_time(C_ANSWERED_AT, row->answered_at);
 	set_time(C_NEXT_ATTEMPT_AT, row->next_attempt_at);
+	set_null(C_WAITS_FOR);
 }
 
 /* Columns that the owner has added. */
@@ -731,9 +747,13 @@ insert_row(OeLedgerRow *row)
 	namestrcpy(&role, row->role);
 	set(C_CALL_ID, Int64GetDatum(row->call_id));
 	set(C_ROLE, NameGetDatum(&role));
-	set_text(C_ENDPOINT, row->endpoint);
+	set_text(C_ENDPOINT, row->endpoint->name);
 	set_bytes(C_FINGERPRINT, row->fingerprint, OE_FINGERPRINT_BYTES);
 	set(C_REQUEST, DirectFunctionCall1(jsonb_in, CStringGetDatum(row->request)));
+	set_array(C_REVEALS_IN_ANSWER,
+			  oe_reveals_to_names(row->endpoint, row->reveals, OE_REVEAL_IN_ANSWER));
+	set_array(C_REVEALS_BY_WEBHOOK,
+			  oe_reveals_to_names(row->endpoint, row->reveals, OE_REVEAL_BY_WEBHOOK));
 	set_time(C_REQUESTED_AT, row->requested_at);
 	set_outcome(row);
 	for (int column = C_RESOLUTION; column <= C_LAST; column++)
@@ -1013,9 +1033,7 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 	(void) execute(&usage_statement, values);
 	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
 	usage->credits_today = credits_of(2);
-	for (int i = 0; i < OE_PRICES_MAX; i++)
-		usage->unknown_today.in_answer[i] = oe_statement_int64(0, 3 + i);
-	usage->paused_until = oe_statement_int64(0, 6);
+	usage->paused_until = oe_statement_int64(0, 3);
 
 	values[0] = TimestampTzGetDatum(minute_start);
 	usage->sent_count = (int) execute(&sent_statement, values);

@@ -62,11 +62,6 @@ extern const char *oe_ledger_database(void);
 	" WHERE r.srrelid = 'ocean_enrich.call'::pg_catalog.regclass" \
 	" AND d.datname = pg_catalog.current_database())"
 
-/* Does a call ask for "Emails" or "Phones" that its answer will have? */
-#define OE_REVEALED_IN_ANSWER(what) \
-	"request #>> '{reveal" what ",include" what "}' = 'true'" \
-	" AND coalesce(request #>> '{reveal" what ",webhookUrl}', '') = ''"
-
 /* Whose it is.  Raises an error when there is none of ours. */
 extern Oid	oe_ledger_owner(void);
 
@@ -101,7 +96,7 @@ typedef struct OeLedgerRow
 	int64		call_id;		/* 0: not written yet */
 	OeLedgerState state;
 	const char *role;
-	const char *endpoint;
+	const OeEndpoint *endpoint;
 	const char *account;
 	const uint8 *fingerprint;
 	const char *request;		/* JSON text */
@@ -112,6 +107,8 @@ typedef struct OeLedgerRow
 	Size		raw_len;
 	bool		raw_truncated;
 	const char *credits;		/* decimal text */
+	const OeReveals *reveals;
+	OeCredits	reserved;
 	int			attempts;
 	TimestampTz requested_at;
 	TimestampTz sent_at;
@@ -161,8 +158,8 @@ extern bool oe_ledger_reconcile(uint64 *count);
 typedef struct OeLedgerUsage
 {
 	int64		requests_today;
-	OeCredits	credits_today;
-	OeDoubtful	unknown_today;	/* each may have cost something */
+	OeCredits	credits_today;	/* spent, or reserved by calls whose cost is
+								 * unknown */
 	TimestampTz paused_until;	/* 0: not paused */
 	TimestampTz *sent;			/* of the last minute, oldest first */
 	int			sent_count;

@@ -27,6 +27,7 @@ typedef struct OeCall
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
 	int64		reuse_for_us;	/* 0: answers are not reused */
 	OeLimits	limits;
+	OeReveals	reveals;		/* what it asks to be revealed, and how */
 	int			connect_timeout_ms;
 	int			request_timeout_ms;
 	bool		token_in_query;

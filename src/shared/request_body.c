@@ -4,11 +4,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 
 #include "core/request.h"
 #include "base/errors.h"
+#include "base/statement.h"
 #include "base/text.h"
 #include "shared/request_body.h"
 #include "shared/settings.h"
@@ -111,6 +115,54 @@ oe_request_fingerprint(const OeEndpoint *endpoint, const char *text,
 		appendStringInfoString(&both, text);
 	oe_sha256(both.data, both.len, fingerprint);
 	pfree(both.data);
+}
+
+Datum
+oe_reveals_to_names(const OeEndpoint *endpoint, const OeReveals *reveals,
+					OeReveal way)
+{
+	Datum		names[OE_PRICES_MAX];
+	int			count = 0;
+
+	for (Size i = 0; i < endpoint->price_count; i++)
+	{
+		if (endpoint->prices[i].found && reveals->of[i] == way)
+			names[count++] = CStringGetTextDatum(endpoint->prices[i].found);
+	}
+	return count > 0 ? oe_statement_array(names, NULL, count, TEXTOID) : (Datum) 0;
+}
+
+void
+oe_reveals_from_names(const OeEndpoint *endpoint, Datum names, OeReveal way,
+					  OeReveals *reveals)
+{
+	Datum	   *elements;
+	int			count;
+
+	if (!names)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(names), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, NULL, &count);
+	for (Size i = 0; i < endpoint->price_count; i++)
+	{
+		for (int j = 0; j < count; j++)
+		{
+			if (endpoint->prices[i].found && elements[j] &&
+				strcmp(TextDatumGetCString(elements[j]), endpoint->prices[i].found) == 0)
+				reveals->of[i] = way;
+		}
+	}
+}
+
+bool
+oe_reveals_by_webhook(const OeReveals *reveals)
+{
+	for (int i = 0; i < OE_PRICES_MAX; i++)
+	{
+		if (reveals->of[i] == OE_REVEAL_BY_WEBHOOK)
+			return true;
+	}
+	return false;
 }
 
 void

@@ -43,6 +43,18 @@ extern void oe_request_warn(const OeBody *body);
 extern void oe_request_fingerprint(const OeEndpoint *endpoint, const char *text,
 								   uint8 fingerprint[OE_FINGERPRINT_BYTES]);
 
+/*
+ * The extras that are revealed in one way, by their names in the answer: text[],
+ * as the ledger has them, or 0 if there are none.  And back.
+ */
+extern Datum oe_reveals_to_names(const OeEndpoint *endpoint,
+								 const OeReveals *reveals, OeReveal way);
+extern void oe_reveals_from_names(const OeEndpoint *endpoint, Datum names,
+								  OeReveal way, OeReveals *reveals);
+
+/* True if the request waits for a webhook. */
+extern bool oe_reveals_by_webhook(const OeReveals *reveals);
+
 /* What the answer may cost: what a webhook tells is charged when that comes. */
 extern void oe_request_set_reveals(OeLimits *limits, const OeReveals *reveals);
 

@@ -77,8 +77,7 @@ restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
 	oe_period_bounds(OE_PERIOD_DAY, now, &day_start, &day_end);
 	oe_ledger_usage(call->account, day_start, now - USECS_PER_MINUTE, &usage);
 	oe_account_restore_day(account, now, usage.requests_today,
-						   Min(usage.credits_today, OE_CREDITS_MAX) +
-						   oe_limits_reserve_doubtful(&call->limits, &usage.unknown_today));
+						   Min(usage.credits_today, OE_CREDITS_MAX));
 	for (int i = 0; i < usage.sent_count; i++)
 	{
 		if (!oe_account_restore_sent(account, usage.sent[i]))
@@ -147,13 +146,13 @@ read_reveals(OeAccountEntry *entry, TimestampTz now)
 
 /* What is on the wire now is counted as such, whatever its row says. */
 static void
-restore_budgets(const char *role, const OeLimits *limits, TimestampTz now)
+restore_budgets(const char *role, TimestampTz now)
 {
 	int64		call_ids[OE_CHANNEL_SLOTS];
 	OeCredits	reserved[OE_CHANNEL_SLOTS];
 	int			count = oe_job_list_in_flight(role, call_ids, reserved);
 
-	oe_budget_restore(role, call_ids, count, limits, now);
+	oe_budget_restore(role, call_ids, count, now);
 	for (int i = 0; i < count; i++)
 		oe_budget_sent(role, reserved[i], now);
 }
@@ -171,7 +170,7 @@ read_spendings(OeAccountEntry *account, const OeCall *call, TimestampTz now)
 		return false;
 	oe_budget_refresh();
 	if (oe_budget_is_to_be_restored(call->role))
-		restore_budgets(call->role, &call->limits, now);
+		restore_budgets(call->role, now);
 	return oe_budget_read_reveals(call->role, now);
 }
 

@@ -48,17 +48,9 @@ static OeStatement budgets_statement = {
 	NULL
 };
 
-#define DOUBTFUL_SINCE(parameter, more) \
-	" count(*) FILTER (WHERE sent_at >= " parameter \
-	" AND credits IS NULL AND state IN ('sent', 'unknown')" more ")"
-
 #define SPENT_SINCE(parameter) \
-	" coalesce(sum(credits) FILTER (WHERE sent_at >= " parameter "), 0)::text," \
-	DOUBTFUL_SINCE(parameter, "") "," \
-	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Emails")) "," \
-	DOUBTFUL_SINCE(parameter, " AND " OE_REVEALED_IN_ANSWER("Phones"))
-
-#define SPENT_COLUMNS	(1 + OE_PRICES_MAX) /* for each period */
+	" coalesce(sum(coalesce(credits, CASE WHEN state IN ('sent', 'unknown')" \
+	" THEN reserved END)) FILTER (WHERE sent_at >= " parameter "), 0)::text"
 
 /* In the order of the periods. */
 static OeStatement spent_statement = {
@@ -84,11 +76,10 @@ static OeStatement revealed_statement = {
 	NULL
 };
 
-/* By the message that the core has for it. */
 static OeStatement release_statement = {
-	"UPDATE ocean_enrich.call SET next_attempt_at = $1"
+	"UPDATE ocean_enrich.call SET next_attempt_at = $1, waits_for = NULL"
 	" WHERE state = 'queued' AND next_attempt_at > $1"
-	" AND detail ^@ 'budget of role ' AND " OE_OF_THIS_DATABASE,
+	" AND waits_for = 'budget' AND " OE_OF_THIS_DATABASE,
 	1,
 	{TIMESTAMPTZOID},
 	NULL
@@ -302,7 +293,7 @@ sum_up(const char *role, const int64 *in_flight, int count,
 
 void
 oe_budget_restore(const char *role, const int64 *in_flight, int count,
-				  const OeLimits *limits, TimestampTz now)
+				  TimestampTz now)
 {
 	RoleEntry  *entry = find_role(role);
 	TimestampTz starts[OE_PERIODS];
@@ -315,15 +306,7 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	sum_up(role, in_flight, count, starts,
 		   earliest_start(&entry->budgets, starts, now));
 	for (int i = 0; i < OE_PERIODS; i++)
-	{
-		int			column = SPENT_COLUMNS * i + 1;
-		OeDoubtful	doubtful;
-
-		for (int j = 0; j < OE_PRICES_MAX; j++)
-			doubtful.in_answer[j] = oe_statement_int64(0, column + 1 + j);
-		credits[i] = credits_from_text(oe_statement_text(0, column)) +
-			oe_limits_reserve_doubtful(limits, &doubtful);
-	}
+		credits[i] = credits_from_text(oe_statement_text(0, i + 1));
 	oe_budgets_restore(&entry->budgets, now, credits);
 	entry->restored = true;
 	entry->reveals_read = 0;

@@ -31,14 +31,12 @@ extern void oe_budget_refresh(void);
 extern bool oe_budget_is_to_be_restored(const char *role);
 
 /*
- * Sum up what the role has spent; in a transaction of the ledger.  "in_flight"
- * are the calls that are on the wire: they do not count, and have to be
- * counted by oe_budget_sent() afterwards.  What may have been paid without
- * anybody knowing counts by the prices of "limits".
+ * Sum up what the role has spent or reserved; in a transaction of the ledger.
+ * "in_flight" are the calls that are on the wire: they do not count, and have to be
+ * counted by oe_budget_sent() afterwards.
  */
 extern void oe_budget_restore(const char *role, const int64 *in_flight,
-							  int count, const OeLimits *limits,
-							  TimestampTz now);
+							  int count, TimestampTz now);
 
 /*
  * Read what was revealed to the role since that was read; likewise, and once the

@@ -50,7 +50,7 @@ static OeStatement next_level_statement = {
 
 static OeStatement claim_statement = {
 	"SELECT call_id, next_attempt_at, role, endpoint, fingerprint, request, attempts,"
-	" postponed, gathered, requested_at"
+	" postponed, gathered, requested_at, reveals_in_answer, reveals_by_webhook"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
 	" AND " OE_OF_THIS_DATABASE
@@ -74,7 +74,7 @@ static OeStatement reuse_statement = {
 	"UPDATE ocean_enrich.call AS c SET state = o.state, account = o.account,"
 	" status = o.status, detail = o.detail, answer = o.answer, raw = o.raw,"
 	" raw_truncated = o.raw_truncated, credits = 0, answered_at = $3,"
-	" next_attempt_at = NULL, reused_from = o.call_id"
+	" next_attempt_at = NULL, waits_for = NULL, reused_from = o.call_id"
 	" FROM ocean_enrich.call AS o WHERE c.call_id = $1 AND o.call_id = $2",
 	3,
 	{INT8OID, INT8OID, TIMESTAMPTZOID},
@@ -84,16 +84,28 @@ static OeStatement reuse_statement = {
 /* What has come to an end meanwhile, or was cancelled, is in the queue no more. */
 static OeStatement put_back_statement = {
 	"UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = $2,"
-	" postponed = postponed + CASE WHEN $5 = 201 THEN 0 ELSE $3 END,"
-	" gathered = gathered + CASE WHEN $5 = 201 THEN $3 ELSE 0 END,"
+	" waits_for = $3::ocean_enrich.wait_reason,"
+	" postponed = postponed + ($3 IS NOT DISTINCT FROM 'retry')::integer,"
+	" gathered = gathered + ($3 IS NOT DISTINCT FROM 'gathering')::integer,"
 	" attempts = $4, status = $5, detail = $6"
 	" FROM (SELECT call_id FROM ocean_enrich.call"
 	" WHERE call_id = $1 AND state IN ('queued', 'sent')"
 	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
 	" WHERE c.call_id = free.call_id",
 	6,
-	{INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, TEXTOID},
+	{INT8OID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, TEXTOID},
 	NULL
+};
+
+/* The labels of type ocean_enrich.wait_reason; NULL: it keeps its place. */
+static const char *const reason_names[] = {
+	[OE_WAIT_TURN] = NULL,
+	[OE_WAIT_GATHERING] = "gathering",
+	[OE_WAIT_RETRY] = "retry",
+	[OE_WAIT_LIMIT] = "limit",
+	[OE_WAIT_BUDGET] = "budget",
+	[OE_WAIT_CALL] = "call",
+	[OE_WAIT_DECISION] = "decision",
 };
 
 static OeStatement given_up_statement = {
@@ -113,14 +125,16 @@ static OeStatement pay_again_statement = {
 	" AND " OE_OF_THIS_DATABASE
 	" FOR NO KEY UPDATE SKIP LOCKED),"
 	" evidence AS (INSERT INTO ocean_enrich.call (state, role, endpoint, account, fingerprint,"
-	" request, status, detail, raw, raw_truncated, credits, attempts,"
+	" request, reveals_in_answer, reveals_by_webhook, status, detail, raw, raw_truncated,"
+	" credits, reserved, attempts,"
 	" requested_at, sent_at, answered_at, resolution, resolved_by, resolved_at)"
-	" SELECT state, role, endpoint, account, fingerprint, request, status, detail, raw,"
-	" raw_truncated, credits, attempts, requested_at, sent_at, answered_at,"
+	" SELECT state, role, endpoint, account, fingerprint, request, reveals_in_answer,"
+	" reveals_by_webhook, status, detail, raw, raw_truncated, credits, reserved, attempts,"
+	" requested_at, sent_at, answered_at,"
 	" resolution, resolved_by, resolved_at FROM again)"
 	" UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = now(),"
 	" postponed = 0, gathered = 0, status = NULL, detail = NULL, raw = NULL,"
-	" raw_truncated = false, credits = NULL, sent_at = NULL, answered_at = NULL,"
+	" raw_truncated = false, credits = NULL, reserved = NULL, sent_at = NULL, answered_at = NULL,"
 	" resolution = NULL, resolved_by = NULL, resolved_at = NULL"
 	" FROM again WHERE c.call_id = again.call_id",
 	0,
@@ -129,8 +143,8 @@ static OeStatement pay_again_statement = {
 };
 
 static OeStatement release_statement = {
-	"UPDATE ocean_enrich.call SET next_attempt_at = now(), detail = NULL"
-	" WHERE state = 'queued' AND priority = $1 AND next_attempt_at = 'infinity'"
+	"UPDATE ocean_enrich.call SET next_attempt_at = now(), waits_for = NULL,"
+	" detail = NULL WHERE state = 'queued' AND priority = $1 AND waits_for = 'decision'"
 	" AND " OE_OF_THIS_DATABASE,
 	1,
 	{INT4OID},
@@ -359,6 +373,15 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 	call->postponed = DatumGetInt32(oe_statement_value(row, 8));
 	call->gathered = DatumGetInt32(oe_statement_value(row, 9));
 	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 10));
+	call->reveals = (OeReveals) {0};
+	if (!call->endpoint)
+		return;
+	if (call->endpoint->price_count > 0)
+		call->reveals.of[0] = OE_REVEAL_IN_ANSWER;
+	oe_reveals_from_names(call->endpoint, oe_statement_value(row, 11),
+						  OE_REVEAL_IN_ANSWER, &call->reveals);
+	oe_reveals_from_names(call->endpoint, oe_statement_value(row, 12),
+						  OE_REVEAL_BY_WEBHOOK, &call->reveals);
 }
 
 /* What is due in one priority; returns how many. */
@@ -464,15 +487,18 @@ oe_queue_settle_reused(int64 call_id, int64 from, TimestampTz now)
 }
 
 OePutBack
-oe_queue_put_back(int64 call_id, TimestampTz due, int times, int attempts,
-				  int status, const char *detail)
+oe_queue_put_back(int64 call_id, TimestampTz due, OeWaitReason reason,
+				  int attempts, int status, const char *detail)
 {
 	Datum		values[6];
 	char		nulls[] = "      ";
 
 	values[0] = Int64GetDatum(call_id);
 	values[1] = TimestampTzGetDatum(due);
-	values[2] = Int32GetDatum(times);
+	if (reason_names[reason])
+		values[2] = CStringGetTextDatum(reason_names[reason]);
+	else
+		nulls[2] = 'n';
 	values[3] = Int32GetDatum(attempts);
 	values[4] = Int32GetDatum(status);
 	if (status == 0)

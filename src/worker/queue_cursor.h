@@ -21,6 +21,7 @@ typedef struct OeQueuedCall
 	const OeEndpoint *endpoint; /* NULL: none that this library knows */
 	const uint8 *fingerprint;
 	Jsonb	   *request;		/* NULL: somebody erased it */
+	OeReveals	reveals;
 	int			attempts;
 	int			postponed;
 	int			gathered;
@@ -72,12 +73,22 @@ typedef enum OePutBack
 	OE_PUT_BACK_GONE,			/* neither queued nor on the wire any more */
 } OePutBack;
 
-/*
- * It stays in the queue, or goes back to it, and is due then; "times" is added
- * to how often, which is counted by itself for 201.
- */
-extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due, int times,
-								   int attempts, int status, const char *detail);
+/* Why a call stays in the queue, or goes back to it: column "waits_for". */
+typedef enum OeWaitReason
+{
+	OE_WAIT_TURN,				/* for nothing but its turn */
+	OE_WAIT_GATHERING,			/* 201; counted in "gathered" */
+	OE_WAIT_RETRY,				/* it was not processed; counted in "postponed" */
+	OE_WAIT_LIMIT,				/* credit_limit has no room for it */
+	OE_WAIT_BUDGET,
+	OE_WAIT_CALL,				/* an equal one that another database has sent */
+	OE_WAIT_DECISION,			/* about an equal one */
+} OeWaitReason;
+
+/* The call stays in the queue, or goes back to it, and is due then. */
+extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due,
+								   OeWaitReason reason, int attempts,
+								   int status, const char *detail);
 
 /* Was it decided that this unknown call is to be given up? */
 extern bool oe_queue_is_given_up(int64 call_id);

@@ -96,10 +96,12 @@ fill_row(const OeJob *job, OeLedgerRow *row)
 {
 	row->call_id = job->call_id;
 	row->role = job->call.role;
-	row->endpoint = job->call.endpoint->name;
+	row->endpoint = job->call.endpoint;
 	row->account = job->call.account;
 	row->fingerprint = job->call.fingerprint;
 	row->request = oe_utf8_to_server(job->call.body, strlen(job->call.body));
+	row->reveals = &job->call.reveals;
+	row->reserved = oe_limits_reserve(&job->call.limits);
 	row->attempts = job->tries;
 	row->requested_at = job->requested_at;
 	row->sent_at = job->sent_at;
@@ -172,7 +174,7 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 	OePatience	patience;
 	OeHttpResult result = job->reply ? job->reply->result : OE_HTTP_NOT_SENT;
 	TimestampTz due = job->position.due;
-	int			times = 0;
+	OeWaitReason reason = OE_WAIT_TURN;
 	int64		wait_ms;
 
 	oe_settings_patience(&patience);
@@ -185,7 +187,7 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 			return false;
 		case OE_QUEUE_LATER:
 			due = now + wait_ms * INT64CONST(1000);
-			times = 1;
+			reason = verdict->status == 201 ? OE_WAIT_GATHERING : OE_WAIT_RETRY;
 			break;
 		case OE_QUEUE_UNREACHABLE:
 		case OE_QUEUE_THROTTLED:
@@ -193,7 +195,7 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 			/* It keeps its place: the whole queue waits. */
 			break;
 	}
-	switch (oe_queue_put_back(job->call_id, due, times, job->tries,
+	switch (oe_queue_put_back(job->call_id, due, reason, job->tries,
 							  verdict->status, verdict->detail))
 	{
 		case OE_PUT_BACK_BUSY:
@@ -238,7 +240,7 @@ record_ending(OeTransaction *transaction, OeJob *job, TimestampTz now)
 		row.next_attempt_at = now + job->reply->retry_after_ms * INT64CONST(1000);
 	if (!write_row(job, &row))
 		return;
-	if (verdict.answer && oe_upkeep_has_webhook(job->call.body))
+	if (verdict.answer && oe_reveals_by_webhook(&job->call.reveals))
 		oe_upkeep_answered(job->call_id);
 	oe_job_set_result(job, &verdict.result);
 	oe_job_set_phase(job, again ? OE_JOB_WAITING : OE_JOB_SETTLED);

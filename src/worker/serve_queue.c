@@ -6,6 +6,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -290,18 +291,20 @@ typedef struct Claim
 	int			attempts;		/* how often that was sent */
 } Claim;
 
+/* The request was checked and normalised when it was queued. */
 static void
 fill_call(const OeQueuedCall *queued, OeCall *call)
 {
-	OeBody		body;
+	const char *text = JsonbToCString(NULL, &queued->request->root,
+									  VARSIZE(queued->request));
 
 	*call = queue.call;
 	oe_settings_set_endpoint(queued->endpoint, call);
 	strlcpy(call->role, queued->role, sizeof(call->role));
 	memcpy(call->fingerprint, queued->fingerprint, OE_FINGERPRINT_BYTES);
-	oe_request_require(call->endpoint, queued->request, &body);
-	call->body = body.text;
-	oe_request_set_reveals(&call->limits, &body.reveals);
+	call->body = pg_server_to_any(text, strlen(text), PG_UTF8);
+	call->reveals = queued->reveals;
+	oe_request_set_reveals(&call->limits, &call->reveals);
 }
 
 /* A call of the queue as a job, not in any list. */
@@ -353,7 +356,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 	int64		call_id = queued->position.call_id;
 
 	if (hit->state == OE_LEDGER_SENT && !oe_ledger_give_up(hit->call_id))
-		(void) oe_queue_put_back(call_id, now + USECS_PER_MINUTE, 0,
+		(void) oe_queue_put_back(call_id, now + USECS_PER_MINUTE, OE_WAIT_CALL,
 								 queued->attempts, 0,
 								 psprintf("waits for call " INT64_FORMAT
 										  ", which is on the wire elsewhere",
@@ -361,8 +364,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 	else if (hit->state == OE_LEDGER_ANSWERED || hit->state == OE_LEDGER_REFUSED)
 	{
 		oe_queue_settle_reused(call_id, hit->call_id, now);
-		if (oe_upkeep_has_webhook(JsonbToCString(NULL, &queued->request->root,
-												 VARSIZE(queued->request))))
+		if (oe_reveals_by_webhook(&queued->reveals))
 			oe_upkeep_answered(call_id);
 		oe_transaction_settled(claim->transaction, call_id, OE_LEDGER_SENT, 0);
 		claim->transaction->tally.waiting--;
@@ -372,7 +374,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 					psprintf("an equal request, call " INT64_FORMAT
 							 ", was given up", hit->call_id), now);
 	else
-		(void) oe_queue_put_back(call_id, DT_NOEND, 0, queued->attempts, 0,
+		(void) oe_queue_put_back(call_id, DT_NOEND, OE_WAIT_DECISION, queued->attempts, 0,
 								 psprintf("waits for a decision about call "
 										  INT64_FORMAT, hit->call_id));
 }
@@ -402,7 +404,7 @@ put_back_for_budget(const OeQueuedCall *queued, const OePermission *answer,
 	(void) oe_queue_put_back(queued->position.call_id,
 							 answer->admission == OE_ADMIT_NEVER ? answer->when
 							 : now + BUDGET_RESERVED_MS * INT64CONST(1000),
-							 0, queued->attempts, 0,
+							 OE_WAIT_BUDGET, queued->attempts, 0,
 							 message ? oe_utf8_to_message(message)
 							 : "what is left of the budget is reserved");
 }
@@ -446,7 +448,7 @@ admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	fill_call(queued, &call);
 	if (is_beyond_credit_limit(&call.limits))
 	{
-		(void) oe_queue_put_back(queued->position.call_id, now + USECS_PER_HOUR, 0,
+		(void) oe_queue_put_back(queued->position.call_id, now + USECS_PER_HOUR, OE_WAIT_LIMIT,
 								 queued->attempts, 0,
 								 "may cost more than credit_limit has for a day");
 		return true;
@@ -554,7 +556,7 @@ put_aside(OeTransaction *transaction, void *arg, TimestampTz now)
 {
 	const HarmfulCall *call = arg;
 
-	(void) oe_queue_put_back(call->call_id, now + USECS_PER_HOUR, 1,
+	(void) oe_queue_put_back(call->call_id, now + USECS_PER_HOUR, OE_WAIT_RETRY,
 							 call->attempts, 0, call->detail);
 }
 

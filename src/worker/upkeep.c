@@ -38,10 +38,8 @@ static OeStatement expect_statement = {
 	" email_status, phone_status)"
 	" SELECT c.call_id, c.answer ->> 'id', a.emails, a.phones, r.email_status, r.phone_status"
 	" FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT"
-	" coalesce(c.request -> 'revealEmails' @> '{\"includeEmails\": true}'"
-	" AND c.request #>> '{revealEmails,webhookUrl}' <> '', false),"
-	" coalesce(c.request -> 'revealPhones' @> '{\"includePhones\": true}'"
-	" AND c.request #>> '{revealPhones,webhookUrl}' <> '', false)) AS a (emails, phones)"
+	" coalesce('email' = ANY (c.reveals_by_webhook), false),"
+	" coalesce('phone' = ANY (c.reveals_by_webhook), false)) AS a (emails, phones)"
 	" LEFT JOIN ocean_enrich.reveal AS r ON r.call_id = c.reused_from"
 	" WHERE c.call_id = $1 AND c.state = 'answered' AND c.answer ->> 'id' <> ''"
 	" AND (a.emails OR a.phones)"
@@ -78,13 +76,6 @@ static TimestampTz done_at;		/* the last step; 0: none yet */
 static bool more_to_do;			/* it left something */
 static bool looked_while_idle;	/* nothing has happened since */
 static TimestampTz retained_at; /* the retention came to its end; 0: not yet */
-
-bool
-oe_upkeep_has_webhook(const char *body)
-{
-	/* Inside a string the quotes would have backslashes before them. */
-	return strstr(body, "\"webhookUrl\"") != NULL;
-}
 
 /*
  * What went wrong, once the caller's context is current again.  Not its context:

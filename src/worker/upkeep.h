@@ -10,12 +10,6 @@
 #include "datatype/timestamp.h"
 
 /*
- * A request's body that has a webhook in it; true for some others, too, which
- * oe_upkeep_answered() then finds to have none.
- */
-extern bool oe_upkeep_has_webhook(const char *body);
-
-/*
  * A call whose request has a webhook was answered.  Inside the transaction of
  * the ledger that records the answer, which no error here may undo: then there
  * is a warning in the log.

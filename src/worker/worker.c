@@ -244,8 +244,6 @@ force_settings(void)
 		 * large.
 		 */
 		{"enable_seqscan", "off"},
-		/* What is queued was checked when it was submitted. */
-		{"ocean_enrich.unknown_keys", "pass"},
 		{"row_security", "on"},
 		{"application_name", "ocean_enrich worker"},
 	};

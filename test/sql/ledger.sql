@@ -136,9 +136,9 @@ SELECT * FROM ocean_enrich.calls_by_state;
 SELECT * FROM ocean_enrich.spending;
 SELECT * FROM ocean_enrich.limits;
 SELECT * FROM ocean_enrich.calls_in_flight;
-INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, status, credits, attempts,
+INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, status, credits, reserved, attempts,
 	requested_at, sent_at, answered_at, next_attempt_at)
-SELECT 'person', state::ocean_enrich.call_state, role, account, '', status, credits, 1, at, at, at, next_at
+SELECT 'person', state::ocean_enrich.call_state, role, account, '', status, credits, 2.5, 1, at, at, at, next_at
 FROM (VALUES
 		('answered', 'anna', 'a', 200, 3.0, '-2 days', NULL),
 		('answered', 'anna', 'a', 200, 0.1, '-2 days', NULL),

@@ -46,14 +46,14 @@ SELECT old, new, ocean_enrich.better_contact(old::jsonb, new::jsonb) AS better F
 
 -- Calls that wait, and one of the same person that does not
 
-CREATE FUNCTION pg_temp.answered(request jsonb, person_id text) RETURNS bigint LANGUAGE sql AS $$
-	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, status, answer, credits, requested_at, sent_at, answered_at)
-	VALUES ('person', 'answered', 'x', 'x', sha256(request::text::bytea), request, 200,
+CREATE FUNCTION pg_temp.answered(request jsonb, person_id text, by_webhook text[] DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
+	INSERT INTO ocean_enrich.call (endpoint, state, role, account, fingerprint, request, reveals_by_webhook, status, answer, credits, requested_at, sent_at, answered_at)
+	VALUES ('person', 'answered', 'x', 'x', sha256(request::text::bytea), request, by_webhook, 200,
 		jsonb_build_object('id', person_id, 'name', 'Anna', 'email', NULL), 3, now(), now(), now())
 	RETURNING ocean_enrich.expect_reveals(call_id) * 0 + call_id
 $$;
-SELECT pg_temp.answered('{"person": {"name": "Anna"}, "revealEmails": {"includeEmails": true, "webhookUrl": "u"}}', 'p1') > 0;
-SELECT pg_temp.answered('{"person": {"name": "Anna 2"}, "revealPhones": {"includePhones": true, "webhookUrl": "u"}, "revealEmails": {"includeEmails": true}}', 'p1') > 0;
+SELECT pg_temp.answered('{"person": {"name": "Anna"}, "revealEmails": {"includeEmails": true, "webhookUrl": "u"}}', 'p1', '{email}') > 0;
+SELECT pg_temp.answered('{"person": {"name": "Anna 2"}, "revealPhones": {"includePhones": true, "webhookUrl": "u"}, "revealEmails": {"includeEmails": true}}', 'p1', '{phone}') > 0;
 SELECT pg_temp.answered('{"person": {"name": "Anna 3"}, "revealEmails": {"includeEmails": true}}', 'p1') > 0;
 SELECT pg_temp.answered('{"person": {"name": "Anna 4"}, "revealEmails": {"includeEmails": false, "webhookUrl": "u"}}', 'p1') > 0;
 SELECT count(ocean_enrich.expect_reveals(call_id)) FROM ocean_enrich.call;	-- again: nothing new
@@ -80,7 +80,7 @@ SELECT count(*) FROM ocean_enrich.early_reveal;
 SELECT ocean_enrich.receive_webhook('{"people": [{"id": "p8", "email": {"address": "b@example.com", "status": "guessed"}}, {"id": "p9", "phone": {"numbers": null, "status": "notFound"}}]}');
 SELECT ocean_enrich.receive_webhook('{"id": "p8", "email": {"address": "c@example.com", "status": "verified"}}');
 SELECT person_id, email, phone FROM ocean_enrich.early_reveal ORDER BY webhook_id, nth;
-SELECT pg_temp.answered('{"person": {"name": "Berta"}, "revealEmails": {"includeEmails": true, "webhookUrl": "u"}}', 'p8') > 0;
+SELECT pg_temp.answered('{"person": {"name": "Berta"}, "revealEmails": {"includeEmails": true, "webhookUrl": "u"}}', 'p8', '{email}') > 0;
 SELECT * FROM ledger WHERE name = 'Berta';
 SELECT person_id FROM ocean_enrich.early_reveal;
 SELECT * FROM receipts OFFSET 4;

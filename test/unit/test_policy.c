@@ -529,7 +529,6 @@ test_reserve(void)
 	const OeCredits one = OE_CREDITS_ONE;
 	OeAccount  *account = oe_account_new();
 	OeLimits	limits = no_limits;
-	OeDoubtful	doubtful = {{3, 2, 1}};
 
 	limits.credit_limit = 30 * one;
 	limits.prices[1] = one;
@@ -556,10 +555,6 @@ test_reserve(void)
 	CHECK(may_go(account, &limits, NOON));
 	oe_account_free(account);
 
-	/* of three calls, two are to reveal an address and one a number */
-	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == 21 * one);
-	doubtful.in_answer[2] = INT64_MAX;
-	CHECK(oe_limits_reserve_doubtful(&limits, &doubtful) == OE_CREDITS_MAX);
 	limits.prices[0] = INT64_MAX;
 	CHECK(oe_limits_reserve(&limits) == INT64_MAX);
 }

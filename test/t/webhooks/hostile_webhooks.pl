@@ -189,8 +189,8 @@ $other->finish;
 
 # One that is on the wire in another database, of which this one has a copy, is none.
 my $copied = $node->safe_psql('postgres', q{
-	INSERT INTO ocean_enrich.call (endpoint, state, role, fingerprint, request, requested_at, sent_at, database)
-	SELECT 'person', 'sent', role, fingerprint, request, now(), now(), 'elsewhere' FROM ocean_enrich.call WHERE call_id = 1
+	INSERT INTO ocean_enrich.call (endpoint, state, role, fingerprint, request, reveals_by_webhook, requested_at, sent_at, database)
+	SELECT 'person', 'sent', role, fingerprint, request, reveals_by_webhook, now(), now(), 'elsewhere' FROM ocean_enrich.call WHERE call_id = 1
 	RETURNING call_id});
 is($node->safe_psql('postgres', receive($found =~ s/alva\@/copied@/r, "'open-sesame'")), 1, 'a copied call');
 is_in("SELECT count(*) FROM ocean_enrich.early_reveal WHERE person_id = '$id'", 0, '... is not waited for');
