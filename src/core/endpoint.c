@@ -11,25 +11,26 @@
 
 #define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
 
-#define STRING(name)	{name, OE_MEMBER_STRING, true, NULL}
-#define BOOLEAN(name)	{name, OE_MEMBER_BOOLEAN, false, NULL}
+#define STRING(name)	{name, OE_MEMBER_STRING, true, NULL, false}
+#define IDENTITY(name)	{name, OE_MEMBER_STRING, true, NULL, true}
+#define BOOLEAN(name)	{name, OE_MEMBER_BOOLEAN, false, NULL, false}
 #define OBJECT(name, null_allowed, object) \
-	{name, OE_MEMBER_OBJECT, null_allowed, object}
+	{name, OE_MEMBER_OBJECT, null_allowed, object, false}
 #define OBJECT_TYPE(name, members)	{name, members, lengthof(members)}
 
 /* ---- POST /v2/enrich/person: the vendor's page "Enrich person" ---- */
 
 static const OeMember person_members[] = {
-	STRING("id"),
-	STRING("name"),
-	STRING("firstName"),
-	STRING("lastName"),
+	IDENTITY("id"),
+	IDENTITY("name"),
+	IDENTITY("firstName"),
+	IDENTITY("lastName"),
 	STRING("jobTitle"),
-	STRING("email"),
-	STRING("phone"),
-	STRING("facebook"),
-	STRING("twitter"),
-	STRING("linkedin"),
+	IDENTITY("email"),
+	IDENTITY("phone"),
+	IDENTITY("facebook"),
+	IDENTITY("twitter"),
+	IDENTITY("linkedin"),
 	STRING("country"),
 };
 

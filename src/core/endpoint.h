@@ -28,6 +28,8 @@ typedef struct OeMember
 	OeMemberType type;
 	bool		null_allowed;
 	const struct OeObject *object;	/* what an object consists of */
+	bool		identifies;		/* true if it alone may be enough to find
+								 * somebody */
 } OeMember;
 
 /* Objects inside objects of the request may not have objects themselves. */

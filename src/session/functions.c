@@ -145,50 +145,6 @@ ocean_enrich_support(PG_FUNCTION_ARGS)
  * The request builder
  * ---------------------------------------------------------------- */
 
-/* The arguments of ocean_person_request(), in its order. */
-typedef struct RequestArgument
-{
-	const char *object;
-	const char *key;
-	bool		identifies;		/* alone enough to look somebody up */
-	bool		is_flag;		/* boolean */
-} RequestArgument;
-
-static const RequestArgument request_arguments[] = {
-	{"person", "id", true, false},
-	{"person", "name", true, false},
-	{"person", "firstName", true, false},
-	{"person", "lastName", true, false},
-	{"person", "jobTitle", false, false},
-	{"person", "email", true, false},
-	{"person", "phone", true, false},
-	{"person", "facebook", true, false},
-	{"person", "twitter", true, false},
-	{"person", "linkedin", true, false},
-	{"person", "country", false, false},
-	{"company", "name", false, false},
-	{"company", "registrationNumber", false, false},
-	{"company", "email", false, false},
-	{"company", "phone", false, false},
-	{"company", "countryCode", false, false},
-	{"company", "state", false, false},
-	{"company", "city", false, false},
-	{"company", "streetAddress", false, false},
-	{"company", "postalCode", false, false},
-	{"company", "address", false, false},
-	{"company", "facebook", false, false},
-	{"company", "twitter", false, false},
-	{"company", "linkedin", false, false},
-	{"company", "instagram", false, false},
-	{"company", "xing", false, false},
-	{"company", "domain", false, false},
-	{"company", "youtube", false, false},
-	{"revealEmails", "includeEmails", false, true},
-	{"revealEmails", "webhookUrl", false, false},
-	{"revealPhones", "includePhones", false, true},
-	{"revealPhones", "webhookUrl", false, false},
-};
-
 /* Blank columns count as missing: that is how a CSV file says NULL. */
 static bool
 is_blank(text *value)
@@ -217,11 +173,10 @@ push_string(JsonbInState *state, JsonbIteratorToken token,
 }
 
 static void
-push_argument(JsonbInState *state, const RequestArgument *argument,
-			  Datum datum)
+push_member(JsonbInState *state, const OeMember *member, Datum datum)
 {
-	push_string(state, WJB_KEY, argument->key, strlen(argument->key));
-	if (argument->is_flag)
+	push_string(state, WJB_KEY, member->name, strlen(member->name));
+	if (member->type == OE_MEMBER_BOOLEAN)
 	{
 		JsonbValue	flag;
 
@@ -239,55 +194,69 @@ push_argument(JsonbInState *state, const RequestArgument *argument,
 }
 
 static bool
-has_argument(FunctionCallInfo fcinfo, int arg)
+has_argument(FunctionCallInfo fcinfo, const OeMember *member, int arg)
 {
 	if (PG_ARGISNULL(arg))
 		return false;
-	return request_arguments[arg].is_flag || !is_blank(PG_GETARG_TEXT_PP(arg));
+	return member->type == OE_MEMBER_BOOLEAN || !is_blank(PG_GETARG_TEXT_PP(arg));
 }
 
+/*
+ * An object of the request from the arguments for its members, from "arg" on; left
+ * out if none has a value.  True if one of them identifies somebody.
+ */
 static bool
-identifies_somebody(FunctionCallInfo fcinfo)
+push_object(JsonbInState *state, FunctionCallInfo fcinfo, const OeObject *object,
+			int arg)
 {
-	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
+	bool		is_open = false;
+	bool		identifies = false;
+
+	for (Size i = 0; i < object->count; i++, arg++)
 	{
-		if (request_arguments[arg].identifies && has_argument(fcinfo, arg))
-			return true;
+		if (!has_argument(fcinfo, &object->members[i], arg))
+			continue;
+		if (!is_open)
+		{
+			push_string(state, WJB_KEY, object->name, strlen(object->name));
+			pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+			is_open = true;
+		}
+		push_member(state, &object->members[i], PG_GETARG_DATUM(arg));
+		identifies |= object->members[i].identifies;
 	}
-	return false;
+	if (is_open)
+		pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	return identifies;
 }
 
+/* The function's arguments are the members of the request's objects, in their order. */
 Datum
 ocean_person_request(PG_FUNCTION_ARGS)
 {
+	const OeObject *request = &oe_endpoint_person.vocabulary->request;
 	JsonbInState state = {0};
-	const char *object = NULL;
+	bool		identifies = false;
+	int			arg = 0;
 
-	if (PG_NARGS() != lengthof(request_arguments))
+	for (Size i = 0; i < request->count; i++)
+		arg += (int) request->members[i].object->count;
+	if (PG_NARGS() != arg)
 		elog(ERROR, "ocean_person_request has %d arguments, not %d",
-			 PG_NARGS(), (int) lengthof(request_arguments));
-	if (!identifies_somebody(fcinfo))
-		PG_RETURN_NULL();
+			 PG_NARGS(), arg);
 
+	arg = 0;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int arg = 0; arg < (int) lengthof(request_arguments); arg++)
+	for (Size i = 0; i < request->count; i++)
 	{
-		const RequestArgument *argument = &request_arguments[arg];
+		const OeObject *object = request->members[i].object;
 
-		if (!has_argument(fcinfo, arg))
-			continue;
-		if (!object || strcmp(object, argument->object) != 0)
-		{
-			if (object)
-				pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-			object = argument->object;
-			push_string(&state, WJB_KEY, object, strlen(object));
-			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		}
-		push_argument(&state, argument, PG_GETARG_DATUM(arg));
+		identifies |= push_object(&state, fcinfo, object, arg);
+		arg += (int) object->count;
 	}
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	if (!identifies)
+		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(state.result));
 }
 

@@ -14,13 +14,13 @@
 #define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
 
 static const OeMember car_members[] = {
-	{"plate", OE_MEMBER_STRING, true, NULL},
-	{"isElectric", OE_MEMBER_BOOLEAN, false, NULL},
+	{"plate", OE_MEMBER_STRING, true, NULL, false},
+	{"isElectric", OE_MEMBER_BOOLEAN, false, NULL, false},
 };
 
 static const OeMember history_members[] = {
-	{"withHistory", OE_MEMBER_BOOLEAN, false, NULL},
-	{"webhookUrl", OE_MEMBER_STRING, true, NULL},
+	{"withHistory", OE_MEMBER_BOOLEAN, false, NULL, false},
+	{"webhookUrl", OE_MEMBER_STRING, true, NULL, false},
 };
 
 static const OeObject car_type = {"car", car_members, lengthof(car_members)};
@@ -29,9 +29,9 @@ static const OeObject history_type = {
 };
 
 static const OeMember request_members[] = {
-	{"car", OE_MEMBER_OBJECT, false, &car_type},
-	{"note", OE_MEMBER_STRING, true, NULL},
-	{"history", OE_MEMBER_OBJECT, true, &history_type},
+	{"car", OE_MEMBER_OBJECT, false, &car_type, false},
+	{"note", OE_MEMBER_STRING, true, NULL, false},
+	{"history", OE_MEMBER_OBJECT, true, &history_type, false},
 };
 
 static const OeVocabulary vocabulary = {
