@@ -148,6 +148,8 @@ bare(qq{
 	CREATE TYPE ocean_enrich.call_state AS ENUM
 		('queued', 'sent', 'answered', 'refused', 'failed', 'unknown', 'cancelled');
 	CREATE TYPE ocean_enrich.resolution AS ENUM ('pay again', 'give up');
+	CREATE TYPE ocean_enrich.wait_reason AS ENUM
+		('gathering', 'retry', 'limit', 'budget', 'call', 'decision');
 	$ddl;
 	CREATE TABLE ocean_enrich.queue_tally (day date, folded boolean DEFAULT false, waiting bigint DEFAULT 0,
 		answered bigint DEFAULT 0, reused bigint DEFAULT 0, refused bigint DEFAULT 0, failed bigint DEFAULT 0,
