@@ -97,7 +97,7 @@ check_token(char **newval, void **extra, GucSource source)
 	if (strlen(*newval) > OE_TOKEN_MAX_BYTES)
 	{
 		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
-		GUC_check_errdetail("A token has at most %d bytes.", OE_TOKEN_MAX_BYTES);
+		GUC_check_errdetail("A token can have at most %d bytes.", OE_TOKEN_MAX_BYTES);
 		return false;
 	}
 	for (const char *c = *newval; *c; c++)
@@ -105,7 +105,7 @@ check_token(char **newval, void **extra, GucSource source)
 		if (*c <= ' ' || *c > '~')
 		{
 			GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
-			GUC_check_errdetail("A token consists of printable ASCII characters without spaces.");
+			GUC_check_errdetail("A token must consist of printable ASCII characters other than spaces.");
 			return false;
 		}
 	}
@@ -130,7 +130,7 @@ check_secret(char **newval, void **extra, GucSource source)
 				 strspn(hex, "0123456789abcdefABCDEF") == strlen(hex)))
 		return true;
 	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.webhook_secret\"");
-	GUC_check_errdetail("Behind \"%s\" stand %d hexadecimal digits.",
+	GUC_check_errdetail("\"%s\" must be followed by %d hexadecimal digits.",
 						DIGEST_PREFIX, 2 * OE_FINGERPRINT_BYTES);
 	return false;
 }
@@ -166,7 +166,7 @@ check_file(char **newval, void **extra, GucSource source)
 {
 	if (!has_control_character(*newval))
 		return true;
-	GUC_check_errdetail("The name of the file has a control character.");
+	GUC_check_errdetail("The file name contains a control character.");
 	return false;
 }
 
@@ -176,7 +176,7 @@ check_proxy(char **newval, void **extra, GucSource source)
 	if (!has_control_character(*newval))
 		return true;
 	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.proxy\"");
-	GUC_check_errdetail("The value has a control character.");
+	GUC_check_errdetail("The value contains a control character.");
 	return false;
 }
 
@@ -187,7 +187,7 @@ check_credits(char **newval, void **extra, GucSource source)
 
 	if (oe_credits_parse(*newval, &credits))
 		return true;
-	GUC_check_errdetail("Credits are a decimal number from 0 to %lld, such as 3 or 0.1.",
+	GUC_check_errdetail("The value must be a decimal number from 0 to %lld, such as 3 or 0.1.",
 						(long long) (OE_CREDITS_MAX / OE_CREDITS_ONE));
 	return false;
 }
@@ -207,38 +207,38 @@ static void
 define_account_settings(void)
 {
 	DefineCustomStringVariable("ocean_enrich.api_token",
-							   "The token of the Ocean.io API.",
-							   "Prefer ocean_enrich.api_token_file: a value in postgresql.conf "
-							   "can be read by everyone until the library is loaded.",
+							   "Sets the token of the Ocean.io API.",
+							   "Prefer \"ocean_enrich.api_token_file\": until the library is "
+							   "loaded, every user can see a value set in postgresql.conf.",
 							   &api_token, "", PGC_SUSET,
 							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
 							   check_token, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.api_token_file",
-							   "File that holds the token of the Ocean.io API.",
-							   "It has to belong to the server's user or to root and must not be "
-							   "readable by others. ocean_enrich.api_token goes before it.",
+							   "Sets the file that contains the token of the Ocean.io API.",
+							   "The file must be owned by the database user or root and must not "
+							   "be accessible to others. \"ocean_enrich.api_token\" takes precedence.",
 							   &api_token_file, "", PGC_SUSET,
 							   GUC_SUPERUSER_ONLY,
 							   check_file, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.token_in",
-							 "Where a request carries the token.",
-							 "\"header\" is x-api-token; \"query\" is apiToken in the URL, which "
-							 "proxies and servers write into their logs.",
+							 "Selects where a request carries the token.",
+							 "\"header\" means x-api-token; \"query\" means apiToken in the URL, "
+							 "which proxies and servers write to their logs.",
 							 &token_in, TOKEN_IN_HEADER, token_in_options,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.api_url",
-							   "Base URL of the API.",
-							   "https, or http to this machine itself.",
+							   "Sets the base URL of the API.",
+							   "Must be an https URL, or an http URL with a loopback address.",
 							   &api_url, "https://api.ocean.io", PGC_SUSET, 0,
 							   check_url, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.ca_file",
-							   "File with the certificates (PEM) that the API's is checked against.",
-							   "Empty: those of the system.",
+							   "Sets the file with the certificates (PEM) that verify the API's certificate.",
+							   "If empty, the certificates of the system are used.",
 							   &ca_file, "", PGC_SUSET, 0,
 							   check_file, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.proxy",
-							   "Proxy for the requests to the API.",
-							   "Empty: none; environment variables do not count.",
+							   "Sets the proxy for requests to the API.",
+							   "If empty, no proxy is used; environment variables are ignored.",
 							   &proxy, "", PGC_SUSET, GUC_SUPERUSER_ONLY,
 							   check_proxy, NULL, NULL);
 }
@@ -247,45 +247,45 @@ static void
 define_limit_settings(void)
 {
 	DefineCustomIntVariable("ocean_enrich.max_concurrency",
-							"How many requests of an account may be on the wire at once.",
+							"Sets the maximum number of requests per account on the wire at the same time.",
 							NULL, &max_concurrency, 64, 1, 1024,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.rate_limit",
-							"How many requests of an account may go in any 60 seconds.",
-							"0: no limit.", &rate_limit, 60, 0, OE_RATE_LIMIT_MAX,
+							"Sets the maximum number of requests per account in any 60 seconds.",
+							"0 means no limit.", &rate_limit, 60, 0, OE_RATE_LIMIT_MAX,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.daily_limit",
-							"How many requests of an account may go in a day (UTC).",
-							"0: no limit.", &daily_limit, 1000, 0, INT_MAX,
+							"Sets the maximum number of requests per account and day (UTC).",
+							"0 means no limit.", &daily_limit, 1000, 0, INT_MAX,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.credit_limit",
-							   "How many credits an account may spend in a day (UTC).",
-							   "A decimal number. 0: no limit.",
+							   "Sets the maximum number of credits spent per account and day (UTC).",
+							   "A decimal number. 0 means no limit.",
 							   &credit_limit, "0", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.credits_per_call",
-							   "What an enriched person costs when the API does not say.",
+							   "Sets the cost of an enriched person when the API does not report it.",
 							   "A decimal number of credits.",
 							   &credits_per_call, "3", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.credits_per_email",
-							   "What an e-mail address costs that is revealed.",
-							   "A decimal number of credits; for answers and payloads that do not say.",
+							   "Sets the cost of a revealed e-mail address when the API does not report it.",
+							   "A decimal number of credits.",
 							   &credits_per_email, "1", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomStringVariable("ocean_enrich.credits_per_phone",
-							   "What a phone number costs that is revealed.",
-							   "A decimal number of credits; for answers and payloads that do not say.",
+							   "Sets the cost of a revealed phone number when the API does not report it.",
+							   "A decimal number of credits.",
 							   &credits_per_phone, "10", PGC_SUSET, 0,
 							   check_credits, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.max_retries",
-							"How often a request is sent again that surely was not processed.",
-							"A request that may have been paid is never sent again.",
+							"Sets how many times a request that was certainly not processed is sent again.",
+							"A request that may have been paid for is never sent again.",
 							&max_retries, 3, 0, 20,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.retry_wait_max",
-							"The longest time to wait before a request is sent again.",
-							"When the API asks for more patience, the call fails at once.",
+							"Sets the maximum time to wait before a request is sent again.",
+							"If the API asks for a longer pause, the call fails at once.",
 							&retry_wait_max_ms, 60 * 1000, 0, 60 * 60 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
@@ -294,29 +294,29 @@ static void
 define_call_settings(void)
 {
 	DefineCustomIntVariable("ocean_enrich.connect_timeout",
-							"How long to wait for a connection to the API.",
+							"Sets the maximum time to wait for a connection to the API.",
 							NULL, &connect_timeout_ms, 10 * 1000, 1, 10 * 60 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.request_timeout",
-							"How long to wait for the whole answer of one request.",
-							"After that it is unknown whether the request was paid.",
+							"Sets the maximum time to wait for the complete answer to a request.",
+							"After that it is unknown whether the request was paid for.",
 							&request_timeout_ms, 60 * 1000, 1, 60 * 60 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.concurrency",
-							"How many requests a statement keeps in flight.",
-							"1: one after the other. The limits of the account hold all the same.",
+							"Sets the number of requests that a statement keeps in flight.",
+							"1 means one after another. The limits of the account apply in any case.",
 							&oe_concurrency, 16, 1, 1024,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.reuse_for",
-							"How long an answer serves equal requests without being paid again.",
-							"0: never.", &oe_reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
+							"Sets how long an answer is reused for equal requests.",
+							"0 means never.", &oe_reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.not_found",
-							 "What ocean_enrich_person gives for a person whom the API does not know.",
+							 "Selects what ocean_enrich_person() does when the API does not know the person.",
 							 NULL, &oe_not_found, OE_NOT_FOUND_ERROR, not_found_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.unknown_keys",
-							 "What happens to a key of a request that the API is not known to take.",
+							 "Selects what happens to request keys that the API is not known to accept.",
 							 NULL, &oe_unknown_keys, OE_UNKNOWN_KEYS_ERROR, unknown_keys_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 }
@@ -325,14 +325,15 @@ static void
 define_data_settings(void)
 {
 	DefineCustomStringVariable("ocean_enrich.webhook_secret",
-							   "What the URL of a webhook has to carry.",
-							   "The secret itself, or \"sha256:\" and its SHA-256 in hexadecimal digits.",
+							   "Sets the secret that the URL of a webhook must carry.",
+							   "The secret itself, or \"sha256:\" followed by its SHA-256 in "
+							   "hexadecimal digits.",
 							   &webhook_secret, "", PGC_SUSET,
 							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
 							   check_secret, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.retention",
-							"How long the ledger keeps the people of its calls.",
-							"0: for ever. The receipts are kept in any case.",
+							"Sets how long the ledger keeps the people of its calls.",
+							"0 means forever. The receipts are kept in any case.",
 							&oe_retention_s, 0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
@@ -342,11 +343,11 @@ define_worker_settings(void)
 {
 	DefineCustomBoolVariable("ocean_enrich.record_before_send",
 							 "Commits a request to the ledger before it is sent.",
-							 "Without it a crash leaves no trace of the requests that were on the wire.",
+							 "If off, a crash leaves no trace of the requests that were on the wire.",
 							 &oe_record_before_send, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.worker_idle_timeout",
-							"How long the worker stays when there is nothing to do.",
+							"Sets how long the worker stays when there is nothing to do.",
 							NULL, &oe_worker_idle_timeout_s, 60, 1, 24 * 60 * 60,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
@@ -355,27 +356,28 @@ static void
 define_queue_settings(void)
 {
 	DefineCustomBoolVariable("ocean_enrich.queue_enabled",
-							 "Sends what is queued.",
-							 "off: requests are queued and wait; what is on the wire ends.",
+							 "Enables sending queued requests.",
+							 "If off, requests can still be queued, and those on the wire are completed.",
 							 &oe_queue_enabled, true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.gathering_wait",
-							"How long a queued request waits after the first answer 201.",
-							"Doubled after each further one.",
+							"Sets how long a queued request waits after its first answer with HTTP status 201.",
+							"The wait doubles with each further one.",
 							&gathering_wait_ms, 2 * 60 * 1000, 1, 24 * 60 * 60 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.gathering_retries",
-							"How often a queued request is sent again after an answer 201.",
-							"0: never; it is refused then.",
+							"Sets how many times a queued request is sent again after HTTP status 201.",
+							"0 means that the request is refused at once.",
 							&gathering_retries, 8, 0, 100,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.queue_retries",
-							"How often a queued request is sent again after an answer 502 or 503.",
-							"It waits as long as the queue when the API cannot be reached.",
+							"Sets how many times a queued request is sent again after HTTP status 502 or 503.",
+							"In between it waits as long as the queue does when the API cannot be reached.",
 							&queue_retries, 20, 0, 1000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.balance_interval",
-							"How often the balance is asked for while the queue waits for credits or access.",
+							"Sets the time between requests for the balance while the queue waits "
+							"for credits or access.",
 							NULL, &oe_balance_interval_s, 60, 1, 24 * 60 * 60,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
