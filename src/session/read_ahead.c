@@ -603,10 +603,10 @@ explain_read_ahead(CustomScanState *node, List *ancestors, ExplainState *es)
 						 (double) state->stats.credits / OE_CREDITS_ONE, 2, es);
 
 	/* A call that was not begun early is alone. */
-	ExplainPropertyInteger("Most in Flight", NULL,
+	ExplainPropertyInteger("Peak in Flight", NULL,
 						   Max(state->most_in_flight, state->stats.calls > 0), es);
 	if (es->timing)
-		ExplainPropertyFloat("Time Waited", "ms",
+		ExplainPropertyFloat("Wait Time", "ms",
 							 state->stats.waited_us / 1000.0, 3, es);
 }
 

@@ -63,12 +63,12 @@ is( analyze('VERBOSE OFF', $update, held => [8]), q{Update on contact (actual ro
         Calls: 8
         Reused: 0
         Credits: 24.00
-        Most in Flight: 8
+        Peak in Flight: 8
         ->  Seq Scan on contact (actual rows=8 loops=1)},
 	'EXPLAIN ANALYZE');
 like(
 	analyze('VERBOSE OFF', $update),
-	qr/Calls: 8\n *Reused: 8\n *Credits: 0.00\n *Most in Flight: [1-8]\n/,
+	qr/Calls: 8\n *Reused: 8\n *Credits: 0.00\n *Peak in Flight: [1-8]\n/,
 	'EXPLAIN ANALYZE, from the ledger');
 
 # Equal requests in one statement join each other, and cost nothing.
@@ -90,7 +90,7 @@ like(
 			THEN ocean_person_request(email => 'sb-unknown@example.com')
 			ELSE request(i + 30) END)
 		FROM generate_series(1, 4) AS i}, held => [4]),
-	qr/Calls: 4\n *Reused: 0\n *Credits: 0.30\n *Most in Flight: 4\n/,
+	qr/Calls: 4\n *Reused: 0\n *Credits: 0.30\n *Peak in Flight: 4\n/,
 	'EXPLAIN ANALYZE, an error as a value');
 $sandbox->config(credits_used => JSON::PP::false, cost => '3');
 
@@ -104,7 +104,7 @@ is( analyze('VERBOSE OFF',
         Calls: 8
         Reused: 0
         Credits: 24.00
-        Most in Flight: 8
+        Peak in Flight: 8
         ->  Result (actual rows=8 loops=1)
               ->  Seq Scan on contact (actual rows=8 loops=1)
   ->  Function Scan on ocean_enrich_person p (actual rows=1 loops=8)},
@@ -113,7 +113,7 @@ like(
 	analyze('VERBOSE OFF',
 		'SELECT p FROM contact, ocean_enrich_person(request(id + 50)) AS p',
 		concurrency => 1),
-	qr/Concurrency: 1\n *Calls: 8\n *Reused: 0\n *Credits: 24.00\n *Most in Flight: 1\n/,
+	qr/Concurrency: 1\n *Calls: 8\n *Reused: 0\n *Credits: 24.00\n *Peak in Flight: 1\n/,
 	'EXPLAIN ANALYZE, LATERAL, one after the other');
 
 like(
@@ -121,7 +121,7 @@ like(
 		UPDATE contact SET (enriched, grp) = (
 			SELECT answer, status FROM ocean_try_enrich_person(request(id + 80)))},
 		held => [8]),
-	qr/Read Ahead.*\n *Concurrency: 16\n *Calls: 8\n *Reused: 0\n *Credits: 24.00\n *Most in Flight: 8\n/,
+	qr/Read Ahead.*\n *Concurrency: 16\n *Calls: 8\n *Reused: 0\n *Credits: 24.00\n *Peak in Flight: 8\n/,
 	'EXPLAIN ANALYZE, a sub-select');
 
 # Without credits, what is under way comes, and nothing more is sent early.
@@ -132,7 +132,7 @@ my $poor = $test->run(qq{
 	EXPLAIN ($analyze)
 	SELECT status FROM generate_series(1, 20) AS i,
 		ocean_try_enrich_person(request(i + 60))}, held => [6]);
-like($poor->{printed}, qr/Calls: 20\n *Reused: 0\n *Credits: 12.00\n *Most in Flight: 6\n/,
+like($poor->{printed}, qr/Calls: 20\n *Reused: 0\n *Credits: 12.00\n *Peak in Flight: 6\n/,
 	'EXPLAIN ANALYZE, LATERAL, no credits');
 is_deeply([ @$poor{qw(requests at_once)} ], [ 20, 6 ], 'no credits: 6 at once');
 $sandbox->config(credits => undef);
@@ -155,36 +155,36 @@ my $json = decode_json($test->run(qq{
 	EXPLAIN (ANALYZE, FORMAT JSON)
 	SELECT ocean_enrich_person(request(id + 90)) FROM contact}, held => [8])->{printed});
 my $read_ahead = read_ahead_node($json->[0]{Plan});
-my $waited = delete $read_ahead->{'Time Waited'};
-cmp_ok($waited, '>', 0, 'JSON: Time Waited');
+my $waited = delete $read_ahead->{'Wait Time'};
+cmp_ok($waited, '>', 0, 'JSON: Wait Time');
 cmp_ok($waited, '<=', $read_ahead->{'Actual Total Time'}, 'JSON: no more than it took');
 is_deeply(
 	{ map { $_ => $read_ahead->{$_} }
-	  ('Concurrency', 'Calls', 'Reused', 'Credits', 'Most in Flight') },
+	  ('Concurrency', 'Calls', 'Reused', 'Credits', 'Peak in Flight') },
 	{
 		'Concurrency' => 16, 'Calls' => 8, 'Reused' => 0, 'Credits' => 24.00,
-		'Most in Flight' => 8
+		'Peak in Flight' => 8
 	},
 	'JSON');
 like(
 	analyze('FORMAT YAML', $update),
-	qr/Concurrency: 16\n *Calls: 8\n *Reused: 8\n *Credits: 0.00\n *Most in Flight: [1-8]\n/,
+	qr/Concurrency: 16\n *Calls: 8\n *Reused: 8\n *Credits: 0.00\n *Peak in Flight: [1-8]\n/,
 	'YAML');
 like(
 	analyze('FORMAT XML', $update),
 	qr{<Concurrency>16</Concurrency>\s*<Calls>8</Calls>\s*<Reused>8</Reused>\s*
-		<Credits>0.00</Credits>\s*<Most-in-Flight>[1-8]</Most-in-Flight>}x,
+		<Credits>0.00</Credits>\s*<Peak-in-Flight>[1-8]</Peak-in-Flight>}x,
 	'XML');
 my $timed = $test->run("EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF) $update")->{printed};
-like($timed, qr/Time Waited: [0-9.]+ ms\n/, 'text: Time Waited');
-unlike(analyze('VERBOSE OFF', $update), qr/Time Waited/, 'text: not with TIMING OFF');
+like($timed, qr/Wait Time: [0-9.]+ ms\n/, 'text: Wait Time');
+unlike(analyze('VERBOSE OFF', $update), qr/Wait Time/, 'text: not with TIMING OFF');
 
 # A plan that never ran has nothing to say of what it did.
 
 unlike(explain_('FORMAT JSON', $update), qr/"Calls"/, 'JSON: no calls without ANALYZE');
 like(
 	analyze('VERBOSE OFF', "$update WHERE id < 0"),
-	qr/Calls: 0\n *Reused: 0\n *Credits: 0.00\n *Most in Flight: 0\n/,
+	qr/Calls: 0\n *Reused: 0\n *Credits: 0.00\n *Peak in Flight: 0\n/,
 	'EXPLAIN ANALYZE, no rows');
 
 done_testing();
