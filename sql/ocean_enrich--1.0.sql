@@ -1361,7 +1361,7 @@ CREATE INDEX sync_row_call_id_idx ON ocean_enrich.sync_row (call_id);
 CREATE INDEX sync_row_refresh_at_idx ON ocean_enrich.sync_row (sync_id, refresh_at)
 	WHERE refresh_at IS NOT NULL;
 COMMENT ON TABLE ocean_enrich.sync_row IS
-	'one row for every row that a sync has made or has to make a call for, written by the applier';
+	'one row for every row that a sync has made or has to make a call for, written by the sync applier';
 COMMENT ON COLUMN ocean_enrich.sync_row.sync_id IS 'the sync';
 COMMENT ON COLUMN ocean_enrich.sync_row.key IS 'values of the key columns, as text';
 COMMENT ON COLUMN ocean_enrich.sync_row.state IS

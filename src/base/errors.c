@@ -81,7 +81,7 @@ oe_prevent_on_standby(const char *name)
 		ereport(ERROR,
 				errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				errmsg("cannot execute %s on a standby server", name),
-				errdetail("What it does has to be recorded, and a standby cannot write."),
+				errdetail("The function writes to the database, which a standby server cannot do."),
 				errhint("Run the statement on the primary server."));
 }
 

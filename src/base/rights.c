@@ -70,8 +70,8 @@ oe_owner_of(const char *table)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
-				errmsg("table ocean_enrich.%s does not exist", table),
-				errhint("CREATE EXTENSION ocean_enrich makes it."));
+				errmsg("table \"ocean_enrich.%s\" does not exist", table),
+				errhint("Create it with CREATE EXTENSION ocean_enrich."));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;

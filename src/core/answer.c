@@ -31,9 +31,9 @@ typedef struct StatusMeaning
 } StatusMeaning;
 
 #define CHECK_URL \
-	"Check that \"ocean_enrich.api_url\" names the Ocean.io API."
+	"Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API."
 #define CHECK_REQUEST \
-	"Compare the request with the API's documentation."
+	"Compare the request with the documentation of the API."
 #define CHECK_TOKEN \
 	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
 #define RUN_LATER \
@@ -41,8 +41,8 @@ typedef struct StatusMeaning
 #define ASK_AGAIN \
 	"It costs nothing to ask again."
 #define LOOK_FIRST \
-	"Look at the usage in your Ocean.io account; ocean_enrich.resolve() then " \
-	"allows the request to be sent again."
+	"Check the usage in your Ocean.io account, then use ocean_enrich.resolve() " \
+	"to allow sending the request again."
 
 /* The first row that fits counts. */
 static const StatusMeaning meanings[] = {
@@ -254,7 +254,7 @@ set_message(const OeEndpoint *endpoint, const StatusMeaning *meaning,
 		oe_error_set(error, meaning->code, "%s", detail);
 	else if (meaning->outcome == OE_ANSWERED)
 		oe_error_set(error, meaning->code,
-					 "the API answered 200 without a usable %s", endpoint->name);
+					 "the API answered with HTTP status 200 but no usable %s", endpoint->name);
 	else if (meaning->message != NULL)
 		oe_error_set(error, meaning->code, "%s", meaning->message);
 	else
@@ -409,7 +409,7 @@ set_fault(const OeEndpoint *endpoint, int status, Fault fault, OeError *error)
 			sentence = "The body is empty.";
 			break;
 		case FAULT_TOO_LONG:
-			sentence = "The body is longer than the largest answer that is taken.";
+			sentence = "The body is longer than the maximum length of an answer.";
 			break;
 		case FAULT_NOT_UTF8:
 			sentence = "The body is not UTF-8.";
@@ -422,7 +422,7 @@ set_fault(const OeEndpoint *endpoint, int status, Fault fault, OeError *error)
 							status, money, endpoint->identity);
 			return;
 		case FAULT_IDENTITY_NOT_A_STRING:
-			oe_error_detail(error, "HTTP status %d.%s  The \"%s\" is not a string.",
+			oe_error_detail(error, "HTTP status %d.%s  The value of \"%s\" is not a string.",
 							status, money, endpoint->identity);
 			return;
 	}

@@ -80,11 +80,10 @@ static const OeMember person_request_members[] = {
 
 static const OeVocabulary person_vocabulary = {
 	.request = OBJECT_TYPE(NULL, person_request_members),
-	.example = "{\"person\": {\"email\": \"...\"}}, "
-	"which ocean_person_request() makes",
+	.example = "{\"person\": {\"email\": \"...\"}}, which ocean_person_request() builds",
 	.required = "person",
-	.missing_hint = "What identifies the person belongs inside "
-	"\"person\", such as {\"person\": {\"email\": ...}}.",
+	.missing_hint = "Put the values that identify the person inside \"person\", such as "
+					"{\"person\": {\"email\": ...}}.",
 	.empty_message = "Empty `person` body",
 	.empty_hint = "Give at least one value that identifies the "
 	"person, such as \"linkedin\" or \"email\".",

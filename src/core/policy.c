@@ -347,11 +347,11 @@ pause_is_too_long(const OeAccount *account, const OeLimits *limits,
 
 	if (left_ms <= limits->retry_wait_max_ms)
 		return false;
-	oe_error_set(error, OE_API_RATE_LIMIT, "the API asks to wait");
-	oe_error_detail(error, "It wants no request in the next %lld s.",
+	oe_error_set(error, OE_API_RATE_LIMIT, "the API asks for a pause");
+	oe_error_detail(error, "It accepts no request for another %lld s.",
 					(long long) (left_ms / 1000 + (left_ms % 1000 > 0)));
-	oe_error_hint(error, "Run the statement again after that, or raise "
-				  "\"ocean_enrich.retry_wait_max\".");
+	oe_error_hint(error, "Run the statement again after that, or increase "
+						 "\"ocean_enrich.retry_wait_max\".");
 	return true;
 }
 
@@ -362,11 +362,10 @@ requests_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	if (limits->daily_limit <= 0 || account->requests < limits->daily_limit)
 		return false;
 	oe_error_set(error, OE_LOCAL_RATE_LIMIT,
-				 "daily limit of %d requests is reached", limits->daily_limit);
-	oe_error_detail(error, "%lld of %d requests were sent since midnight UTC.",
+				 "daily limit of %d requests has been reached", limits->daily_limit);
+	oe_error_detail(error, "%lld of %d requests have been sent since midnight UTC.",
 					(long long) account->requests, limits->daily_limit);
-	oe_error_hint(error, "Raise \"ocean_enrich.daily_limit\" or wait until "
-				  "midnight UTC.");
+	oe_error_hint(error, "Increase \"ocean_enrich.daily_limit\" or wait until midnight UTC.");
 	return true;
 }
 
@@ -403,14 +402,13 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	if (credits_suffice(certain(&account->spent), limits))
 		return false;
 	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
-				 "credit limit of %s credits a day is reached",
+				 "credit limit of %s credits per day has been reached",
 				 credits_text(limits->credit_limit, limit, sizeof(limit)));
-	oe_error_detail(error, "%s credits were spent or reserved since midnight "
-					"UTC, and a request reserves %s.",
+	oe_error_detail(error, "%s credits have been spent or reserved since midnight UTC, and a "
+						   "request reserves %s.",
 					credits_text(account->spent.credits, used, sizeof(used)),
 					credits_text(oe_limits_reserve(limits), reserve, sizeof(reserve)));
-	oe_error_hint(error, "Raise \"ocean_enrich.credit_limit\" or wait until "
-				  "midnight UTC.");
+	oe_error_hint(error, "Increase \"ocean_enrich.credit_limit\" or wait until midnight UTC.");
 	return true;
 }
 
@@ -700,16 +698,14 @@ refuse_by_budget(const OeBudget *budget, OePeriod period, const char *role,
 	char		time[TIME_TEXT_SIZE];
 
 	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
-				 "budget of role \"%s\" is spent: %s credits a %s", role,
+				 "budget of role \"%s\" is exhausted: %s credits per %s", role,
 				 credits_text(budget->limit, limit, sizeof(limit)),
 				 names[period]);
-	oe_error_detail(error, "%s credits were spent or reserved since %s, and a "
-					"request reserves %s.",
+	oe_error_detail(error, "%s credits have been spent or reserved since %s, and a request reserves %s.",
 					credits_text(budget->spent.credits, used, sizeof(used)),
 					time_text(budget->start, time, sizeof(time)),
 					credits_text(reserve, needed, sizeof(needed)));
-	oe_error_hint(error, "Raise \"credit_limit\" in ocean_enrich.budget or "
-				  "wait until %s.",
+	oe_error_hint(error, "Increase \"credit_limit\" in table \"ocean_enrich.budget\" or wait until %s.",
 				  time_text(budget->end, time, sizeof(time)));
 }
 

@@ -94,7 +94,7 @@ static void
 not_an_object(const OeVocabulary *vocabulary, OeError *error)
 {
 	oe_error_set(error, OE_BAD_REQUEST, "the request is not a JSON object");
-	oe_error_hint(error, "It is one such as %s.", vocabulary->example);
+	oe_error_hint(error, "Use an object such as %s.", vocabulary->example);
 }
 
 static void
@@ -108,9 +108,8 @@ static void
 inexact_number(OeError *error)
 {
 	oe_error_set(error, OE_BAD_REQUEST,
-				 "the request has a number that cannot be sent exactly");
-	oe_error_hint(error, "Integers may have up to 64 bits; "
-				  "send a longer one as a string.");
+				 "the request contains a number that cannot be sent exactly");
+	oe_error_hint(error, "Integers can have at most 64 bits; send a larger one as a string.");
 }
 
 static void
@@ -267,10 +266,9 @@ hint_at_meant_key(const Check *check, const OeObject *type, const char *key)
 		member = meant_member(&check->vocabulary->request, type, key, &owner);
 
 	if (member == NULL)
-		oe_error_hint(check->error, "Set \"ocean_enrich.unknown_keys\" to "
-					  "\"pass\" to send it all the same.");
+		oe_error_hint(check->error, "Set \"ocean_enrich.unknown_keys\" to \"pass\" to send it anyway.");
 	else if (owner == type)
-		oe_error_hint(check->error, "Did you mean \"%s\"?", member->name);
+		oe_error_hint(check->error, "Perhaps you meant \"%s\".", member->name);
 	else
 		oe_error_hint(check->error, "\"%s\" belongs inside \"%s\".",
 					  member->name, owner->name);
@@ -370,7 +368,7 @@ check_request(const Check *check, struct json_object *json)
 		return false;
 	if (!json_object_object_get_ex(json, vocabulary->required, NULL))
 	{
-		oe_error_set(check->error, OE_BAD_REQUEST, "the request has no \"%s\"",
+		oe_error_set(check->error, OE_BAD_REQUEST, "the request has no key \"%s\"",
 					 vocabulary->required);
 		oe_error_hint(check->error, "%s", vocabulary->missing_hint);
 		return false;
@@ -580,7 +578,7 @@ read_request(const OeVocabulary *vocabulary, const char *json, size_t len,
 			return false;
 		case OE_JSON_TOO_DEEP:
 			oe_error_set(error, OE_BAD_REQUEST,
-						 "the request has more than %d levels",
+						 "the request is nested more than %d levels deep",
 						 JSON_TOKENER_DEFAULT_DEPTH);
 			return false;
 		case OE_JSON_OUT_OF_MEMORY:

@@ -31,8 +31,9 @@ refuse_prepare(bool prepared)
 	if (prepared && change_is_pending)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot PREPARE a transaction that has changed budgets of ocean_enrich"),
-				errhint("Change budgets in a transaction of their own."));
+				errmsg("cannot PREPARE a transaction that has modified table "
+					   "\"ocean_enrich.budget\""),
+				errhint("Change budgets in a separate transaction."));
 }
 
 static void
@@ -70,7 +71,7 @@ warn_if_nobody(TriggerData *trigger)
 	if (!OidIsValid(get_role_oid(role, true)))
 		ereport(WARNING,
 				errmsg("role \"%s\" does not exist", role),
-				errhint("A budget goes by the name of the role that asks."));
+				errhint("A budget applies to the calls of the role with that name."));
 }
 
 /* Trigger of ocean_enrich.budget, for rows and for statements. */

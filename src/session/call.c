@@ -333,10 +333,10 @@ unpack_result(const char *bytes, OeResult *result)
 	}
 	memset(result, 0, sizeof(*result));
 	result->code = OE_OUTCOME_UNKNOWN;
-	result->message = "the ocean_enrich worker ended before the answer came";
-	result->detail = "The request may have been paid.";
-	result->hint = "View ocean_enrich.unknown_calls lists it; "
-		"ocean_enrich.resolve() allows sending it again.";
+	result->message = "the ocean_enrich worker exited before the answer arrived";
+	result->detail = "The request may have been paid for.";
+	result->hint = "The view \"ocean_enrich.unknown_calls\" lists it; use ocean_enrich.resolve() "
+				   "to allow sending it again.";
 }
 
 bool

@@ -260,9 +260,9 @@ refuse_other_machines(PlanState *node, void *context)
 		strncmp(((CustomScan *) node->plan)->methods->CustomName, "Citus", 5) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot estimate what Citus runs on its shards"),
-				errdetail("There, it would be no estimate: the calls would be made, and paid."),
-				errhint("Estimate each shard, by run_command_on_shards()."));
+				errmsg("cannot estimate a statement that Citus runs on its shards"),
+				errdetail("The calls would be made on the shards, and paid for."),
+				errhint("Estimate the statement for each shard, with run_command_on_shards()."));
 	return planstate_tree_walker(node, refuse_other_machines, context);
 }
 
@@ -298,15 +298,15 @@ prepare_query(const char *query)
 	if (list_length(sources) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_SYNTAX_ERROR),
-				errmsg("an estimate is made for one statement, not for %d",
+				errmsg("exactly one statement can be estimated, not %d",
 					   list_length(sources)),
-				errhint("Estimate each of them by itself."));
+				errhint("Estimate each statement separately."));
 	tag = ((CachedPlanSource *) linitial(sources))->commandTag;
 	if (!can_be_rolled_back(tag))
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("cannot estimate %s", GetCommandTagName(tag)),
-				errhint("Give a SELECT, INSERT, UPDATE, DELETE, MERGE or CREATE TABLE AS."));
+				errhint("Only SELECT, INSERT, UPDATE, DELETE, MERGE, and CREATE TABLE AS can be estimated."));
 	return plan;
 }
 
@@ -524,7 +524,7 @@ ocean_enrich_estimate(PG_FUNCTION_ARGS)
 	if (estimate.rows > 0 && estimate.calls == 0 && !estimate.returns_requests)
 		ereport(NOTICE,
 				errmsg("the statement made no call and returned no requests"),
-				errhint("Requests are one column of type jsonb."));
+				errhint("Return the requests in a single column of type jsonb."));
 	values[E_REQUESTS] = Int64GetDatum(estimate.requests);
 	values[E_TO_SEND] = Int64GetDatum(estimate.to_send);
 	values[E_REPEATED] = Int64GetDatum(estimate.repeated);

@@ -70,8 +70,8 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 	if (!read_identities(fcinfo, values, nulls))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("nothing says who is to be forgotten"),
-				errhint("Give an id, an e-mail address or a LinkedIn URL."));
+				errmsg("no person to forget was specified"),
+				errhint("Specify an ID, an e-mail address, or a LinkedIn URL."));
 	oe_prevent_if_read_only("ocean_enrich.forget()");
 	oe_rights_switch(&rights, oe_ledger_owner(), OE_RIGHTS_FOR_SQL);
 	oe_sync_hold_off();
@@ -82,8 +82,9 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 
 	/* The statement and the context name the person. */
 	ereport(LOG,
-			errmsg("ocean_enrich has forgotten a person, in " INT64_FORMAT " calls",
-				   erased),
+			errmsg_plural("ocean_enrich erased a person from " INT64_FORMAT " call",
+						  "ocean_enrich erased a person from " INT64_FORMAT " calls",
+						  (unsigned long) erased, erased),
 			errhidestmt(true), errhidecontext(true));
 	PG_RETURN_INT64(erased);
 }

@@ -220,7 +220,7 @@ oe_read_ahead_wants(Query *query)
 
 	(void) check_query_walker((Node *) query, &check);
 	if (check.has_ours && check.has_volatile)
-		elog(DEBUG1, "no read-ahead: the query has another volatile function");
+		elog(DEBUG1, "not reading ahead: the query has another volatile function");
 	return check.has_ours && !check.has_volatile;
 }
 

@@ -103,13 +103,13 @@ check_caller(text *given)
 			return;
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				errmsg("the secret of the webhook is wrong"));
+				errmsg("webhook secret is wrong"));
 	}
 	if (pg_class_aclcheck(oe_ledger_relation(), GetUserId(), ACL_UPDATE) !=
 		ACLCHECK_OK)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				errmsg("no secret for webhooks is set"),
+				errmsg("no webhook secret is set"),
 				errhint("Ask the administrator to set \"ocean_enrich.webhook_secret\"."));
 }
 
@@ -120,8 +120,8 @@ check_size(Datum payload)
 	if (toast_raw_datum_size(payload) > PAYLOAD_MAX_BYTES)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("the payload of the webhook is too large"),
-				errdetail("It may have %d bytes at most.", PAYLOAD_MAX_BYTES));
+				errmsg("webhook payload is too large"),
+				errdetail("A payload can have at most %d bytes.", PAYLOAD_MAX_BYTES));
 }
 
 static bool
@@ -158,9 +158,9 @@ check_form(Jsonb *payload)
 	}
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("the payload of the webhook is none that the API documents"),
-			errdetail("It is no object with \"id\", \"emails\", \"phones\", "
-					  "\"people\" or \"results\"."));
+			errmsg("webhook payload has an unknown format"),
+			errdetail("The payload is not an object with the key \"id\", \"emails\", \"phones\", "
+					  "\"people\", or \"results\"."));
 }
 
 static Datum
@@ -193,10 +193,12 @@ check_crowd(Datum *payload_and_digest)
 	if (DatumGetBool(oe_statement_value(0, 1)))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("too many people that nobody waits for have come by webhook"),
-				errdetail("%d may wait in ocean_enrich.early_reveal for the answer of their call.",
+				errmsg("too many people that no call is waiting for have arrived by webhook"),
+				errdetail("At most %d of them can be kept in table \"ocean_enrich.early_reveal\" "
+						  "until their call is answered.",
 						  EARLY_REVEALS_MAX),
-				errhint("If they are not the API's, make another \"ocean_enrich.webhook_secret\", then delete them."));
+				errhint("If the API did not send them, change \"ocean_enrich.webhook_secret\", "
+						"then delete them."));
 }
 
 Datum

@@ -33,15 +33,18 @@ check_can_wait(int64 call_id, TransactionId xmin, bool is_ended)
 	if (TransactionIdIsCurrentTransactionId(xmin))
 		ereport(ERROR,
 				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				errmsg("call " INT64_FORMAT " was submitted by this transaction", call_id),
-				errdetail("It is not sent before the transaction commits."),
-				errhint("Commit first, then wait."));
+				errmsg("cannot wait for call " INT64_FORMAT " in the transaction that submitted it",
+					   call_id),
+				errdetail("The call is not sent before the transaction commits."),
+				errhint("Commit the transaction, then wait."));
 	if (!is_ended)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("call " INT64_FORMAT " belongs to the queue of another database", call_id),
-				errdetail("It came with a copy of that database and is not sent here."),
-				errhint("The view ocean_enrich.copied_calls lists such calls. ocean_enrich.retry() takes over what is queued; what was on the wire becomes unknown with the next call here."));
+				errdetail("The call came with a copy of that database and is not sent from this one."),
+				errhint("The view \"ocean_enrich.copied_calls\" lists such calls.  Use "
+						"ocean_enrich.retry() to take over one that is queued; one that was on the "
+						"wire becomes unknown with the next call in this database."));
 }
 
 /* Which of "call_ids" have not come to an end; NULL: all have. */
@@ -96,9 +99,10 @@ oe_wait(ArrayType *call_ids, Interval *timeout)
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				errmsg("cannot wait for calls in a transaction of isolation level repeatable read or serializable"),
-				errdetail("It would not see their end."),
-				errhint("Wait in a transaction of isolation level read committed."));
+				errmsg("cannot wait for calls in a transaction with isolation level repeatable "
+					   "read or serializable"),
+				errdetail("Such a transaction cannot see that the calls have ended."),
+				errhint("Wait in a transaction with isolation level read committed."));
 	oe_channel_attach();
 	scratch = AllocSetContextCreate(caller, "ocean_enrich wait",
 									ALLOCSET_DEFAULT_SIZES);

@@ -539,7 +539,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 		ereport(ERROR,
 				errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				errmsg("cannot enrich on a standby server"),
-				errdetail("Each paid answer has to be recorded, and a standby cannot write."),
+				errdetail("Each paid answer must be recorded, which a standby server cannot do."),
 				errhint("Run the statement on the primary server."));
 	attach_all();
 
@@ -563,7 +563,7 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of shared memory for enrichment requests"),
-				errhint("Run fewer enriching statements at once."));
+				errhint("Run fewer enriching statements concurrently."));
 	}
 	memcpy(dsa_get_address(area, slot->request), bytes, len);
 
@@ -690,8 +690,8 @@ claim_starting(void)
  * False: all slots for background workers are taken.
  */
 static bool
-register_process(const char *kind, Oid database, bool for_queue,
-				 BackgroundWorkerHandle **handle)
+register_process(const char *function, const char *type, Oid database,
+				 bool for_queue, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 
@@ -703,11 +703,17 @@ register_process(const char *kind, Oid database, bool for_queue,
 	worker.bgw_extra[0] = for_queue;
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
 	strlcpy(worker.bgw_library_name, "ocean_enrich", BGW_MAXLEN);
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "oe_%s_main", kind);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "ocean_enrich %s", kind);
-	snprintf(worker.bgw_name, BGW_MAXLEN, "ocean_enrich %s for database %u",
-			 kind, database);
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %u", type, database);
 	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+static bool
+register_worker(Oid database, bool for_queue, BackgroundWorkerHandle **handle)
+{
+	return register_process("oe_worker_main", "ocean_enrich worker", database,
+							for_queue, handle);
 }
 
 static BackgroundWorkerHandle *
@@ -715,11 +721,11 @@ start_worker(void)
 {
 	BackgroundWorkerHandle *handle;
 
-	if (!register_process("worker", MyDatabaseId, false, &handle))
+	if (!register_worker(MyDatabaseId, false, &handle))
 		ereport(ERROR,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("no background worker slot is free for ocean_enrich"),
-				errhint("Raise \"max_worker_processes\" or run fewer parallel queries."));
+				errmsg("no background worker slot is available for the ocean_enrich worker"),
+				errhint("Increase \"max_worker_processes\" or run fewer parallel queries."));
 	return handle;
 }
 
@@ -820,9 +826,9 @@ oe_channel_wait(OeTicket ticket)
 		if (starts++ == WORKER_STARTS_MAX)
 			ereport(ERROR,
 					errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					errmsg("the ocean_enrich worker does not stay up"),
+					errmsg("the ocean_enrich worker keeps exiting"),
 					errdetail("Nothing was sent."),
-					errhint("The server's log has the reason."));
+					errhint("See the server log for details."));
 		wait_with_new_worker(slot);
 	}
 
@@ -833,8 +839,8 @@ oe_channel_wait(OeTicket ticket)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of shared memory for enrichment results"),
-				errdetail("The answer is recorded."),
-				errhint("Run the statement again; what was paid is not paid again."));
+				errdetail("The answer has been recorded."),
+				errhint("Run the statement again; an answer that has been recorded is not paid for again."));
 	bytes = copy_result(slot);
 	disown_ticket(ticket);
 	free_slot(slot);
@@ -881,7 +887,7 @@ oe_channel_summon_worker(void)
 	summon = must_summon();
 	LWLockRelease(&control->lock);
 	if (summon)
-		(void) register_process("worker", MyDatabaseId, false, NULL);
+		(void) register_worker(MyDatabaseId, false, NULL);
 }
 
 void
@@ -901,7 +907,7 @@ oe_channel_announce(const OeQueueNews *news)
 	LWLockRelease(&control->lock);
 	if (running)
 		wake_process(hub->worker_procno);
-	else if (summon && !register_process("worker", MyDatabaseId, true, NULL))
+	else if (summon && !register_worker(MyDatabaseId, true, NULL))
 		wake_launcher();
 }
 
@@ -960,7 +966,7 @@ oe_channel_status(OeQueueStatus *status)
 	{
 		/* What the last worker said holds no more. */
 		strlcpy(status->pause, oe_library_is_refused(&control->library) ?
-				"another version was installed: restart the server" : "",
+				"another version was installed; restart the server" : "",
 				sizeof(status->pause));
 		status->paused_until = 0;
 	}
@@ -1302,7 +1308,7 @@ oe_channel_forget_database(Oid database)
 bool
 oe_channel_start_for_queue(Oid database)
 {
-	return register_process("worker", database, true, NULL);
+	return register_worker(database, true, NULL);
 }
 
 /* ----------------------------------------------------------------
@@ -1329,15 +1335,16 @@ oe_channel_wake_applier(void)
 	if (!start)
 		return;
 
-	if (register_process("applier", MyDatabaseId, false, NULL))
+	if (register_process("oe_applier_main", "ocean_enrich applier",
+						 MyDatabaseId, false, NULL))
 		return;
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	if (hub->applier_state == WORKER_STARTING)
 		hub->applier_state = WORKER_NONE;
 	LWLockRelease(&control->lock);
 	ereport(LOG,
-			errmsg("no background worker slot is free for the applier of ocean_enrich"),
-			errhint("Raise \"max_worker_processes\" or run fewer parallel queries."));
+			errmsg("no background worker slot is available for the ocean_enrich applier"),
+			errhint("Increase \"max_worker_processes\" or run fewer parallel queries."));
 }
 
 bool

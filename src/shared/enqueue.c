@@ -300,8 +300,8 @@ no_ledger(void)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_UNDEFINED_TABLE),
-			errmsg("the table ocean_enrich.call does not exist"),
-			errhint("CREATE EXTENSION ocean_enrich makes it."));
+			errmsg("table \"ocean_enrich.call\" does not exist"),
+			errhint("Create it with CREATE EXTENSION ocean_enrich."));
 }
 
 /* An index that evaluates nothing of its owner's. */
@@ -505,8 +505,8 @@ insert_as_owner(const NewCall *call)
 	if (oe_statement_run(&insert_statement, values, nulls) != 1)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("a trigger on ocean_enrich.call did not let the request in"),
-				errhint("It has to return NEW for what is queued, or be dropped."));
+				errmsg("a trigger on table \"ocean_enrich.call\" suppressed the request"),
+				errhint("The trigger must return NEW for queued requests, or be dropped."));
 	call_id = DatumGetInt64(oe_statement_value(0, 1));
 	oe_rights_restore(&rights);
 	return call_id;
@@ -584,7 +584,7 @@ oe_submit(const OeBody *request, int32 priority, TimestampTz not_before,
 	if (TIMESTAMP_IS_NOEND(not_before))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"not_before\" must be finite"));
+				errmsg("argument \"not_before\" must be finite"));
 	oe_request_warn(request);
 	fill_new_call(&call, request, priority, not_before);
 	call.sync_id = sync_id;
@@ -634,7 +634,7 @@ oe_queue_check_role(int64 call_id, const char *name, Oid user, Oid owner)
 	ereport(ERROR,
 			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			errmsg("permission denied for call " INT64_FORMAT, call_id),
-			errdetail("It belongs to a role that you are no member of."));
+			errdetail("You must be a member of the role that made the call."));
 }
 
 /* False: there is no such call.  Raises if it is none of the user's. */
@@ -733,7 +733,7 @@ oe_wake(void)
 	OeQueueNews *news;
 
 	/* resolve() calls it first, and has nothing else that could say so. */
-	oe_prevent_on_standby("ocean_enrich.resolve() or wake()");
+	oe_prevent_on_standby("ocean_enrich.resolve() or ocean_enrich.wake()");
 	news = &current_pending()->news;
 	news->everything = true;
 	news->decided = true;

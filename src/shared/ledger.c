@@ -169,8 +169,8 @@ static OeStatement reconcile_statement = {
 	" FROM ocean_enrich.call WHERE state = 'sent' AND " NOBODY_ENDS_IT
 	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown', detail = CASE WHEN is_ours"
-	" THEN 'the worker ended before the answer came'"
-	" ELSE 'it was on the wire when the database was copied' END"
+	" THEN 'the worker exited before the answer arrived'"
+	" ELSE 'the request was on the wire when the database was copied' END"
 	" FROM free WHERE c.call_id = free.call_id",
 	0,
 	{0},
@@ -182,7 +182,7 @@ static OeStatement orphan_statement = {
 	" WHERE call_id = $1 AND state = 'sent' AND " NOBODY_ENDS_IT
 	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
-	" detail = 'its ending could not be recorded'"
+	" detail = 'the outcome could not be recorded'"
 	" FROM free WHERE c.call_id = free.call_id",
 	1,
 	{INT8OID},
@@ -305,10 +305,10 @@ get_to_know_relation(void)
 	if (changed)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("column \"%s\" of table ocean_enrich.call is not as the extension made it",
+				errmsg("column \"%s\" of table \"ocean_enrich.call\" is not as the extension created it",
 					   columns[changed].name),
-				errdetail("Its name, its type or its place has changed."),
-				errhint("Undo what ALTER TABLE has done to the table."));
+				errdetail("Its name, type, or position has been changed."),
+				errhint("Undo the changes that ALTER TABLE has made to the table."));
 	if (relation == known_relation)
 		return;
 	for (int i = 0; i < (int) lengthof(state_names); i++)
@@ -375,8 +375,8 @@ oe_ledger_enter(void)
 	if (!ledger)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
-				errmsg("there is no table ocean_enrich.call of the extension ocean_enrich"),
-				errhint("CREATE EXTENSION ocean_enrich makes it."));
+				errmsg("extension \"ocean_enrich\" has no table \"ocean_enrich.call\""),
+				errhint("Create it with CREATE EXTENSION ocean_enrich."));
 	get_to_know_relation();
 	target = NULL;
 	oe_rights_switch(&saved_rights, ledger->rd_rel->relowner, OE_RIGHTS_FOR_SQL);
@@ -472,8 +472,8 @@ oe_ledger_owner(void)
 	if (!OidIsValid(relation))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("the extension ocean_enrich is not installed in this database"),
-				errhint("Install it by CREATE EXTENSION ocean_enrich."));
+				errmsg("extension \"ocean_enrich\" is not installed in this database"),
+				errhint("Install it with CREATE EXTENSION ocean_enrich."));
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relation);
@@ -536,8 +536,8 @@ index_on(int column)
 		return index;
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("table ocean_enrich.call lacks an index that the extension made"),
-			errdetail("Its column \"%s\" has none.",
+			errmsg("table \"ocean_enrich.call\" lacks an index that the extension created"),
+			errdetail("There is no valid index on column \"%s\".",
 					  NameStr(TupleDescAttr(RelationGetDescr(ledger), column - 1)->attname)));
 }
 

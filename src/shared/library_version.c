@@ -67,9 +67,10 @@ oe_library_refuse(OeLibrary *library)
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("another version of ocean_enrich is in use on this server"),
-			errdetail("It is version %s of the library, and this process has loaded version %s. Nothing was sent.",
+			errdetail("Version %s of the library is in use, and this process has loaded version "
+					  "%s.  Nothing was sent.",
 					  library->version, LIBRARY_VERSION),
-			errhint("Restart the server to use the version installed now."));
+			errhint("Restart the server to use the installed version."));
 }
 
 void
@@ -116,7 +117,8 @@ oe_library_check_refused(OeLibrary *library, uint32 refused)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("another version of ocean_enrich was installed on this server"),
-				errdetail("This session has loaded version %s of the library, and its background worker would have version %s. Nothing was sent.",
+				errdetail("This session has loaded version %s of the library, but the background "
+						  "worker would load version %s.  Nothing was sent.",
 						  LIBRARY_VERSION, version),
-				errhint("Restart the server to use the version installed now."));
+				errhint("Restart the server to use the installed version."));
 }

@@ -36,19 +36,19 @@ check_token_file(int fd)
 	mode_t		forbidden;
 
 	if (fstat(fd, &st) != 0)
-		no_token("The status of the token file could not be read.",
+		no_token("The token file could not be examined.",
 				 "Check \"ocean_enrich.api_token_file\".");
 	if (!S_ISREG(st.st_mode))
 		no_token("The token file is not a regular file.",
 				 "Check \"ocean_enrich.api_token_file\".");
 	if (st.st_uid != geteuid() && st.st_uid != 0)
 		no_token("The token file must be owned by the database user or root.",
-				 "Change the owner of the file that \"ocean_enrich.api_token_file\" names.");
+				 "Change the owner of the file specified by \"ocean_enrich.api_token_file\".");
 	forbidden = st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO) : (S_IRWXG | S_IRWXO);
 	if (st.st_mode & forbidden)
 		no_token("The token file has group or world access.",
-				 "Give it permissions u=rw (0600) or less if owned by the database user, "
-				 "or u=rw,g=r (0640) or less if owned by root.");
+				 "Give the file permissions u=rw (0600) or less if owned by the database user, or "
+				 "u=rw,g=r (0640) or less if owned by root.");
 }
 
 /* One line; white space round the token does not count. */
@@ -70,7 +70,7 @@ token_from_file(const char *path)
 	len = read(fd, buffer, sizeof(buffer) - 1);
 	if (CloseTransientFile(fd) != 0 || len < 0)
 		no_token("The token file could not be read.",
-				 "Check the file that \"ocean_enrich.api_token_file\" names.");
+				 "Check the file specified by \"ocean_enrich.api_token_file\".");
 
 	end = buffer + len;
 	while (end > start && strchr(" \t\r\n", end[-1]))
@@ -79,16 +79,17 @@ token_from_file(const char *path)
 	start += strspn(start, " \t\r\n");
 	if (*start == '\0')
 		no_token("The token file is empty.",
-				 "Write the token into the file that \"ocean_enrich.api_token_file\" names.");
+				 "Write the token to the file specified by \"ocean_enrich.api_token_file\".");
 	for (const char *c = start; c < end; c++)
 	{
 		if (*c <= ' ' || *c > '~')
-			no_token("The token file holds more than one line of printable ASCII characters.",
-					 "Write just the token into the file that \"ocean_enrich.api_token_file\" names.");
+			no_token("The token file contains more than a single line of printable ASCII characters.",
+					 "Write only the token to the file specified by "
+					 "\"ocean_enrich.api_token_file\".");
 	}
 	if (end - start > OE_TOKEN_MAX_BYTES)
 		no_token("The token file is too long.",
-				 "Write just the token into the file that \"ocean_enrich.api_token_file\" names.");
+				 "Write only the token to the file specified by \"ocean_enrich.api_token_file\".");
 	return pnstrdup(start, end - start);
 }
 

@@ -238,7 +238,7 @@ recover_from_error(OeSyncState *state, const ErrorData *edata, TimestampTz start
 		oe_apply_put_off(state, TROUBLE_WAIT_MS);
 		ereport(LOG,
 				errcode(edata->sqlerrcode),
-				errmsg("could not look after a kept column, trying again later"),
+				errmsg("could not process a sync, trying again later"),
 				errdetail("SQLSTATE %s.", unpack_sql_state(edata->sqlerrcode)));
 	}
 }
@@ -371,7 +371,7 @@ find_work(bool *drained)
 		if (!is_passing(edata->sqlerrcode))
 			ereport(LOG,
 					errcode(edata->sqlerrcode),
-					errmsg("could not look for changes of kept columns: %s",
+					errmsg("could not look for changes to syncs: %s",
 						   edata->message));
 	}
 	PG_END_TRY();
@@ -585,7 +585,7 @@ oe_applier_main(Datum database)
 	ctl.keysize = sizeof(int64);
 	ctl.entrysize = sizeof(OeSyncState);
 	ctl.hcxt = oe_apply_mcxt;
-	sync_states = hash_create("ocean_enrich kept columns", 16, &ctl,
+	sync_states = hash_create("ocean_enrich syncs", 16, &ctl,
 							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	if (!oe_channel_serve_applier())
 		proc_exit(0);

@@ -69,7 +69,7 @@ bool
 oe_apply_begin(void)
 {
 	SetCurrentStatementStartTimestamp();
-	pgstat_report_activity(STATE_RUNNING, "looking after kept columns");
+	pgstat_report_activity(STATE_RUNNING, "processing syncs");
 	StartTransactionCommand();
 	if (!OidIsValid(oe_ledger_relation()))
 	{
@@ -199,8 +199,8 @@ oe_apply_stop(int64 id, const char *name, int sqlstate, const char *problem)
 	oe_rights_restore(&rights);
 	oe_cancel_sync(id);
 	ereport(LOG,
-			errmsg("kept column \"%s\" was stopped", name),
-			errdetail("View ocean_enrich.sync_errors has the reason."));
+			errmsg("sync \"%s\" was stopped", name),
+			errdetail("The view \"ocean_enrich.sync_errors\" shows the reason."));
 }
 
 static bool
@@ -264,7 +264,7 @@ oe_apply_load(OeSyncState *state, OeSync *sync)
 	if (!problem && !may_submit(sync))
 	{
 		sqlstate = ERRCODE_INSUFFICIENT_PRIVILEGE;
-		problem = pstrdup("the owner of the table must not submit requests any more");
+		problem = pstrdup("the owner of the table is no longer allowed to submit requests");
 	}
 	if (problem)
 	{
@@ -312,7 +312,7 @@ split_keys(const OeSync *sync, const OeBatch *batch, Datum *values)
 		if (count != sync->key_count)
 			ereport(ERROR,
 					errcode(ERRCODE_DATA_CORRUPTED),
-					errmsg("a key of kept column \"%s\" has %d values for %d columns",
+					errmsg("a key of sync \"%s\" has %d values for %d columns",
 						   sync->name, count, sync->key_count));
 		for (int part = 0; part < count; part++)
 			parts[part][i] = elements[part];

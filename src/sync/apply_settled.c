@@ -255,7 +255,7 @@ describe_failure(const SettledCall *call, const char **message)
 	if (oe_apply_is(call->state, "unknown"))
 	{
 		if (!*message)
-			*message = "the outcome of the request is not known";
+			*message = "the outcome of the request is unknown";
 		return "OE504";
 	}
 	if (oe_apply_is(call->state, "cancelled"))
@@ -302,7 +302,7 @@ set_different(OeUpdates *updates, const SettledCall *call)
 	else
 		oe_apply_set_row(updates, call->tid, "failed", call->call_id, 0,
 						 unpack_sql_state(ERRCODE_INVALID_PARAMETER_VALUE),
-						 "the request is another one each time it is evaluated", OE_SETTLED_NOW);
+						 "the request differs each time it is evaluated", OE_SETTLED_NOW);
 }
 
 static void

@@ -50,7 +50,7 @@ oe_sync_execute(const char *sql, int count, Oid *types, Datum *values,
 										   false, 0);
 
 	if (rc < 0)
-		elog(ERROR, "could not execute a statement for a kept column: %s",
+		elog(ERROR, "could not execute a statement for a sync: %s",
 			 SPI_result_code_string(rc));
 }
 
@@ -154,13 +154,13 @@ oe_sync_fill(OeSync *sync, int row)
 									&sync->column_count);
 	sync->column_numbers = number_array(result_datum(row, C_COLUMN_NUMBERS), &count);
 	if (count != sync->column_count)
-		elog(ERROR, "kept column " INT64_FORMAT " has %d names for %d columns",
+		elog(ERROR, "sync " INT64_FORMAT " has %d names for %d columns",
 			 sync->id, sync->column_count, count);
 	sync->key_names = name_array(result_datum(row, C_KEY), &count);
 	sync->key_numbers = number_array(result_datum(row, C_KEY_NUMBERS),
 									 &sync->key_count);
 	if (count != sync->key_count)
-		elog(ERROR, "kept column " INT64_FORMAT " has %d names for %d key columns",
+		elog(ERROR, "sync " INT64_FORMAT " has %d names for %d key columns",
 			 sync->id, count, sync->key_count);
 	sync->target_name = result_text(row, C_TARGET);
 	sync->target_number = DatumGetInt16(result_datum(row, C_TARGET_NUMBER));
@@ -301,7 +301,7 @@ oe_sync_check_request_type(Oid type)
 			errcode(ERRCODE_DATATYPE_MISMATCH),
 			errmsg("the request is of type %s, not jsonb",
 				   format_type_be(type)),
-			errhint("Use ocean_person_request()."));
+			errhint("Build the request with ocean_person_request()."));
 }
 
 /* An explicit cast, or it would not be printed. */
@@ -363,15 +363,15 @@ finish_expression(ParseState *pstate, Node *expression, Relation relation,
 	if (contain_volatile_functions(expression))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the %s must not use volatile functions", what),
-				errdetail("What they return may be another request each time, and each would be paid."),
-				errhint("Use columns of the row, and functions that are declared IMMUTABLE or STABLE."));
+				errmsg("volatile functions are not allowed in the %s", what),
+				errdetail("The request could differ each time it is evaluated, and each would be paid for."),
+				errhint("Use columns of the table, and functions marked IMMUTABLE or STABLE."));
 	(void) find_columns(expression, &context);
 	if (context.whole_row)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("the %s must not use whole rows or system columns", what),
-				errhint("Name the columns that it needs."));
+				errmsg("whole-row references and system columns are not allowed in the %s", what),
+				errhint("Refer to individual columns."));
 	*columns = bms_add_members(*columns, context.numbers);
 
 	/* By the names of pg_catalog alone: everything else is printed in full. */
@@ -398,8 +398,8 @@ parse_request(const char *text, Relation relation, Alias *alias, int16 target,
 	if (bms_is_member(target, used))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the request must not use the target column"),
-				errdetail("Each answer would make another request."));
+				errmsg("the target column is not allowed in the request"),
+				errdetail("Each answer would cause another request."));
 	*columns = bms_add_members(*columns, used);
 	return full;
 }
@@ -872,7 +872,7 @@ column_problem(const OeSync *sync)
 		if (!oe_sync_column(sync->relation, sync->key_numbers[i]))
 			return pstrdup("a column of the key was dropped");
 		if (!oe_sync_is_key_type(get_atttype(sync->relation, sync->key_numbers[i])))
-			return pstrdup("a column of the key has got a type that cannot be one of a key");
+			return pstrdup("a column of the key was changed to a type that cannot be part of a key");
 	}
 	if (!oe_sync_column(sync->relation, sync->target_number))
 		return pstrdup("the target column was dropped");
@@ -894,7 +894,7 @@ oe_sync_problem(const OeSync *sync, int *sqlstate)
 	/* Its triggers are another one's now, and so have to be the rights. */
 	*sqlstate = ERRCODE_INSUFFICIENT_PRIVILEGE;
 	if (owner != sync->owner)
-		return pstrdup("the table has got another owner");
+		return pstrdup("the owner of the table was changed");
 	*sqlstate = ERRCODE_UNDEFINED_COLUMN;
 	return column_problem(sync);
 }

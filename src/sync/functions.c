@@ -79,7 +79,7 @@ text_argument(FunctionCallInfo fcinfo, int number, const char *name)
 	if (PG_ARGISNULL(number))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("\"%s\" must not be NULL", name));
+				errmsg("argument \"%s\" must not be null", name));
 	return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
@@ -165,7 +165,7 @@ check_table(Relation relation)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("\"%s\" is a temporary table", name),
-				errdetail("Answers are written by another process, which does not see it."));
+				errdetail("Answers are written by another process, which cannot access temporary tables."));
 	if (IsCatalogRelation(relation))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -176,8 +176,8 @@ check_table(Relation relation)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("\"%s\" is part of an inheritance tree", name),
-				errdetail("Its keys need not be unique there."),
-				errhint("Partitioned tables can be kept enriched."));
+				errdetail("Its keys need not be unique across the tree."),
+				errhint("Use a partitioned table instead."));
 }
 
 static Form_pg_attribute
@@ -207,12 +207,12 @@ check_target(Relation relation, const char *name)
 	if (attribute->attgenerated)
 		ereport(ERROR,
 				errcode(ERRCODE_GENERATED_ALWAYS),
-				errmsg("the target column \"%s\" is a generated column", name),
-				errhint("Keep a plain column, and generate from that."));
+				errmsg("target column \"%s\" is a generated column", name),
+				errhint("Use an ordinary column, and generate the other one from it."));
 	if (getBaseType(attribute->atttypid) != JSONBOID)
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("the target column \"%s\" is of type %s, not jsonb", name,
+				errmsg("target column \"%s\" is of type %s, not jsonb", name,
 					   format_type_be(attribute->atttypid)),
 				errhint("Add a column of type jsonb for the answers."));
 	return attribute->attnum;
@@ -230,13 +230,14 @@ check_key_column(Relation relation, int16 number)
 				errmsg("column \"%s\" of type %s cannot be part of a key",
 					   NameStr(attribute->attname),
 					   format_type_be(attribute->atttypid)),
-				errhint("Integers, numeric, boolean, texts, uuid, dates and timestamps can."));
+				errhint("Key columns can be of integer, numeric, boolean, character, uuid, date, "
+						"and timestamp types."));
 	if (!attribute->attnotnull)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("column \"%s\" of the key can be NULL",
+				errmsg("key column \"%s\" is not marked NOT NULL",
 					   NameStr(attribute->attname)),
-				errhint("Make it NOT NULL."));
+				errhint("Mark the column NOT NULL."));
 }
 
 /* Has the table a unique index on exactly these columns? */
@@ -264,15 +265,15 @@ check_key(Relation relation, OeSync *sync)
 		ereport(ERROR,
 				errcode(ERRCODE_TOO_MANY_COLUMNS),
 				errmsg("the key has more than %d columns", OE_SYNC_KEY_MAX),
-				errhint("Name the columns of a shorter one."));
+				errhint("Specify a key with fewer columns."));
 	for (int i = 0; i < sync->key_count; i++)
 		check_key_column(relation, sync->key_numbers[i]);
 	if (!is_unique(RelationGetRelid(relation), sync->key_numbers, sync->key_count))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the key of \"%s\" has no unique index on exactly its columns",
+				errmsg("table \"%s\" has no unique index on exactly the columns of the key",
 					   RelationGetRelationName(relation)),
-				errhint("Create one, or name the columns of another key."));
+				errhint("Create such an index, or specify another key."));
 }
 
 static void
@@ -305,9 +306,9 @@ key_from_primary_key(Relation relation, OeSync *sync)
 							1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"%s\" has no primary key",
+				errmsg("table \"%s\" has no primary key",
 					   RelationGetRelationName(relation)),
-				errhint("Name the columns of a unique index as \"key\"."));
+				errhint("Specify the columns of a unique index as \"key\"."));
 	sync->key_count = (int) SPI_processed;
 	sync->key_numbers = palloc(sizeof(int16) * sync->key_count);
 	for (int i = 0; i < sync->key_count; i++)
@@ -377,10 +378,10 @@ check_may_submit(Oid owner)
 							1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("role \"%s\" must not submit requests",
+				errmsg("role \"%s\" is not allowed to submit requests",
 					   GetUserNameFromId(owner, false)),
-				errdetail("The owner of the table pays."),
-				errhint("GRANT EXECUTE ON FUNCTION ocean_enrich.submit TO it."));
+				errdetail("The requests of a sync are charged to the owner of the table."),
+				errhint("Grant the role EXECUTE on function ocean_enrich.submit()."));
 }
 
 /* ----------------------------------------------------------------
@@ -517,7 +518,7 @@ enqueue_existing(const OeSync *sync)
 					 OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED);
 	plan = SPI_prepare(oe_sync_scan_sql(sync), 0, NULL);
 	if (!plan)
-		elog(ERROR, "could not prepare a statement for a kept column");
+		elog(ERROR, "could not prepare a statement for a sync");
 	PushActiveSnapshot(GetLatestSnapshot());
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
 	PopActiveSnapshot();
@@ -550,12 +551,12 @@ check_name(const char *name)
 	if (name[0] == '\0')
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"name\" must not be empty"));
+				errmsg("argument \"name\" must not be empty"));
 	if (change_as_extension("SELECT FROM ocean_enrich.sync WHERE name = $1",
 							1, &type, &value, NULL) > 0)
 		ereport(ERROR,
 				errcode(ERRCODE_DUPLICATE_OBJECT),
-				errmsg("kept column \"%s\" already exists", name));
+				errmsg("sync \"%s\" already exists", name));
 }
 
 /* Whoever owns the table now; of one that is gone, who did. */
@@ -583,12 +584,12 @@ lock_definition(const char *name, OeSync *sync)
 							" WHERE name = $1 FOR UPDATE", 1, &type, &value, NULL) == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
-				errmsg("kept column \"%s\" does not exist", name));
+				errmsg("sync \"%s\" does not exist", name));
 	oe_sync_fill(sync, 0);
 	if (!has_privs_of_role(GetUserId(), current_owner(sync)))
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("must be owner of kept column \"%s\"", name));
+				errmsg("must be owner of sync \"%s\"", name));
 }
 
 /* Begin with a sync that is there, and with the table that it belongs to. */
@@ -644,7 +645,7 @@ refresh_argument(FunctionCallInfo fcinfo, int number, Datum *value)
 	if (interval->time < 0 || interval->day < 0 || interval->month < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("\"refresh_after\" must not be negative"));
+				errmsg("argument \"refresh_after\" must not be negative"));
 	return interval->time > 0 || interval->day > 0 || interval->month > 0;
 }
 
@@ -667,7 +668,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1) || PG_ARGISNULL(3))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("\"relation\" and \"target\" must not be NULL"));
+				errmsg("arguments \"relation\" and \"target\" must not be null"));
 	oe_prevent_if_read_only("ocean_enrich.create_sync()");
 	connect_spi();
 	check_name(name);

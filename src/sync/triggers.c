@@ -79,7 +79,7 @@ check_trigger(FunctionCallInfo fcinfo, int arguments, const char *old_name,
 		!has_transition_tables(trigger, old_name, new_name))
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("this function is for the triggers that ocean_enrich makes"));
+				errmsg("this function can only be called by triggers that ocean_enrich creates"));
 }
 
 /*
@@ -111,13 +111,13 @@ load_definition(int64 sync_id, OeSync *sync)
 		plan = SPI_prepare("SELECT " OE_SYNC_COLUMNS
 						   " FROM ocean_enrich.sync WHERE sync_id = $1", 1, &type);
 		if (!plan || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare a statement for a kept column");
+			elog(ERROR, "could not prepare a statement for a sync");
 	}
 	PushActiveSnapshot(GetLatestSnapshot());
 	rc = SPI_execute_plan(plan, &value, NULL, true, 1);
 	PopActiveSnapshot();
 	if (rc < 0)
-		elog(ERROR, "could not execute a statement for a kept column: %s",
+		elog(ERROR, "could not execute a statement for a sync: %s",
 			 SPI_result_code_string(rc));
 	if (SPI_processed == 0)
 		return false;

@@ -210,7 +210,7 @@ oe_budget_refresh(void)
 		if (!roles)
 			ereport(ERROR,
 					errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					errmsg("could not lock ocean_enrich.budget"));
+					errmsg("could not lock table \"ocean_enrich.budget\""));
 		return;
 	}
 

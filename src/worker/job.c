@@ -272,7 +272,7 @@ oe_job_settle_not_recorded(OeJob *job, const char *reason)
 	OeError		error = {0};
 
 	oe_error_set(&error, OE_NOT_RECORDED,
-				 "could not record the request in ocean_enrich.call");
+				 "could not record the request in table \"ocean_enrich.call\"");
 	oe_error_detail(&error, "Nothing was sent: %s.", reason);
 	oe_job_settle_with_error(job, &error);
 }

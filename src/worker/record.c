@@ -348,8 +348,8 @@ give_up_recording(OeJob *job, const char *reason, TimestampTz now)
 		return false;
 	}
 	ereport(WARNING,
-			errmsg("could not record the answer of call " INT64_FORMAT
-				   " in ocean_enrich.call: %s", job->call_id, reason));
+			errmsg("could not record the answer to call " INT64_FORMAT
+				   " in table \"ocean_enrich.call\": %s", job->call_id, reason));
 	StartTransactionCommand();
 	judge_job(job, &verdict);
 	oe_job_settle(job, &verdict.result);

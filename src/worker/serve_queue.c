@@ -131,11 +131,11 @@ limit_name(OeCode code)
 	switch (code)
 	{
 		case OE_LOCAL_RATE_LIMIT:
-			return "daily_limit is reached";
+			return "daily_limit has been reached";
 		case OE_LOCAL_CREDIT_LIMIT:
-			return "credit_limit is reached";
+			return "credit_limit has been reached";
 		default:
-			return "the API asks to wait";
+			return "the API asks for a pause";
 	}
 }
 
@@ -167,7 +167,7 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 		case OE_ADMIT_NOW:
 			return now;
 		case OE_ADMIT_LATER:
-			say_pause("rate_limit is reached", answer.when);
+			say_pause("rate_limit has been reached", answer.when);
 			return answer.when;
 		case OE_ADMIT_WHEN_ONE_ENDS:
 			return DT_NOEND;
@@ -216,14 +216,14 @@ static void
 leave_queue_alone(TimestampTz now)
 {
 	queue.wake_at = queue.left_until = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
-	say_pause("cannot be recorded: the server's log says why", queue.left_until);
+	say_pause("calls cannot be recorded; see the server log", queue.left_until);
 }
 
 static void
 log_unsent(const char *reason)
 {
 	ereport(LOG,
-			errmsg("could not send what is queued: %s", reason));
+			errmsg("could not send queued requests: %s", reason));
 }
 
 /* Does a session wait for the limits that the queue would use up? */
@@ -264,7 +264,7 @@ queue_allowed_at(TimestampTz now)
 		return blocked_until(entry, now);
 	if (entry->streak > 0 && entry->paused_until > now)
 	{
-		say_pause("the API cannot be reached, or asks to wait",
+		say_pause("the API cannot be reached, or asks for a pause",
 				  entry->paused_until);
 		return entry->paused_until;
 	}
@@ -358,7 +358,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 	if (hit->state == OE_LEDGER_SENT && !oe_ledger_give_up(hit->call_id))
 		(void) oe_queue_put_back(call_id, now + USECS_PER_MINUTE, OE_WAIT_CALL,
 								 queued->attempts, 0,
-								 psprintf("waits for call " INT64_FORMAT
+								 psprintf("waiting for call " INT64_FORMAT
 										  ", which is on the wire elsewhere",
 										  hit->call_id));
 	else if (hit->state == OE_LEDGER_ANSWERED || hit->state == OE_LEDGER_REFUSED)
@@ -375,7 +375,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 							 ", was given up", hit->call_id), now);
 	else
 		(void) oe_queue_put_back(call_id, DT_NOEND, OE_WAIT_DECISION, queued->attempts, 0,
-								 psprintf("waits for a decision about call "
+								 psprintf("waiting for a decision about call "
 										  INT64_FORMAT, hit->call_id));
 }
 
@@ -406,7 +406,7 @@ put_back_for_budget(const OeQueuedCall *queued, const OePermission *answer,
 							 : now + BUDGET_RESERVED_MS * INT64CONST(1000),
 							 OE_WAIT_BUDGET, queued->attempts, 0,
 							 message ? oe_utf8_to_message(message)
-							 : "what is left of the budget is reserved");
+							 : "the rest of the budget is reserved");
 }
 
 /*
@@ -450,7 +450,7 @@ admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	{
 		(void) oe_queue_put_back(queued->position.call_id, now + USECS_PER_HOUR, OE_WAIT_LIMIT,
 								 queued->attempts, 0,
-								 "may cost more than credit_limit has for a day");
+								 "may cost more than credit_limit allows per day");
 		return true;
 	}
 	answer = oe_admission_ask(claim->account, &call, on_wire, now);
@@ -472,7 +472,7 @@ admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		case OE_OBSTACLE_LOCK:
 			ereport(ERROR,
 					errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					errmsg("could not lock ocean_enrich.reveal_cost"));
+					errmsg("could not lock table \"ocean_enrich.reveal_cost\""));
 	}
 	pg_unreachable();
 }
@@ -490,7 +490,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	if (job)
 		pass_by(job, &queued->position);
 	else if (!queued->request)
-		fail_queued(claim, queued, "its request was erased", now);
+		fail_queued(claim, queued, "the request was erased", now);
 	else if (!queued->endpoint || !queued->endpoint->recorded)
 		fail_queued(claim, queued, "its endpoint cannot be queued", now);
 	else if (oe_ledger_find(queue.call.account, queued->fingerprint, since, &hit))
@@ -732,7 +732,7 @@ follow_decisions(TimestampTz now)
 	queue.decisions_due = transaction.end == OE_LEDGER_IS_BUSY;
 	if (transaction.end == OE_LEDGER_HAS_FAILED)
 		ereport(LOG,
-				errmsg("could not put calls back that may be paid again: %s",
+				errmsg("could not requeue resolved calls: %s",
 					   transaction.reason));
 }
 

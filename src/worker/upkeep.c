@@ -139,7 +139,7 @@ oe_upkeep_answered(int64 call_id)
 
 		RollbackAndReleaseCurrentSubTransaction();
 		ereport(WARNING,
-				errmsg("could not note that call " INT64_FORMAT
+				errmsg("could not record that call " INT64_FORMAT
 					   " waits for a webhook: %s", call_id,
 					   edata->message ? edata->message : "unknown error"));
 		FreeErrorData(edata);
@@ -203,8 +203,11 @@ do_step(TimestampTz now)
 	(void) oe_ledger_commit();
 	if (erased > 0)
 		ereport(LOG,
-				errmsg("ocean_enrich has erased the people of " INT64_FORMAT
-					   " calls, by ocean_enrich.retention", erased));
+				errmsg_plural("ocean_enrich erased the people of " INT64_FORMAT
+							  " call, as \"ocean_enrich.retention\" demands",
+							  "ocean_enrich erased the people of " INT64_FORMAT
+							  " calls, as \"ocean_enrich.retention\" demands",
+							  (unsigned long) erased, erased));
 }
 
 /* Whoever asks meanwhile waits that long, and for the step that is under way. */
@@ -239,7 +242,7 @@ oe_upkeep(TimestampTz now)
 		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 			edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
 			ereport(WARNING,
-					errmsg("the upkeep of ocean_enrich.call failed: %s",
+					errmsg("maintenance of table \"ocean_enrich.call\" failed: %s",
 						   edata->message ? edata->message : "unknown error"));
 		FreeErrorData(edata);
 	}

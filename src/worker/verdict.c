@@ -75,13 +75,13 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 			  OeOutcome outcome, OeError *error)
 {
 	const char *problem = reply && reply->problem ? reply->problem
-		: "no reason is known";
+		: "unknown reason";
 
 	if (endpoint->price_count == 0)
 	{
 		oe_error_set(error, OE_NOT_CONNECTED, "could not get the %s from the API",
 					 endpoint->name);
-		oe_error_detail(error, "No answer came: %s.", problem);
+		oe_error_detail(error, "No answer arrived: %s.", problem);
 		oe_error_hint(error, "It costs nothing to ask again.");
 		return;
 	}
@@ -98,9 +98,9 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 	else
 		oe_error_set(error, OE_OUTCOME_UNKNOWN,
 					 "the connection to the API was lost after the request was sent");
-	oe_error_detail(error, "The request may have been paid: %s.", problem);
-	oe_error_hint(error, "View ocean_enrich.unknown_calls lists it; "
-				  "ocean_enrich.resolve() allows sending it again.");
+	oe_error_detail(error, "The request may have been paid for: %s.", problem);
+	oe_error_hint(error, "The view \"ocean_enrich.unknown_calls\" lists it; use "
+						 "ocean_enrich.resolve() to allow sending it again.");
 }
 
 /*
@@ -312,12 +312,12 @@ judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 								   call->endpoint->name);
 		result->detail = call->endpoint->price_count > 0
 			? "HTTP status 200.  The call was paid for." : "HTTP status 200.";
-		result->hint = "It has a character that the database's encoding lacks, the NUL "
-			"character, half of a surrogate pair, or too many levels.";
+		result->hint = "It contains a character that the database encoding lacks, a NUL character, "
+					   "half of a surrogate pair, or too many levels of nesting.";
 	}
 	verdict->detail = result->message;
 	if (call->endpoint->recorded)
-		result->detail = psprintf("%s  Column \"raw\" of ocean_enrich.call has what came.",
+		result->detail = psprintf("%s  Column \"raw\" of table \"ocean_enrich.call\" contains the answer.",
 								  result->detail);
 }
 
@@ -418,21 +418,21 @@ oe_judge_hit(const OeEndpoint *endpoint, OeLedgerHit *hit, OeResult *result)
 	else if (hit->state == OE_LEDGER_UNKNOWN || hit->state == OE_LEDGER_SENT)
 	{
 		result->code = OE_OUTCOME_UNKNOWN;
-		result->message = "an equal request was sent before, and its outcome is not known";
-		result->detail = psprintf("Call " INT64_FORMAT " may have been paid%s%s.",
+		result->message = "an equal request was sent before, and its outcome is unknown";
+		result->detail = psprintf("Call " INT64_FORMAT " may have been paid for%s%s.",
 								  hit->call_id, hit->detail ? ": " : "",
 								  hit->detail ? hit->detail : "");
-		result->hint = psprintf("SELECT ocean_enrich.resolve(" INT64_FORMAT
-								", 'pay again') allows sending it again.",
+		result->hint = psprintf("Run SELECT ocean_enrich.resolve(" INT64_FORMAT
+								", 'pay again') to allow sending it again.",
 								hit->call_id);
 	}
 	else if (hit->state == OE_LEDGER_ANSWERED)
 	{
 		result->code = OE_BAD_ANSWER;
 		result->message = hit->detail ? hit->detail
-			: psprintf("the API answered 200 without a usable %s", endpoint->name);
-		result->detail = psprintf("Call " INT64_FORMAT " was paid; column \"raw\" "
-								  "of ocean_enrich.call has what came.",
+			: psprintf("the API answered with HTTP status 200 but no usable %s", endpoint->name);
+		result->detail = psprintf("Call " INT64_FORMAT " was paid for; column \"raw\" "
+								  "of table \"ocean_enrich.call\" contains the answer.",
 								  hit->call_id);
 	}
 	else

@@ -44,7 +44,7 @@
 /* How long a worker that has to leave waits for what is on the wire. */
 #define DRAIN_MAX_MS			2000
 
-#define EXTENSION_DROPPED	"the extension ocean_enrich was dropped"
+#define EXTENSION_DROPPED	"extension \"ocean_enrich\" was dropped"
 
 /* The worker's loop. */
 static struct
@@ -297,10 +297,11 @@ try_reconcile(QueueAtStart *queue)
 	XLogFlush(oe_ledger_commit());
 	if (count > 0)
 		ereport(LOG,
-				errmsg("outcome of " UINT64_FORMAT " enrichment requests is unknown",
-					   count),
-				errdetail("They were on the wire when the server or the worker ended; "
-						  "view ocean_enrich.unknown_calls lists them."));
+				errmsg_plural("outcome of " UINT64_FORMAT " enrichment request is unknown",
+							  "outcome of " UINT64_FORMAT " enrichment requests is unknown",
+							  (unsigned long) count, count),
+				errdetail("What was on the wire when the server or the worker stopped may have been paid for."),
+				errhint("The view \"ocean_enrich.unknown_calls\" lists such calls."));
 	return true;
 }
 
@@ -322,10 +323,11 @@ log_copied_calls(const QueueAtStart *queue)
 {
 	if (queue->copied > 0)
 		ereport(LOG,
-				errmsg(INT64_FORMAT " queued calls came with a copy of the database and are not sent",
-					   queue->copied),
-				errhint("View ocean_enrich.copied_calls lists them; ocean_enrich.retry() takes "
-						"one over, ocean_enrich.cancel() takes it out of the queue."));
+				errmsg_plural(INT64_FORMAT " queued call came with a copy of the database and is not sent",
+							  INT64_FORMAT " queued calls came with a copy of the database and are not sent",
+							  (unsigned long) queue->copied, queue->copied),
+				errhint("The view \"ocean_enrich.copied_calls\" lists such calls.  Use ocean_enrich.retry() "
+						"to take a call over, or ocean_enrich.cancel() to take it out of the queue."));
 }
 
 /* After a restart, nobody else does it. */

@@ -36,14 +36,14 @@ my @expected = (
 	[ qr/^client backend wild: ERROR:  3F000: schema "ocean_enrich" does not exist/, 'no extension any more' ],
 	[ qr/^client backend wild: ERROR:  42P01: relation "(?:ocean_enrich\.\w+|contacts|synced)" does not exist/, 'no extension any more' ],
 	[ qr/^client backend wild: ERROR:  42883: function (?:ocean_enrich\.|ocean_)\w+\(.*\) does not exist/, 'no extension any more' ],
-	[ qr/^client backend wild: ERROR:  55000: could not record the request in ocean_enrich\.call/, 'no ledger any more' ],
+	[ qr/^client backend wild: ERROR:  55000: could not record the request in table "ocean_enrich\.call"/, 'no ledger any more' ],
 	[ qr/^client backend wild: ERROR:  XX000: cache lookup failed for function \d+ .*\(internal_get_result_type, funcapi\.c\)$/,
 		'PostgreSQL does not lock functions, so a plan may have one that was dropped' ],
 	[ qr/^client backend wild: ERROR:  XX000: could not open relation with OID \d+(?:, in SQL function "\w+" during startup)?, called by PostgreSQL \(relation_open, relation\.c\)$/,
 		'nor the relations that a function uses' ],
 	[ qr/^client backend wild: ERROR:  42883: function ocean_hooks\.receive\(unknown\) does not exist/, 'a webhook without an extension' ],
 	[ qr/^client backend wild: ERROR:  42501: permission denied for function receive_webhook/, 'a webhook before the function is granted again' ],
-	[ qr/worker : WARNING:  01000: could not record the answer of call \d+ in ocean_enrich.call: the extension ocean_enrich was dropped/,
+	[ qr/worker : WARNING:  01000: could not record the answer to call \d+ in table "ocean_enrich.call": extension "ocean_enrich" was dropped/,
 		'no ledger any more' ],
 	[ qr/FATAL:  3D000: database .* does not exist/, 'a client or a worker of a database that is dropped' ],
 	[ qr/FATAL:  08006: connection to client lost/, 'a client was killed' ],
@@ -52,7 +52,7 @@ my @expected = (
 	[ qr/ERROR:  55006: source database "wild" is being accessed/, 'a copy of a database in use' ],
 	[ qr/^startup : WARNING:  01000: (?:could not open directory|some useless files may be left behind)/,
 		'recovery drops a database for the second time' ],
-	[ qr/^client backend \w+: ERROR:  42704: (?:kept column|sync) "synced" does not exist/, 'a sync was just dropped' ]);
+	[ qr/^client backend \w+: ERROR:  42704: sync "synced" does not exist/, 'a sync was just dropped' ]);
 
 my $prefix = qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \w+ \[(\d+)\] (.*?): ([A-Z]+\d?):  /;
 

@@ -305,17 +305,17 @@ test_estimates()
 	is 'a statement that runs on the nodes cannot be estimated, and pays nothing' "$(run_and_count "
 		SELECT requests FROM ocean_enrich.estimate(
 			\$\$ SELECT ocean_enrich_person($(request e)) FROM people \$\$)")" \
-		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
+		'ERROR:  cannot estimate a statement that Citus runs on its shards, paid: 0'
 	is '... also in a function' "$(run_and_count "
 		SET citus.enable_ddl_propagation = off;
 		CREATE FUNCTION enrich_all() RETURNS bigint LANGUAGE plpgsql AS \$f\$ BEGIN
 			RETURN (SELECT count(ocean_enrich_person($(request e))) FROM people); END \$f\$;
 		SELECT requests FROM ocean_enrich.estimate('SELECT enrich_all()')")" \
-		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
+		'ERROR:  cannot estimate a statement that Citus runs on its shards, paid: 0'
 	is '... also INSERT ... SELECT' "$(run_and_count "
 		SELECT requests FROM ocean_enrich.estimate(
 			\$\$ INSERT INTO copied_people SELECT id + 5000, ocean_enrich_person($(request e)) FROM people \$\$)")" \
-		'ERROR:  cannot estimate what Citus runs on its shards, paid: 0'
+		'ERROR:  cannot estimate a statement that Citus runs on its shards, paid: 0'
 	is 'each shard can be estimated, on its node' "$(run_and_count "
 		SELECT sum(result::int) FROM run_command_on_shards('people', \$\$
 			SELECT requests FROM ocean_enrich.estimate('

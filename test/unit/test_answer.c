@@ -14,14 +14,14 @@
 #define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
 
 #define CHECK_URL_HINT \
-	"Check that \"ocean_enrich.api_url\" names the Ocean.io API."
+	"Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API."
 #define CHECK_REQUEST_HINT \
-	"Compare the request with the API's documentation."
+	"Compare the request with the documentation of the API."
 #define CHECK_TOKEN_HINT \
 	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
 #define LOOK_FIRST_HINT \
-	"Look at the usage in your Ocean.io account; ocean_enrich.resolve() then " \
-	"allows the request to be sent again."
+	"Check the usage in your Ocean.io account, then use ocean_enrich.resolve() " \
+	"to allow sending the request again."
 
 /* The vendor's example of a person. */
 #define FULL_PERSON \
@@ -127,8 +127,8 @@ static const FaultCase faults[] = {
 	{"{}", "The body has no \"id\".", NULL},
 	{"{\"domain\":\"example.com\"}", "The body has no \"id\".", NULL},
 	{"{\"person\":{\"id\":\"1\"}}", "The body has no \"id\".", NULL},
-	{"{\"id\":null}", "The \"id\" is not a string.", NULL},
-	{"{\"id\":1}", "The \"id\" is not a string.", NULL},
+	{"{\"id\":null}", "The value of \"id\" is not a string.", NULL},
+	{"{\"id\":1}", "The value of \"id\" is not a string.", NULL},
 	{"{\"detail\":\"s3cret\"}", "The body has no \"id\".", "s3cret"},
 	{"{\"detail\":[{\"msg\":\"s3cret\"}]}", "The body has no \"id\".",
 		"[{\"msg\":\"s3cret\"}]"},
@@ -363,7 +363,7 @@ check_fault(const char *reason)
 	CHECK_INT(answer.outcome, OE_ANSWERED);
 	CHECK(!answer.is_usable);
 	CHECK_STRING(error.message,
-				 "the API answered 200 without a usable person");
+				 "the API answered with HTTP status 200 but no usable person");
 	CHECK_STRING(error.detail, detail);
 	CHECK_STRING(error.hint, CHECK_URL_HINT);
 }
@@ -416,7 +416,7 @@ test_unusable_bytes(void)
 
 	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 200, body, strlen(body), true, true,
 							   &answer, &error), OE_BAD_ANSWER);
-	check_fault("The body is longer than the largest answer that is taken.");
+	check_fault("The body is longer than the maximum length of an answer.");
 	CHECK(answer.credits == NULL && answer.detail == NULL);
 	free_results();
 
@@ -469,7 +469,7 @@ test_200_from_the_ledger(void)
 {
 	CHECK_INT(oe_answer_error(&oe_endpoint_person, 200, "s3cret", &error), OE_BAD_ANSWER);
 	CHECK_STRING(error.message,
-				 "the API answered 200 without a usable person");
+				 "the API answered with HTTP status 200 but no usable person");
 	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.");
 	free_results();
 }

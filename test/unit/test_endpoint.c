@@ -128,17 +128,17 @@ test_request(void)
 				 "{\"car\":{\"plate\":\"p\",\"isElectric\":true},\"note\":\"n\"}");
 
 	CHECK_INT(parse("{}"), OE_BAD_REQUEST);
-	check_error("the request has no \"car\"", NULL, "Say which car.");
+	check_error("the request has no key \"car\"", NULL, "Say which car.");
 	CHECK_INT(parse("{\"car\":{\"plate\":null}}"), OE_API_BAD_REQUEST);
 	check_error("Empty car", "Nothing was sent.", "Give its plate.");
 	CHECK_INT(parse("[]"), OE_BAD_REQUEST);
 	check_error("the request is not a JSON object", NULL,
-				"It is one such as {\"car\": ...}.");
+				"Use an object such as {\"car\": ...}.");
 	CHECK_INT(parse("{\"car\":{\"plate\":1}}"), OE_BAD_REQUEST);
 	check_error("\"car.plate\" must be a string, not a number", NULL, NULL);
 	CHECK_INT(parse("{\"car\":{\"is_electric\":true}}"), OE_BAD_REQUEST);
 	check_error("unknown key \"is_electric\" in \"car\"", NULL,
-				"Did you mean \"isElectric\"?");
+				"Perhaps you meant \"isElectric\".");
 	CHECK_INT(parse("{\"plate\":\"p\"}"), OE_BAD_REQUEST);
 	check_error("unknown key \"plate\" in the request", NULL,
 				"\"plate\" belongs inside \"car\".");
@@ -156,12 +156,12 @@ test_answer(void)
 	CHECK_STRING(answer.credits, "2");
 
 	CHECK_INT(decode(&cars, 200, "{\"id\":\"1\"}"), OE_BAD_ANSWER);
-	CHECK_STRING(error.message, "the API answered 200 without a usable car");
+	CHECK_STRING(error.message, "the API answered with HTTP status 200 but no usable car");
 	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.  "
 				 "The body has no \"vin\".");
 	CHECK_INT(decode(&cars, 200, "{\"vin\":1}"), OE_BAD_ANSWER);
 	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.  "
-				 "The \"vin\" is not a string.");
+				 "The value of \"vin\" is not a string.");
 	CHECK_INT(decode(&cars, 500, "{}"), OE_API_FAILED);
 	CHECK_STRING(error.detail, "HTTP status 500.  The call may have been paid for.");
 	free_results();
@@ -174,7 +174,7 @@ test_free_answer(void)
 	CHECK_INT(decode(&free_of_charge, 200, "{}"), OE_OK);
 	CHECK(answer.is_usable);
 	CHECK_INT(decode(&free_of_charge, 200, "[]"), OE_BAD_ANSWER);
-	CHECK_STRING(error.message, "the API answered 200 without a usable colour");
+	CHECK_STRING(error.message, "the API answered with HTTP status 200 but no usable colour");
 	CHECK_STRING(error.detail, "HTTP status 200.  The body is not a JSON object.");
 	CHECK_INT(decode(&free_of_charge, 500, "{}"), OE_API_FAILED);
 	check_error("the API answered with HTTP status 500", "HTTP status 500.",

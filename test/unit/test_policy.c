@@ -400,9 +400,9 @@ test_daily_limit_texts(void)
 	limits.daily_limit = 1000;
 	oe_account_restore_day(account, NOON, 1234, 0);
 	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
-	CHECK_STRING(error.message, "daily limit of 1000 requests is reached");
-	CHECK_STRING(error.detail, "1234 of 1000 requests were sent since midnight UTC.");
-	CHECK_STRING(error.hint, "Raise \"ocean_enrich.daily_limit\" or wait until midnight UTC.");
+	CHECK_STRING(error.message, "daily limit of 1000 requests has been reached");
+	CHECK_STRING(error.detail, "1234 of 1000 requests have been sent since midnight UTC.");
+	CHECK_STRING(error.hint, "Increase \"ocean_enrich.daily_limit\" or wait until midnight UTC.");
 	oe_error_free(&error);
 	oe_account_free(account);
 }
@@ -514,10 +514,10 @@ test_credit_limit_texts(void)
 	limits.prices[0] = OE_CREDITS_ONE / 10;
 	oe_account_restore_day(account, NOON, 1, 30 * OE_CREDITS_ONE - 1);
 	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
-	CHECK_STRING(error.message, "credit limit of 30 credits a day is reached");
-	CHECK_STRING(error.detail, "29.999999 credits were spent or reserved since "
+	CHECK_STRING(error.message, "credit limit of 30 credits per day has been reached");
+	CHECK_STRING(error.detail, "29.999999 credits have been spent or reserved since "
 				 "midnight UTC, and a request reserves 0.1.");
-	CHECK_STRING(error.hint, "Raise \"ocean_enrich.credit_limit\" or wait until midnight UTC.");
+	CHECK_STRING(error.hint, "Increase \"ocean_enrich.credit_limit\" or wait until midnight UTC.");
 	oe_error_free(&error);
 	oe_account_free(account);
 }
@@ -605,9 +605,9 @@ test_pause(void)
 	CHECK(admit(account, &limits, NOON + 1) == OE_ADMIT_LATER);
 	limits.retry_wait_max_ms = 0;
 	CHECK(oe_account_admit(account, &limits, NOON + 1, &when, &error) == OE_ADMIT_NEVER);
-	CHECK_STRING(error.message, "the API asks to wait");
-	CHECK_STRING(error.detail, "It wants no request in the next 60 s.");
-	CHECK_STRING(error.hint, "Run the statement again after that, or raise "
+	CHECK_STRING(error.message, "the API asks for a pause");
+	CHECK_STRING(error.detail, "It accepts no request for another 60 s.");
+	CHECK_STRING(error.hint, "Run the statement again after that, or increase "
 				 "\"ocean_enrich.retry_wait_max\".");
 	oe_error_free(&error);
 
@@ -1344,10 +1344,10 @@ test_budget_texts(void)
 	oe_budgets_restore(&budgets, now, spent);
 	CHECK(oe_budgets_admit(&budgets, "anna", 3 * OE_CREDITS_ONE, now, &when,
 						   &error) == OE_ADMIT_NEVER);
-	CHECK_STRING(error.message, "budget of role \"anna\" is spent: 300 credits a month");
-	CHECK_STRING(error.detail, "299.5 credits were spent or reserved since "
+	CHECK_STRING(error.message, "budget of role \"anna\" is exhausted: 300 credits per month");
+	CHECK_STRING(error.detail, "299.5 credits have been spent or reserved since "
 				 "2026-12-01 00:00 UTC, and a request reserves 3.");
-	CHECK_STRING(error.hint, "Raise \"credit_limit\" in ocean_enrich.budget or "
+	CHECK_STRING(error.hint, "Increase \"credit_limit\" in table \"ocean_enrich.budget\" or "
 				 "wait until 2027-01-01 00:00 UTC.");
 	oe_error_free(&error);
 

@@ -14,7 +14,7 @@
 #define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
 
 #define PASS_HINT \
-	"Set \"ocean_enrich.unknown_keys\" to \"pass\" to send it all the same."
+	"Set \"ocean_enrich.unknown_keys\" to \"pass\" to send it anyway."
 
 /* All keys of the vendor's page, in its order. */
 #define FULL_REQUEST \
@@ -99,8 +99,8 @@ typedef struct RefusedCase
 	const char *hint;
 } RefusedCase;
 
-#define OBJECT_HINT	"It is one such as {\"person\": {\"email\": \"...\"}}, " \
-	"which ocean_person_request() makes."
+#define OBJECT_HINT	"Use an object such as {\"person\": {\"email\": \"...\"}}, " \
+	"which ocean_person_request() builds."
 
 static const RefusedCase refused[] = {
 	/* not JSON, or not an object */
@@ -132,12 +132,12 @@ static const RefusedCase refused[] = {
 		"the request is not a JSON object", OBJECT_HINT},
 
 	/* the person */
-	{"{}", OE_BAD_REQUEST, "the request has no \"person\"",
-		"What identifies the person belongs inside \"person\", such as "
+	{"{}", OE_BAD_REQUEST, "the request has no key \"person\"",
+		"Put the values that identify the person inside \"person\", such as "
 		"{\"person\": {\"email\": ...}}."},
 	{"{\"company\":{\"name\":\"E\"}}", OE_BAD_REQUEST,
-		"the request has no \"person\"",
-		"What identifies the person belongs inside \"person\", such as "
+		"the request has no key \"person\"",
+		"Put the values that identify the person inside \"person\", such as "
 		"{\"person\": {\"email\": ...}}."},
 	{"{\"person\":null}", OE_BAD_REQUEST,
 		"\"person\" must be an object, not null", NULL},
@@ -196,40 +196,40 @@ typedef struct HintCase
 
 static const HintCase hints[] = {
 	/* other styles */
-	{"person", "first_name", "Did you mean \"firstName\"?"},
-	{"person", "FirstName", "Did you mean \"firstName\"?"},
-	{"person", "last-name", "Did you mean \"lastName\"?"},
-	{"person", "job title", "Did you mean \"jobTitle\"?"},
-	{"person", "ID", "Did you mean \"id\"?"},
-	{"company", "registration_number", "Did you mean \"registrationNumber\"?"},
-	{"company", "street_address", "Did you mean \"streetAddress\"?"},
-	{"revealEmails", "webhook_url", "Did you mean \"webhookUrl\"?"},
-	{"revealPhones", "include_phones", "Did you mean \"includePhones\"?"},
-	{NULL, "reveal_emails", "Did you mean \"revealEmails\"?"},
-	{NULL, "Person", "Did you mean \"person\"?"},
+	{"person", "first_name", "Perhaps you meant \"firstName\"."},
+	{"person", "FirstName", "Perhaps you meant \"firstName\"."},
+	{"person", "last-name", "Perhaps you meant \"lastName\"."},
+	{"person", "job title", "Perhaps you meant \"jobTitle\"."},
+	{"person", "ID", "Perhaps you meant \"id\"."},
+	{"company", "registration_number", "Perhaps you meant \"registrationNumber\"."},
+	{"company", "street_address", "Perhaps you meant \"streetAddress\"."},
+	{"revealEmails", "webhook_url", "Perhaps you meant \"webhookUrl\"."},
+	{"revealPhones", "include_phones", "Perhaps you meant \"includePhones\"."},
+	{NULL, "reveal_emails", "Perhaps you meant \"revealEmails\"."},
+	{NULL, "Person", "Perhaps you meant \"person\"."},
 
 	/* other names */
-	{"person", "linkedinUrl", "Did you mean \"linkedin\"?"},
-	{"person", "linkedin_url", "Did you mean \"linkedin\"?"},
-	{"person", "linkedinHandle", "Did you mean \"linkedin\"?"},
-	{"company", "linkedinUrl", "Did you mean \"linkedin\"?"},
-	{"person", "countryCode", "Did you mean \"country\"?"},
-	{"company", "country", "Did you mean \"countryCode\"?"},
-	{"company", "domainName", "Did you mean \"domain\"?"},
-	{"person", "emailAddress", "Did you mean \"email\"?"},
-	{"person", "phones", "Did you mean \"phone\"?"},
-	{"person", "title", "Did you mean \"jobTitle\"?"},
-	{"person", "fullName", "Did you mean \"name\"?"},
-	{"revealEmails", "includeEmail", "Did you mean \"includeEmails\"?"},
-	{"revealPhones", "webhook", "Did you mean \"webhookUrl\"?"},
+	{"person", "linkedinUrl", "Perhaps you meant \"linkedin\"."},
+	{"person", "linkedin_url", "Perhaps you meant \"linkedin\"."},
+	{"person", "linkedinHandle", "Perhaps you meant \"linkedin\"."},
+	{"company", "linkedinUrl", "Perhaps you meant \"linkedin\"."},
+	{"person", "countryCode", "Perhaps you meant \"country\"."},
+	{"company", "country", "Perhaps you meant \"countryCode\"."},
+	{"company", "domainName", "Perhaps you meant \"domain\"."},
+	{"person", "emailAddress", "Perhaps you meant \"email\"."},
+	{"person", "phones", "Perhaps you meant \"phone\"."},
+	{"person", "title", "Perhaps you meant \"jobTitle\"."},
+	{"person", "fullName", "Perhaps you meant \"name\"."},
+	{"revealEmails", "includeEmail", "Perhaps you meant \"includeEmails\"."},
+	{"revealPhones", "webhook", "Perhaps you meant \"webhookUrl\"."},
 
 	/* misspellings */
-	{"person", "emial", "Did you mean \"email\"?"},
-	{"person", "fistName", "Did you mean \"firstName\"?"},
-	{"person", "lnkedin", "Did you mean \"linkedin\"?"},
-	{"company", "adress", "Did you mean \"address\"?"},
-	{"company", "instragam", "Did you mean \"instagram\"?"},
-	{NULL, "compny", "Did you mean \"company\"?"},
+	{"person", "emial", "Perhaps you meant \"email\"."},
+	{"person", "fistName", "Perhaps you meant \"firstName\"."},
+	{"person", "lnkedin", "Perhaps you meant \"linkedin\"."},
+	{"company", "adress", "Perhaps you meant \"address\"."},
+	{"company", "instragam", "Perhaps you meant \"instagram\"."},
+	{NULL, "compny", "Perhaps you meant \"company\"."},
 
 	/* other places */
 	{NULL, "email", "\"email\" belongs inside \"person\"."},
@@ -299,8 +299,8 @@ static const AcceptedCase passed[] = {
 
 static const RefusedCase refused_even_then[] = {
 	{"{\"email\":\"a@example.com\"}", OE_BAD_REQUEST,
-		"the request has no \"person\"",
-		"What identifies the person belongs inside \"person\", such as "
+		"the request has no key \"person\"",
+		"Put the values that identify the person inside \"person\", such as "
 		"{\"person\": {\"email\": ...}}."},
 	{"{\"person\":{\"x\":null}}", OE_API_BAD_REQUEST, "Empty `person` body",
 		"Give at least one value that identifies the person, such as "
@@ -498,9 +498,9 @@ test_inexact_numbers(void)
 
 		snprintf(json, sizeof(json), "{\"person\":{\"id\":\"1\"},\"n\":%s}",
 				 inexact_numbers[i]);
-		check_bad(json, "the request has a number that cannot be sent exactly",
-				  "Integers may have up to 64 bits; "
-				  "send a longer one as a string.", true);
+		check_bad(json, "the request contains a number that cannot be sent exactly",
+				  "Integers can have at most 64 bits; "
+				  "send a larger one as a string.", true);
 	}
 }
 
@@ -529,7 +529,7 @@ test_levels(void)
 	free(json);
 
 	json = nested_request(32);
-	check_bad(json, "the request has more than 32 levels", NULL, true);
+	check_bad(json, "the request is nested more than 32 levels deep", NULL, true);
 	free(json);
 }
 

@@ -176,7 +176,7 @@ fails(
 	\\set ON_ERROR_STOP 1
 	SET ocean_enrich.retry_wait_max = '20s';
 	SELECT @{[ enrich('gerda\@example.com') ]}},
-	qr/57014: .*OE429: the API asks to wait\n.*\nHINT: /s,
+	qr/57014: .*OE429: the API asks for a pause\n.*\nHINT: /s,
 	'a call that may not wait so long fails at once, even after an equal one that might');
 is(receipt('gerda@example.com'), '; 0 requests, 0 charges', 'neither was sent');
 

@@ -79,7 +79,7 @@ pass('its worker leaves');
 # What was on the wire is not sent
 
 is(copy(state_of('wire@example.com') =~ s/state/state, detail/r),
-	'unknown|it was on the wire when the database was copied', 'on the wire when it was copied: nobody will know');
+	'unknown|the request was on the wire when the database was copied', 'on the wire when it was copied: nobody will know');
 fails($node, 'SELECT ' . enrich('wire@example.com'), qr/OE504: an equal request was sent before/,
 	'on the wire when it was copied: not sent', database => 'copy');
 
@@ -97,7 +97,7 @@ is(copy(q{SELECT next_attempt_at FROM ocean_enrich.call WHERE request #>> '{pers
 my $id = sub { copy("SELECT call_id FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$_[0]\@example.com'") };
 my ($anna, $berta, $carla, $dora, $emma, $later) = map { $id->($_) } qw(anna berta carla dora emma later);
 fails($node, "SELECT ocean_enrich.wait(ARRAY[$anna])",
-	qr/55000: call $anna belongs to the queue of another database\nDETAIL:  It came with a copy .*\nHINT:  .*copied_calls/,
+	qr/55000: call $anna belongs to the queue of another database\nDETAIL:  The call came with a copy .*\nHINT:  .*copied_calls/,
 	'nobody waits for what does not come', database => 'copy');
 is(copy("SELECT ocean_enrich.cancel($anna)"), 't', 'cancelled');
 is(copy("SELECT ocean_enrich.forget(email => 'dora\@example.com')"), 1, 'erased');

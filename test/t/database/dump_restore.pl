@@ -112,7 +112,7 @@ fails(
 	database => 'restored');
 fails(
 	$node, 'SELECT ' . enrich('sb-status-500@example.com'),
-	qr/OE504: an equal request was sent before, and its outcome is not known/,
+	qr/OE504: an equal request was sent before, and its outcome is unknown/,
 	'what may have been paid for is not sent',
 	database => 'restored');
 fails(

@@ -45,7 +45,7 @@ my %refused = (
 	'submit' => q{submit(ocean_person_request(email => 'x@example.com'))},
 	'cancel' => 'cancel(1)',
 	'retry' => 'retry(1)',
-	'resolve() or wake' => q{resolve(1, 'give up')},
+	'resolve() or ocean_enrich.wake' => q{resolve(1, 'give up')},
 	'create_sync' => q{create_sync('more', 'contacts', 'ocean_person_request(email => email)', 'enriched')},
 	'alter_sync' => q{alter_sync('contacts', priority => 1)},
 	'enable_sync' => q{enable_sync('contacts')},
@@ -220,7 +220,7 @@ fails($subscriber, 'SELECT ' . enrich('wire@example.com'), qr/OE504: an equal re
 is($subscriber->safe_psql('postgres', $others), 'sent', 'subscriber: and leaves it as it is');
 $subscriber->safe_psql('postgres', q{SELECT ocean_enrich.submit(ocean_person_request(email => 'wire@example.com'))});
 wait_until($subscriber, q{
-	SELECT detail ~ '^waits for call \d+, which is on the wire elsewhere$' AND next_attempt_at < now() + interval '2 minutes'
+	SELECT detail ~ '^waiting for call \d+, which is on the wire elsewhere$' AND next_attempt_at < now() + interval '2 minutes'
 	FROM ocean_enrich.call WHERE state = 'queued' AND request #>> '{person,email}' = 'wire@example.com'});
 is($subscriber->safe_psql('postgres', q{SELECT ocean_enrich.cancel(call_id) FROM ocean_enrich.call
 	WHERE state = 'queued' AND request #>> '{person,email}' = 'wire@example.com'}), 't', 'subscriber: an equal one in its queue waits');
@@ -242,6 +242,6 @@ $query->finish;
 $subscriber->restart;
 fails($subscriber, 'SELECT ' . enrich('last@example.com'), qr/OE504: an equal request was sent before/, 'no subscriber any more: not sent');
 is($subscriber->safe_psql('postgres', $others =~ s/wire@/last@/r =~ s/state/state, detail/r),
-	'unknown|it was on the wire when the database was copied', 'no subscriber any more: unknown');
+	'unknown|the request was on the wire when the database was copied', 'no subscriber any more: unknown');
 
 done_testing();

@@ -231,7 +231,7 @@ gives_person($sent, 'dropped: the call on the wire has its person');
 my ($stdout, $stderr) = $unsent->finish;
 like(
 	$stderr,
-	qr/55000: could not record the request in ocean_enrich.call\n.*dropped/,
+	qr/55000: could not record the request in table "ocean_enrich.call"\n.*dropped/,
 	'dropped: the call that was not sent fails');
 wait_until(
 	$node, q{

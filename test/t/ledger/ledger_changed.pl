@@ -36,11 +36,11 @@ wait_until($node, q{SELECT waiting = 1 FROM ocean_enrich.queue_status});
 is(sql("SELECT state FROM ocean_enrich.call WHERE call_id = $id"), 'queued', 'what is queued waits');
 # Not to wait for anything, but to see what it does in two seconds.
 sql('SELECT pg_sleep(2)');
-my @said = slurp_file($node->logfile) =~ /could not send what is queued: column "postponed" of table ocean_enrich.call is not as the extension made it/g;
+my @said = slurp_file($node->logfile) =~ /could not send queued requests: column "postponed" of table "ocean_enrich.call" is not as the extension created it/g;
 cmp_ok(scalar @said, '>', 0, 'the log says why');
 cmp_ok(scalar @said, '<', 30, '... now and then');
 is($sandbox->books->{requests}, 2, 'nothing is sent');
-is(sql('SELECT pause FROM ocean_enrich.queue_status'), q{cannot be recorded: the server's log says why}, '... nor does the view keep quiet');
+is(sql('SELECT pause FROM ocean_enrich.queue_status'), q{calls cannot be recorded; see the server log}, '... nor does the view keep quiet');
 
 sql('ALTER TABLE ocean_enrich.call ALTER postponed DROP DEFAULT,
 	ALTER postponed TYPE integer USING postponed::integer, ALTER postponed SET DEFAULT 0');
@@ -64,7 +64,7 @@ foreach (['raw', 'postponed', 'raw'], ['postponed', 'fingerprint', 'fingerprint'
 	like(sql(sprintf($submit, "$one.$other")), qr/^\d+$/, "$one is $other: the session queues what it can")
 	  unless $one eq 'postponed';
 	fails($node, 'SELECT ' . enrich("$one.$other\@example.com"),
-		qr/55000: could not record the request in ocean_enrich.call\nDETAIL:  .*column "$first" of table ocean_enrich.call is not as the extension made it/,
+		qr/55000: could not record the request in table "ocean_enrich.call"\nDETAIL:  .*column "$first" of table "ocean_enrich.call" is not as the extension created it/,
 		"$one is $other: nothing is sent");
 	sql(swap($one, $other));
 }
@@ -76,10 +76,10 @@ sql(q{
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;
 	CREATE TRIGGER refuse BEFORE UPDATE ON ocean_enrich.call FOR EACH ROW WHEN (NEW.background) EXECUTE FUNCTION refuse()});
 $id = $session->query_safe(sprintf($submit, 'frida'));
-wait_until($node, q{SELECT pause ^@ 'cannot be recorded' FROM ocean_enrich.queue_status});
-my $before = () = slurp_file($node->logfile) =~ /could not send what is queued/g;
+wait_until($node, q{SELECT pause ^@ 'calls cannot be recorded' FROM ocean_enrich.queue_status});
+my $before = () = slurp_file($node->logfile) =~ /could not send queued requests/g;
 sql(join(';', map { 'SELECT ' . enrich("direct$_\@example.com") } 1 .. 50));
-my $after = () = slurp_file($node->logfile) =~ /could not send what is queued/g;
+my $after = () = slurp_file($node->logfile) =~ /could not send queued requests/g;
 cmp_ok($after - $before, '<', 5, 'fifty calls do not have the queue tried fifty times');
 is(sql("SELECT state FROM ocean_enrich.call WHERE call_id = $id"), 'queued', 'what is queued waits');
 sql('DROP TRIGGER refuse ON ocean_enrich.call');

@@ -64,7 +64,7 @@ sub refused
 	my $requests = $sandbox->books->{requests};
 	fails(
 		$node, 'SELECT ' . enrich($email),
-		qr/OE402: budget of role "$role" is spent: .* credits a \w+\nDETAIL:  .* credits were spent or reserved since .* 00:00 UTC, and a request reserves 3\.\nHINT:  Raise "credit_limit" in ocean_enrich\.budget or wait until .* 00:00 UTC\./,
+		qr/OE402: budget of role "$role" is exhausted: .* credits per \w+\nDETAIL:  .* credits have been spent or reserved since .* 00:00 UTC, and a request reserves 3\.\nHINT:  Increase "credit_limit" in table "ocean_enrich\.budget" or wait until .* 00:00 UTC\./,
 		$name, user => $role);
 	return is($sandbox->books->{requests}, $requests, "$name: nothing was sent");
 }
@@ -121,7 +121,7 @@ refused('anna', 'five@example.com', 'a change that was rolled back');
 my ($stdout, $stderr) = OceanTest::Query->start(
 	$node, q{
 	BEGIN; UPDATE ocean_enrich.budget SET credit_limit = 1000; PREPARE TRANSACTION 'x'})->finish;
-like($stderr, qr/0A000: cannot PREPARE a transaction that has changed budgets/,
+like($stderr, qr/0A000: cannot PREPARE a transaction that has modified table "ocean_enrich\.budget"/,
 	'nor can it be prepared');
 $node->safe_psql('postgres', q{BEGIN; SELECT 1; PREPARE TRANSACTION 'y'; COMMIT PREPARED 'y'});
 

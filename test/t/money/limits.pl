@@ -82,7 +82,7 @@ after_restarts(
 		fails(
 			$node,
 			'SET ocean_enrich.daily_limit = 5; SELECT ' . enrich('anna@example.com'),
-			qr/OE429: daily limit of 5 requests is reached\n.*\nHINT: /,
+			qr/OE429: daily limit of 5 requests has been reached\n.*\nHINT: /,
 			"daily limit$when: the next call fails");
 		is($sandbox->books->{requests}, 5, "daily limit$when: it was not sent");
 	});
@@ -112,7 +112,7 @@ after_restarts(
 		fails(
 			$node,
 			q{SET ocean_enrich.credit_limit = '23.5'; SELECT } . enrich('carla@example.com'),
-			qr/OE402: credit limit of 23\.5 credits a day is reached\nDETAIL:  21 credits .*\nHINT: /,
+			qr/OE402: credit limit of 23\.5 credits per day has been reached\nDETAIL:  21 credits .*\nHINT: /,
 			"credit limit$when: the next call fails");
 		is($sandbox->books->{requests}, 7, "credit limit$when: it was not sent");
 	});

@@ -55,7 +55,7 @@ $sandbox->config(hold => JSON::PP::false);
 states_are('anna answered 2, anna queued 3, bert answered 3');
 wait_until(
 	$node, q{
-	SELECT bool_and(detail = 'budget of role "anna" is spent: 6 credits a month'
+	SELECT bool_and(detail = 'budget of role "anna" is exhausted: 6 credits per month'
 		AND next_attempt_at = date_trunc('month', now(), 'UTC') + interval '1 month')
 	FROM ocean_enrich.call WHERE state = 'queued'});
 pass('the others wait for the next month, and say why');

@@ -79,7 +79,7 @@ goes('anna', 'two', 'there is room');
 sql(email('two'));
 goes('anna', 'three', 'just enough');
 is(spent(), 'day 20, month 20', 'the budget is spent');
-my $is_spent = qr/OE402: budget of role "anna" is spent: 20 credits a day\nDETAIL:  20 credits were spent or reserved since/;
+my $is_spent = qr/OE402: budget of role "anna" is exhausted: 20 credits per day\nDETAIL:  20 credits have been spent or reserved since/;
 refused('anna', 'four', $is_spent, 'spent');
 goes('bert', 'bert', 'it is no matter of others');
 is(worker_pid($node), $worker, 'by the worker that was there before');
@@ -111,7 +111,7 @@ sql(webhook($told));
 sql(webhook($told));
 is(spent(), 'day 25.5, month 25.5', 'what the payload says');
 sql(q{UPDATE ocean_enrich.budget SET credit_limit = 28.4 WHERE role = 'anna' AND period = 'day'});
-refused('anna', 'five', qr/DETAIL:  25\.5 credits were spent/, 'raised by too little');
+refused('anna', 'five', qr/DETAIL:  25\.5 credits have been spent/, 'raised by too little');
 sql(q{UPDATE ocean_enrich.budget SET credit_limit = 28.5 WHERE role = 'anna' AND period = 'day'});
 goes('anna', 'five', 'raised by enough');
 is(sql(webhook('{"phones": [{"personId": "nobody", "numbers": ["+1"], "status": "verified"}], "creditsUsed": 100}')), 0, 'nobody waits for it');
@@ -130,7 +130,7 @@ goes('bert', 'bert2', 'the worker has something to do');
 wait_until($node, q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.early_reveal WHERE person_id <> 'nobody')});
 is(spent(), 'day 41.5, month 41.5', 'the worker has merged it: it counts');
 sql(q{UPDATE ocean_enrich.budget SET credit_limit = 44.4 WHERE role = 'anna' AND period = 'day'});
-refused('anna', 'seven', qr/DETAIL:  41\.5 credits were spent/, 'at once');
+refused('anna', 'seven', qr/DETAIL:  41\.5 credits have been spent/, 'at once');
 
 # The credit limit of the day: of all roles
 
@@ -140,7 +140,7 @@ my $limit = sub { "ocean_enrich_person(" . request($_[0]) . ')' };
 my $set = q{SET ocean_enrich.credit_limit = '60.5'; };
 is(sql($set . "SELECT count(*) FROM " . $limit->('eight')), 1, 'limit: there is room');
 sql(phone('bert'));
-refused(undef, 'nine', qr/OE402: credit limit of 60\.5 credits a day is reached\nDETAIL:  60\.5 credits were spent or reserved since midnight UTC/,
+refused(undef, 'nine', qr/OE402: credit limit of 60\.5 credits per day has been reached\nDETAIL:  60\.5 credits have been spent or reserved since midnight UTC/,
 	'limit: reached by what was revealed', $set);
 is(used(), '60.5', 'limits: so says the view');
 is(sql($set . q{SELECT allowed FROM ocean_enrich.estimate($$SELECT ocean_person_request(email => 'x@example.com')$$)}), 0, 'limit: and the estimate');
@@ -155,7 +155,7 @@ sql('SELECT ocean_enrich.submit(' . request('queued1') . ')');
 wait_until($node, q{SELECT state = 'answered' FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'queued1@example.com'});
 sql(phone('bert2'));
 sql('SELECT ocean_enrich.submit(' . request('queued2') . ')');
-wait_until($node, q{SELECT pause = 'credit_limit is reached' FROM ocean_enrich.queue_status});
+wait_until($node, q{SELECT pause = 'credit_limit has been reached' FROM ocean_enrich.queue_status});
 pass('the queue waits');
 is(sql(q{SELECT state FROM ocean_enrich.call WHERE request #>> '{person,email}' = 'queued2@example.com'}), 'queued', '... and sends nothing');
 sql(q{LOAD 'ocean_enrich'; ALTER SYSTEM SET ocean_enrich.credit_limit = '76.5'; SELECT pg_reload_conf()});

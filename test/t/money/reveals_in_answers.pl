@@ -133,7 +133,7 @@ sub wait_for_state
 $limit = used() + 12;
 setting("ocean_enrich.credit_limit = '$limit'");
 my $dear = submit('dear', 'phone', 0);
-wait_until($node, q{SELECT doing = 'paused' AND pause = 'credit_limit is reached' AND paused_until > now()
+wait_until($node, q{SELECT doing = 'paused' AND pause = 'credit_limit has been reached' AND paused_until > now()
 	FROM ocean_enrich.queue_status});
 my $behind = submit('behind', 'nothing', 0);
 wait_for_state(submit("before$_", 'nothing', 1), 'answered') foreach 1 .. 3;
@@ -150,7 +150,7 @@ setting("ocean_enrich.credits_per_phone = '1000'\nocean_enrich.credit_limit = '9
 $dear = submit('too-dear', 'phone', 1);
 wait_for_state(submit('passes', 'nothing', 0), 'answered');
 is(sql("SELECT state, detail, postponed, next_attempt_at > now() + interval '50 minutes' FROM ocean_enrich.call WHERE call_id = $dear"),
-	'queued|may cost more than credit_limit has for a day|0|t', 'queue: what is too dear for any day is put off');
+	'queued|may cost more than credit_limit allows per day|0|t', 'queue: what is too dear for any day is put off');
 setting("ocean_enrich.credits_per_phone = '10'\nocean_enrich.credit_limit = '0'");
 sql("UPDATE ocean_enrich.call SET next_attempt_at = now() WHERE call_id = $dear; SELECT ocean_enrich.wake()");
 wait_for_state($dear, 'answered');

@@ -130,7 +130,7 @@ my $begin = time();
 $sandbox->config(rate_limit => 1, retry_after_s => 1);
 my @ids = map { submit("throttled$_\@example.com") } 1 .. 3;
 wait_until($node, q{SELECT count(*) > 0 FROM ocean_enrich.call WHERE status = 429});
-wait_for_status(q{doing = 'paused' AND pause ~ 'wait' AND paused_until > now()});
+wait_for_status(q{doing = 'paused' AND pause = 'the API asks for a pause' AND paused_until > now()});
 $sandbox->config(rate_limit => 0, retry_after_s => undef);
 my $pauses = time() - $begin + 1;
 wait_for_state($_, 'answered') foreach @ids;
@@ -204,7 +204,7 @@ $id = submit('sb-cut-lost.frieda@example.com');
 wait_for_state($id, 'unknown');
 my $equal = submit('sb-cut-lost.frieda@example.com');
 wait_until($node, "SELECT next_attempt_at = 'infinity' FROM ocean_enrich.call WHERE call_id = $equal");
-is(row($equal, 'state, detail'), "queued|waits for a decision about call $id", 'unknown: an equal call waits');
+is(row($equal, 'state, detail'), "queued|waiting for a decision about call $id", 'unknown: an equal call waits');
 wait_for_status('to_be_resolved = 1 AND unknown_today = 1');
 $node->safe_psql('postgres', "SELECT ocean_enrich.resolve($id, 'give up')");
 wait_for_state($equal, 'failed');
@@ -237,7 +237,7 @@ $sandbox->config(hold => JSON::PP::false);
 is(($query->finish)[0], 't', 'wait: it came to its end');
 is($node->safe_psql('postgres', "SELECT ocean_enrich.wait(ARRAY[$id, -1])"), 't', 'wait: what is at its end is not waited for');
 fails($node, q{BEGIN; SELECT ocean_enrich.wait(ARRAY[ocean_enrich.submit(ocean_person_request(email => 'x@example.com'))])},
-	qr/25001: call \d+ was submitted by this transaction/, 'wait: not for what is not committed');
+	qr/25001: cannot wait for call \d+ in the transaction that submitted it/, 'wait: not for what is not committed');
 fails($node, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ocean_enrich.wait(ARRAY[1])',
 	qr/25001: cannot wait/, 'wait: not where the end cannot be seen');
 

@@ -41,12 +41,12 @@ sub wait_for_lock
 foreach my $first ('SELECT', $submit)
 {
 	like(waits_for('DROP EXTENSION ocean_enrich', $submit, $first),
-		qr/ERROR:  42P01: the table ocean_enrich.call does not exist/,
+		qr/ERROR:  42P01: table "ocean_enrich.call" does not exist/,
 		"the extension is dropped under submit() after \"$first\"");
 	$node->safe_psql('postgres', 'CREATE EXTENSION ocean_enrich');
 }
 like(waits_for('DROP EXTENSION ocean_enrich', q{SELECT * FROM ocean_enrich.estimate('SELECT')}, 'SELECT'),
-	qr/ERROR:  42P01: there is no table ocean_enrich.call/,
+	qr/ERROR:  42P01: extension "ocean_enrich" has no table "ocean_enrich\.call"/,
 	'it is dropped under estimate()');
 $node->safe_psql('postgres', 'CREATE EXTENSION ocean_enrich');
 

@@ -70,7 +70,7 @@ foreach my $event ('INSERT', 'UPDATE', 'DELETE')
 			UPDATE => q{UPDATE own SET email = 'three@example.com'},
 			DELETE => q{DELETE FROM own}
 		}->{$event},
-		qr/39P01: this function is for the triggers that ocean_enrich makes/,
+		qr/39P01: this function can only be called by triggers that ocean_enrich creates/,
 		"$event: a trigger without transition tables is refused");
 	ran_as_nobody_else("$event: nothing planted has run");
 	mallory('DROP TRIGGER IF EXISTS planted ON own; DELETE FROM own');

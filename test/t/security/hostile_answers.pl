@@ -26,8 +26,8 @@ my $line = 'X-Padding: ' . ('x' x 1000) . "\r\n";
 # its credits, and whether there is a person.
 my %meanings = (
 	garbled => [
-		qr/^OE502: the API answered 200 without a usable person$/,
-		qr/^OE502: the API answered 200 without a usable balance$/,
+		qr/^OE502: the API answered with HTTP status 200 but no usable person$/,
+		qr/^OE502: the API answered with HTTP status 200 but no usable balance$/,
 		qr/^answered\|3\|f$/ ],
 	not_stored => [
 		qr/^OE502: the person cannot be stored as jsonb in this database$/,

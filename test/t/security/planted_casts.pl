@@ -103,7 +103,7 @@ foreach my $context ('IMPLICIT', 'ASSIGNMENT')
 
 			# The target becomes a disguise.
 			fails($node, "ALTER TABLE $name ADD other disguise; SELECT ocean_enrich.create_sync('other', '$name', 'request', 'other')",
-				qr/42804: the target column "other" is of type disguise, not jsonb/, "$case: $name: it is no target");
+				qr/42804: target column "other" is of type disguise, not jsonb/, "$case: $name: it is no target");
 			mallory("ALTER TABLE $name ALTER enriched TYPE disguise USING NULL");
 			sql(qq{UPDATE $name SET email = row('$name-5-$context-$when\@example.com'),
 				request = row('{"person": {"email": "$name-6-$context-$when\@example.com"}}') WHERE id = 1});

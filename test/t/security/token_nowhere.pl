@@ -82,7 +82,7 @@ is( $node->safe_psql('postgres', qq{
 		EXECUTE hook('{"id": "4cf2c3b4a1b2d3e4"}', pg_read_file('$secret_file'))}),
 	0, 'the right secret is taken, though nobody waits for that person');
 fails($node, q{SELECT ocean_enrich.receive_webhook('{"id": "x"}', 'wrong')},
-	qr/28000: the secret of the webhook is wrong/, 'a wrong secret is refused');
+	qr/28000: webhook secret is wrong/, 'a wrong secret is refused');
 wait_for_ledger($node);
 
 foreach my $role ('postgres', 'monitor', 'nobody')

@@ -80,19 +80,19 @@ is(status($node, 'people'), 'enabled|0|0|31|0|0|0|99.0', 'it may be renamed');
 # Refused
 
 fails($node, q{SET ROLE berta; SELECT ocean_enrich.disable_sync('people')},
-	qr/42501: must be owner of kept column "people"/, 'others may not disable it');
+	qr/42501: must be owner of sync "people"/, 'others may not disable it');
 fails($node, q{SET ROLE berta; SELECT ocean_enrich.drop_sync('people')},
-	qr/42501: must be owner of kept column "people"/, 'nor drop it');
+	qr/42501: must be owner of sync "people"/, 'nor drop it');
 fails($node, q{SET ROLE berta; SELECT ocean_enrich.alter_sync('people', priority => 9)},
-	qr/42501: must be owner of kept column "people"/, 'nor alter it');
+	qr/42501: must be owner of sync "people"/, 'nor alter it');
 fails($node, q{SET ROLE berta; SELECT ocean_enrich.create_sync('mine', 'contacts', 'ocean_person_request(email => email)', 'enriched')},
 	qr/42501: must be owner of table contacts/, 'nor make one for a table of another');
 is(sql(q{SET ROLE berta; SELECT count(*) FROM ocean_enrich.sync_errors}), 0,
 	'nor see its errors');
 fails($node, q{SELECT ocean_enrich.drop_sync('nothing')},
-	qr/42704: kept column "nothing" does not exist/, 'what is not there is an error');
+	qr/42704: sync "nothing" does not exist/, 'what is not there is an error');
 fails($node, q{SET ROLE anna; SELECT ocean_enrich.create_sync('people', 'contacts', 'ocean_person_request(email => email)', 'enriched')},
-	qr/42710: kept column "people" already exists/, 'so is a name that is taken');
+	qr/42710: sync "people" already exists/, 'so is a name that is taken');
 
 # A dropped one, with calls on the wire
 

@@ -146,9 +146,9 @@ sql('CREATE ROLE poor; GRANT CREATE ON SCHEMA public TO poor; GRANT USAGE ON SCH
 	GRANT EXECUTE ON FUNCTION ocean_enrich.create_sync, ocean_person_request TO poor');
 sql('SET ROLE poor; CREATE TABLE purse (id integer PRIMARY KEY, email text, enriched jsonb)');
 fails($node, q{SET ROLE poor; SELECT ocean_enrich.create_sync('purse', 'purse', 'ocean_person_request(email => email)', 'enriched')},
-	qr/42501: role "poor" must not submit requests/, 'who may not submit may not keep a column');
+	qr/42501: role "poor" is not allowed to submit requests/, 'who may not submit may not keep a column');
 fails($node, q{SELECT ocean_enrich.create_sync('purse', 'purse', 'ocean_person_request(email => email)', 'enriched')},
-	qr/42501: role "poor" must not submit requests/, 'nor may another one for him');
+	qr/42501: role "poor" is not allowed to submit requests/, 'nor may another one for him');
 sql('CREATE ROLE nobody_at_all LOGIN');
 fails($node, q{SET ROLE nobody_at_all; SELECT ocean_enrich.create_sync('a', 'contacts', 'NULL', 'enriched')},
 	qr/42501: permission denied for schema ocean_enrich/, 'PUBLIC has nothing of all that');

@@ -50,11 +50,11 @@ my $failing = build_library(
 my $sandbox = OceanTest::Sandbox->new;
 my ($node, $stage);
 my $refused = "55000: another version of ocean_enrich is in use on this server"
-  . "|It is version $version of the library, and this process has loaded version $later_version. Nothing was sent."
-  . '|Restart the server to use the version installed now.';
+  . "|Version $version of the library is in use, and this process has loaded version $later_version.  Nothing was sent."
+  . '|Restart the server to use the installed version.';
 my $replaced = "55000: another version of ocean_enrich was installed on this server"
-  . "|This session has loaded version $version of the library, and its background worker would have version $later_version. Nothing was sent."
-  . '|Restart the server to use the version installed now.';
+  . "|This session has loaded version $version of the library, but the background worker would load version $later_version.  Nothing was sent."
+  . '|Restart the server to use the installed version.';
 my $submit = 'ocean_enrich.submit(ocean_person_request(email => $$%s@example.com$$))';
 
 # A server with a stage of its own, a kept column "contacts" and a table to update.
@@ -221,7 +221,7 @@ end_worker($node);
 my $requests = $sandbox->books->{requests};
 is_at_work($node, $old, $replaced, 'replaced, and its worker has left');
 is($old->query_safe('SELECT doing, pause FROM ocean_enrich.queue_status'),
-	'no worker|another version was installed: restart the server', 'the queue says why it does not go on');
+	'no worker|another version was installed; restart the server', 'the queue says why it does not go on');
 is($sandbox->books->{requests}, $requests, 'nothing is sent');
 replace_file(library_name(), library_name($stage));
 is_at_work($node, $old, 'done', 'put back');
@@ -242,7 +242,7 @@ replace_file($with_function, library_name($stage));
 end_worker($node);
 is_at_work($node, $old, $replaced, 'replaced again, and its worker has left');
 is($old->query_safe('SELECT pause, paused_until FROM ocean_enrich.queue_status'),
-	'another version was installed: restart the server|', 'nobody knows when the queue goes on');
+	'another version was installed; restart the server|', 'nobody knows when the queue goes on');
 $node->append_conf('postgresql.conf', 'ocean_enrich.daily_limit = 0');
 $old->quit;
 $node->restart;

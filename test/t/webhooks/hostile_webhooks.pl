@@ -65,7 +65,7 @@ foreach my $secret (
 	foreach my $payload ($about_her, $many, "jsonb_build_object('id', repeat('x', 2000000))", "'{}'", 'NULL')
 	{
 		fails($node, receive($payload, $secret),
-			qr/28000: the secret of the webhook is wrong/, substr("forged: $secret, $payload", 0, 100));
+			qr/28000: webhook secret is wrong/, substr("forged: $secret, $payload", 0, 100));
 	}
 }
 is_in($state, $before, 'nothing forged has changed anything');
@@ -148,7 +148,7 @@ $node->safe_psql('postgres', q{
 	TRUNCATE ocean_enrich.early_reveal;
 	INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email)
 	SELECT 0, i, 'stranger-' || i, '{"address": "a@x.example"}' FROM generate_series(1, 90000) AS i});
-my $full = qr/53400: too many people that nobody waits for/;
+my $full = qr/53400: too many people that no call is waiting for/;
 fails($node, receive($many, "'open-sesame'"), $full, 'more people than may wait are refused');
 is_in('SELECT count(*) FROM ocean_enrich.early_reveal', 90_000, '... and leave nothing');
 is_in($rows, $webhooks + 2 . '|90000', '... no receipt either, so they can come again');

@@ -293,7 +293,7 @@ is( $node->safe_psql('postgres',
 		"SELECT state, credits FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1"),
 	'answered|3', '... is recorded');
 my $log = substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $log_end);
-like($log, qr/WARNING:  could not note that call \d+ waits for a webhook: new row/,
+like($log, qr/WARNING:  could not record that call \d+ waits for a webhook: new row/,
 	'... and the log says so');
 unlike(join(' ', $log =~ /^.*(?:WARNING|DETAIL|CONTEXT):.*$/mg), qr/gerda/, '... without the person');
 wait_for_webhooks(2);
@@ -307,7 +307,7 @@ $node->safe_psql('postgres',
 $sandbox->wait(
 	webhook_failures => $sandbox->books->{webhook_failures} + 1);
 my ($refusal) = grep { $_->[0] == 403 } $forwarder->answers;
-like($refusal->[1], qr/28000: the secret of the webhook is wrong/,
+like($refusal->[1], qr/28000: webhook secret is wrong/,
 	'a wrong secret is refused');
 unlike(join(' ', map { $_->[1] } $forwarder->answers),
 	qr/example\.com/, 'no message names anybody');

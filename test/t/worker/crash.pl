@@ -93,7 +93,7 @@ sub check_unknown
 	fails(
 		$node,
 		'SELECT ' . enrich($_),
-		qr/OE504: an equal request was sent before, and its outcome is not known/,
+		qr/OE504: an equal request was sent before, and its outcome is unknown/,
 		"$name: it is not sent again") foreach @people;
 	is($sandbox->books->{requests},
 		$requests + 1, "$name: the API was asked nothing again");

@@ -19,7 +19,7 @@ my $node =
 fails(
 	$node,
 	'SELECT ' . enrich('anna@example.com'),
-	qr/53400: no background worker slot is free .*\nHINT:  Raise "max_worker_processes"/,
+	qr/53400: no background worker slot is available .*\nHINT:  Increase "max_worker_processes"/,
 	'no slot: the error says what to do');
 is( $node->safe_psql(
 		'postgres', qq{

@@ -142,7 +142,7 @@ my $later = OceanTest::Query->start($node, 'SELECT ' . enrich('berta@example.com
 my ($stdout, $stderr) = $hanging->finish;
 like(
 	$stderr,
-	qr/OE504: the ocean_enrich worker ended before the answer came/,
+	qr/OE504: the ocean_enrich worker exited before the answer arrived/,
 	'a call that outlives the worker is told that its outcome is unknown');
 my $seconds = time() - $terminated;
 note("the worker waited $seconds s");

@@ -180,7 +180,7 @@ fail_on('INSERT');
 fails(
 	$node,
 	'SELECT ' . enrich('carla@example.com'),
-	qr/55000: could not record the request in ocean_enrich.call\nDETAIL:  Nothing was sent: not now/,
+	qr/55000: could not record the request in table "ocean_enrich.call"\nDETAIL:  Nothing was sent: not now/,
 	'a call that cannot be recorded fails');
 is($sandbox->books->{requests}, $requests, 'it is not sent');
 
