@@ -1335,7 +1335,7 @@ oe_channel_wake_applier(void)
 	if (!start)
 		return;
 
-	if (register_process("oe_applier_main", "ocean_enrich applier",
+	if (register_process("oe_applier_main", "ocean_enrich sync applier",
 						 MyDatabaseId, false, NULL))
 		return;
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
@@ -1343,7 +1343,7 @@ oe_channel_wake_applier(void)
 		hub->applier_state = WORKER_NONE;
 	LWLockRelease(&control->lock);
 	ereport(LOG,
-			errmsg("no background worker slot is available for the ocean_enrich applier"),
+			errmsg("no background worker slot is available for the ocean_enrich sync applier"),
 			errhint("Increase \"max_worker_processes\" or run fewer parallel queries."));
 }
 

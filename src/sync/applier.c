@@ -524,7 +524,7 @@ wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 static void
 serve_syncs(void)
 {
-	uint32		wait_event = WaitEventExtensionNew("OceanEnrichApplier");
+	uint32		wait_event = WaitEventExtensionNew("OceanEnrichSyncApplier");
 	TimestampTz idle_since = 0;
 
 	while (!ShutdownRequestPending && !oe_apply_extension_is_gone)
@@ -561,7 +561,7 @@ force_settings(void)
 		{"lock_timeout", OE_APPLY_LOCK_MAX},
 		/* What an expression gives is checked, and fails its row alone. */
 		{"ocean_enrich.unknown_keys", "error"},
-		{"application_name", "ocean_enrich applier"},
+		{"application_name", "ocean_enrich sync applier"},
 	};
 
 	oe_process_force(settings, lengthof(settings));
@@ -577,7 +577,7 @@ oe_applier_main(Datum database)
 	oe_process_connect(DatumGetObjectId(database));
 	force_settings();
 
-	oe_apply_mcxt = AllocSetContextCreate(TopMemoryContext, "ocean_enrich applier",
+	oe_apply_mcxt = AllocSetContextCreate(TopMemoryContext, "ocean_enrich sync applier",
 										  ALLOCSET_DEFAULT_SIZES);
 	oe_apply_turn_mcxt = AllocSetContextCreate(oe_apply_mcxt, "ocean_enrich turn",
 											   ALLOCSET_DEFAULT_SIZES);

@@ -71,7 +71,7 @@ sub applier_pid
 	my ($node) = @_;
 	return $node->safe_psql('postgres', q{
 		SELECT pid FROM pg_stat_activity
-		WHERE backend_type = 'ocean_enrich applier' AND datname = current_database()});
+		WHERE backend_type = 'ocean_enrich sync applier' AND datname = current_database()});
 }
 
 1;

@@ -110,7 +110,7 @@ ran_as_nobody_else('and no expression has run as the new owner');
 mallory(q{
 	CREATE FUNCTION endless(text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
 	BEGIN
-		IF current_setting('application_name') <> 'ocean_enrich applier' THEN
+		IF current_setting('application_name') <> 'ocean_enrich sync applier' THEN
 			RETURN NULL;
 		END IF;
 		LOOP
@@ -126,7 +126,7 @@ mallory(q{
 	INSERT INTO stuck VALUES (1, 'stuck@example.com')});
 wait_until($node, q{
 	SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE backend_type = 'ocean_enrich applier' AND wait_event = 'PgSleep'});
+	WHERE backend_type = 'ocean_enrich sync applier' AND wait_event = 'PgSleep'});
 my $applier = applier_pid($node);
 sql("SELECT pg_terminate_backend($applier)");
 wait_until($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $applier)");

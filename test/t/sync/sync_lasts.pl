@@ -111,7 +111,7 @@ is($sandbox->books->{requests}, $requests + 1, 'and is asked for again then, alo
 # Without the extension there is no applier.
 
 sql('DROP EXTENSION ocean_enrich CASCADE');
-wait_until($node, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'ocean_enrich applier')});
+wait_until($node, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'ocean_enrich sync applier')});
 is(sql(q{INSERT INTO contacts VALUES (90, 'nobody@example.com') RETURNING id}), 90,
 	'and the table is a plain one');
 

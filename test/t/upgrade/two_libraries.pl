@@ -138,7 +138,7 @@ sub catches_up
 sub end_applier
 {
 	my ($node) = @_;
-	my $appliers = q{FROM pg_stat_activity WHERE backend_type = 'ocean_enrich applier'};
+	my $appliers = q{FROM pg_stat_activity WHERE backend_type = 'ocean_enrich sync applier'};
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $appliers");
 	wait_until($node, "SELECT NOT EXISTS (SELECT $appliers)");
 	return;
