@@ -63,6 +63,7 @@ typedef bool (*Work) (OeSyncState *state, OeSync *sync);
 static HTAB *sync_states;
 static uint64 round_number;
 static TimestampTz next_refresh;
+static bool extension_is_gone;
 
 static OeStatement active_statement = {
 	"SELECT sync_id FROM ocean_enrich.sync WHERE enabled"
@@ -152,6 +153,8 @@ run_in_transaction(OeSyncState *state, Work work, bool *worked)
 				*worked = work(state, &sync);
 			oe_apply_commit();
 		}
+		else
+			extension_is_gone = true;
 	}
 	PG_CATCH();
 	{
@@ -362,6 +365,8 @@ find_work(bool *drained)
 			active = find_active();
 			oe_apply_commit();
 		}
+		else
+			extension_is_gone = true;
 	}
 	PG_CATCH();
 	{
@@ -427,7 +432,6 @@ serve_each_sync(void)
 	ListCell   *lc;
 
 	round_number++;
-	oe_apply_is_watching = false;
 	active = find_work(&worked);
 	foreach(lc, active)
 	{
@@ -462,15 +466,17 @@ time_to_wait(TimestampTz now)
 }
 
 static bool
-some_sync_waits(TimestampTz now)
+some_sync_waits(TimestampTz now, TimestampTz went_round_at)
 {
+	bool		watch_is_due = now - went_round_at >= WATCH_MS * INT64CONST(1000);
 	HASH_SEQ_STATUS status;
 	OeSyncState *state;
 	bool		waits = false;
 
 	hash_seq_init(&status, sync_states);
 	while ((state = hash_seq_search(&status)) != NULL)
-		waits |= state->not_before > now - OE_DATABASE_CHECK_MS * INT64CONST(1000);
+		waits |= (state->has_queued && watch_is_due) ||
+			state->not_before > now - OE_DATABASE_CHECK_MS * INT64CONST(1000);
 	return waits;
 }
 
@@ -480,18 +486,17 @@ is_time_to_look(TimestampTz went_round_at)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	return next_refresh <= now || some_sync_waits(now) ||
-		(oe_apply_is_watching && now - went_round_at >= WATCH_MS * INT64CONST(1000));
+	return next_refresh <= now || some_sync_waits(now, went_round_at);
 }
 
 static bool
 has_to_leave(void)
 {
 	StartTransactionCommand();
-	oe_apply_extension_is_gone = !OidIsValid(oe_ledger_relation());
+	extension_is_gone = !OidIsValid(oe_ledger_relation());
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(oe_apply_turn_mcxt);
-	return oe_apply_extension_is_gone || oe_process_database_is_wanted();
+	return extension_is_gone || oe_process_database_is_wanted();
 }
 
 /* Asleep until something is to be done.  False: leave. */
@@ -527,7 +532,7 @@ serve_syncs(void)
 	uint32		wait_event = WaitEventExtensionNew("OceanEnrichSyncApplier");
 	TimestampTz idle_since = 0;
 
-	while (!ShutdownRequestPending && !oe_apply_extension_is_gone)
+	while (!ShutdownRequestPending && !extension_is_gone)
 	{
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

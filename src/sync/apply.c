@@ -37,8 +37,6 @@
 
 MemoryContext oe_apply_mcxt;
 MemoryContext oe_apply_turn_mcxt;
-bool		oe_apply_extension_is_gone;
-bool		oe_apply_is_watching;
 
 /* What is a user's runs now. */
 static volatile sig_atomic_t runs_as_owner;
@@ -73,7 +71,6 @@ oe_apply_begin(void)
 	StartTransactionCommand();
 	if (!OidIsValid(oe_ledger_relation()))
 	{
-		oe_apply_extension_is_gone = true;
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(oe_apply_turn_mcxt);
 		return false;
@@ -105,7 +102,7 @@ oe_apply_undo(void)
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	runs_as_owner = false;
 	QueryCancelPending = false;
-	oe_sync_writing = 0;
+	oe_triggers_ignore_writes_of(0);
 	MemoryContextSwitchTo(oe_apply_turn_mcxt);
 	edata = CopyErrorData();
 	FlushErrorState();

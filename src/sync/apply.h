@@ -36,6 +36,7 @@ typedef struct OeSyncState
 	int			batch;
 	TimestampTz not_before;
 	TimestampTz swept_at;
+	bool		has_queued;		/* true if it has calls in the queue */
 	Datum		after_key;		/* where the walk over changed rows is */
 	int64		after_settled;	/* where that over settled calls is */
 	bool		alone;			/* the batch was one row: */
@@ -67,11 +68,6 @@ typedef struct OeFound
 /* States of syncs live in the first; the second is reset with each round. */
 extern MemoryContext oe_apply_mcxt;
 extern MemoryContext oe_apply_turn_mcxt;
-
-extern bool oe_apply_extension_is_gone;
-
-/* Calls of ours are in the queue: definitions are looked at now and then. */
-extern bool oe_apply_is_watching;
 
 /*
  * A transaction with SPI connected.  False: the extension is gone.  Everything

@@ -155,14 +155,14 @@ decide_row(const OeSync *sync, const Changed *row, const OeFound *found,
 
 /* How many calls more the queue may have of it. */
 static int
-room_in_queue(int64 id)
+room_in_queue(OeSyncState *state)
 {
-	Datum		sync_id = Int64GetDatum(id);
+	Datum		sync_id = Int64GetDatum(state->id);
 	int64		queued;
 
 	(void) oe_statement_run(&queued_statement, &sync_id, NULL);
 	queued = DatumGetInt64(oe_statement_value(0, 1));
-	oe_apply_is_watching |= queued > 0;
+	state->has_queued = queued > 0;
 	return (int) Max(QUEUE_AHEAD - queued, 0);
 }
 
@@ -191,7 +191,7 @@ oe_apply_changed(OeSyncState *state, OeSync *sync)
 	int			room;
 
 	oe_apply_as_extension(&rights);
-	room = room_in_queue(sync->id);
+	room = room_in_queue(state);
 	rows = room > 0 ? fetch_changed(state, Min(state->batch, room), &batch) : NULL;
 	oe_rights_restore(&rights);
 	oe_apply_remember(state, batch.count, batch.count > 0 ? batch.keys[0] : (Datum) 0, 0);

@@ -209,12 +209,12 @@ write_answers(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
 	}
 
 	/* The row that we write asks for nothing new; what its triggers do, may. */
-	oe_sync_writing = sync->id;
+	oe_triggers_ignore_writes_of(sync->id);
 	answers = oe_statement_array(values, nulls, batch.count, JSONBOID);
 	found = oe_apply_run(&state->write, oe_sync_write_sql(sync), sync, &batch,
 						 answers);
 	done = oe_apply_numbers_found(&batch, found);
-	oe_sync_writing = 0;
+	oe_triggers_ignore_writes_of(0);
 	for (int i = 0; i < batch.count; i++)
 	{
 		if (!done[i] && !nulls[i])

@@ -31,7 +31,7 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_counted);
 
-int64		oe_sync_writing;
+static int64 sync_being_written;	/* 0: none */
 
 /* The statement of one trigger; made anew when a column was renamed. */
 typedef struct TriggerPlan
@@ -221,11 +221,17 @@ note_changes(const OeSync *sync, TriggerData *data)
 	oe_sync_note(statement, &value);
 }
 
+void
+oe_triggers_ignore_writes_of(int64 sync_id)
+{
+	sync_being_written = sync_id;
+}
+
 /* Is it the answer itself that is being written, and nothing else? */
 static bool
 is_own_write(int64 sync_id)
 {
-	return oe_sync_writing == sync_id &&
+	return sync_being_written == sync_id &&
 		DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) == 1;
 }
 

@@ -5,7 +5,10 @@
 #ifndef OE_TRIGGERS_H
 #define OE_TRIGGERS_H
 
-/* The sync whose answers this process is writing now; 0: none. */
-extern int64 oe_sync_writing;
+/*
+ * From now on this process writes the answers of that sync, which are no changes
+ * of its rows; 0: of none.
+ */
+extern void oe_triggers_ignore_writes_of(int64 sync_id);
 
 #endif							/* OE_TRIGGERS_H */
