@@ -271,7 +271,7 @@ describe_failure(const SettledCall *call, const char **message)
 	if (oe_apply_is(call->state, "answered"))
 	{
 		if (!*message)
-			*message = "the API answered 200 without a usable answer";
+			*message = "the API answered with HTTP status 200 but no usable answer";
 		return "OE502";
 	}
 	if (!*message)

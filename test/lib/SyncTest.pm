@@ -49,7 +49,7 @@ sub settled
 	return if $node->poll_query_until($database // 'postgres', qq{
 		SELECT waiting = 0 AND in_flight = 0 AND NOT EXISTS (SELECT FROM ocean_enrich.sync_inbox)
 		FROM ocean_enrich.sync_status WHERE name = '$name'});
-	die "kept column $name is not settled: "
+	die "sync $name is not settled: "
 	  . join "\n", map { $node->safe_psql($database // 'postgres', $_) } (
 		'TABLE ocean_enrich.sync_status', 'TABLE ocean_enrich.sync_settled',
 		'SELECT key, state, call_id FROM ocean_enrich.sync_row',
