@@ -25,7 +25,6 @@
 #define DAY					(INT64_C(24) * 60 * MINUTE)
 #define FIRST_CAPACITY		64
 #define FIRST_RETRY_WAIT_MS 500
-#define CREDITS_TEXT_SIZE	32
 #define TIME_TEXT_SIZE		48
 #define EXPONENT_MAX		1000000000
 
@@ -369,21 +368,6 @@ requests_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	return true;
 }
 
-/* Credits as people write them: 30, 0.1. */
-static const char *
-credits_text(OeCredits credits, char *text, size_t size)
-{
-	int			len = snprintf(text, size, "%lld.%06lld",
-							   (long long) (credits / OE_CREDITS_ONE),
-							   (long long) (credits % OE_CREDITS_ONE));
-
-	while (text[len - 1] == '0')
-		text[--len] = '\0';
-	if (text[len - 1] == '.')
-		text[--len] = '\0';
-	return text;
-}
-
 static bool
 credits_suffice(OeCredits used, const OeLimits *limits)
 {
@@ -395,19 +379,19 @@ static bool
 credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 						   OeError *error)
 {
-	char		limit[CREDITS_TEXT_SIZE];
-	char		used[CREDITS_TEXT_SIZE];
-	char		reserve[CREDITS_TEXT_SIZE];
+	char		limit[OE_CREDITS_TEXT_SIZE];
+	char		used[OE_CREDITS_TEXT_SIZE];
+	char		reserve[OE_CREDITS_TEXT_SIZE];
 
 	if (credits_suffice(certain(&account->spent), limits))
 		return false;
 	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
 				 "credit limit of %s credits per day has been reached",
-				 credits_text(limits->credit_limit, limit, sizeof(limit)));
+				 oe_credits_text(limits->credit_limit, limit));
 	oe_error_detail(error, "%s credits have been spent or reserved since midnight UTC, and a "
 						   "request reserves %s.",
-					credits_text(account->spent.credits, used, sizeof(used)),
-					credits_text(oe_limits_reserve(limits), reserve, sizeof(reserve)));
+					oe_credits_text(account->spent.credits, used),
+					oe_credits_text(oe_limits_reserve(limits), reserve));
 	oe_error_hint(error, "Increase \"ocean_enrich.credit_limit\" or wait until midnight UTC.");
 	return true;
 }
@@ -692,19 +676,19 @@ refuse_by_budget(const OeBudget *budget, OePeriod period, const char *role,
 		[OE_PERIOD_WEEK] = "week",
 		[OE_PERIOD_MONTH] = "month",
 	};
-	char		limit[CREDITS_TEXT_SIZE];
-	char		used[CREDITS_TEXT_SIZE];
-	char		needed[CREDITS_TEXT_SIZE];
+	char		limit[OE_CREDITS_TEXT_SIZE];
+	char		used[OE_CREDITS_TEXT_SIZE];
+	char		needed[OE_CREDITS_TEXT_SIZE];
 	char		time[TIME_TEXT_SIZE];
 
 	oe_error_set(error, OE_LOCAL_CREDIT_LIMIT,
 				 "budget of role \"%s\" is exhausted: %s credits per %s", role,
-				 credits_text(budget->limit, limit, sizeof(limit)),
+				 oe_credits_text(budget->limit, limit),
 				 names[period]);
 	oe_error_detail(error, "%s credits have been spent or reserved since %s, and a request reserves %s.",
-					credits_text(budget->spent.credits, used, sizeof(used)),
+					oe_credits_text(budget->spent.credits, used),
 					time_text(budget->start, time, sizeof(time)),
-					credits_text(reserve, needed, sizeof(needed)));
+					oe_credits_text(reserve, needed));
 	oe_error_hint(error, "Increase \"credit_limit\" in table \"ocean_enrich.budget\" or wait until %s.",
 				  time_text(budget->end, time, sizeof(time)));
 }
@@ -956,4 +940,26 @@ oe_credits_parse(const char *text, OeCredits *credits)
 		value++;
 	*credits = value;
 	return value <= OE_CREDITS_MAX;
+}
+
+OeCredits
+oe_credits_parse_sum(const char *text)
+{
+	OeCredits	credits;
+
+	return text && oe_credits_parse(text, &credits) ? credits : OE_CREDITS_MAX;
+}
+
+const char *
+oe_credits_text(OeCredits credits, char text[OE_CREDITS_TEXT_SIZE])
+{
+	int			len = snprintf(text, OE_CREDITS_TEXT_SIZE, "%lld.%06lld",
+							   (long long) (credits / OE_CREDITS_ONE),
+							   (long long) (credits % OE_CREDITS_ONE));
+
+	while (text[len - 1] == '0')
+		text[--len] = '\0';
+	if (text[len - 1] == '.')
+		text[--len] = '\0';
+	return text;
 }

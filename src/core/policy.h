@@ -25,6 +25,7 @@ typedef int64_t OeCredits;		/* millionths of a credit */
 #define OE_TIME_NEVER		INT64_MAX
 #define OE_CREDITS_ONE		INT64_C(1000000)
 #define OE_CREDITS_MAX		(INT64_C(1000000000) * OE_CREDITS_ONE)
+#define OE_CREDITS_TEXT_SIZE	32
 #define OE_RATE_LIMIT_MAX	60000	/* requests a minute */
 
 /* What the administrator allows; 0 = no limit. */
@@ -249,5 +250,11 @@ extern int	oe_policy_backoff_ms(int tries, int max_ms, double random);
  * non-negative decimal number (an exponent is allowed) up to OE_CREDITS_MAX.
  */
 extern bool oe_credits_parse(const char *text, OeCredits *credits);
+
+/* The same for a sum: more than can be counted, or NULL, is OE_CREDITS_MAX. */
+extern OeCredits oe_credits_parse_sum(const char *text);
+
+/* Credits as people write them: 30, 0.1.  Fills "text" and returns it. */
+extern const char *oe_credits_text(OeCredits credits, char text[OE_CREDITS_TEXT_SIZE]);
 
 #endif							/* OE_POLICY_H */

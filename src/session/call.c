@@ -320,7 +320,7 @@ bool
 oe_call_raises(OeCode code)
 {
 	return code != OE_OK &&
-		!(code == OE_API_NOT_FOUND && oe_not_found == OE_NOT_FOUND_NULL);
+		!(code == OE_API_NOT_FOUND && oe_settings()->not_found == OE_NOT_FOUND_NULL);
 }
 
 static void

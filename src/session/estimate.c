@@ -405,8 +405,6 @@ left_of_budgets(const char *role)
 	Oid			types[] = {NAMEOID};
 	Datum		values[1];
 	NameData	name;
-	char	   *text;
-	OeCredits	left;
 
 	namestrcpy(&name, role);
 	values[0] = NameGetDatum(&name);
@@ -414,8 +412,8 @@ left_of_budgets(const char *role)
 							  " WHERE role = $1",
 							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the budgets");
-	text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	return text && oe_credits_parse(text, &left) ? left : OE_CREDITS_MAX;
+	return oe_credits_parse_sum(SPI_getvalue(SPI_tuptable->vals[0],
+											 SPI_tuptable->tupdesc, 1));
 }
 
 /* How many of "to_send" the limits of the day and the budgets have room for. */

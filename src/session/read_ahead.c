@@ -313,10 +313,10 @@ rows_wanted(Links *links, PlanState *node)
 static int
 window_size(ReadAheadState *state)
 {
-	if (!state->links || state->stats.stop || oe_concurrency <= 1 ||
+	if (!state->links || state->stats.stop || oe_settings()->concurrency <= 1 ||
 		state->css.ss.ps.state->es_epq_active)
 		return 1;
-	return (int) Min(oe_concurrency,
+	return (int) Min(oe_settings()->concurrency,
 					 rows_wanted(state->links, &state->css.ss.ps));
 }
 
@@ -361,7 +361,7 @@ expect_calls(ReadAheadState *state, Row *row, bool early)
 	ListCell   *column;
 
 	/* Such a call is only free because its answer would be reused. */
-	if (state->plan.cached && oe_reuse_for_s == 0)
+	if (state->plan.cached && oe_settings()->reuse_for_s == 0)
 		early = false;
 
 	/* What we call for ourselves need not be expected to be counted. */
@@ -594,7 +594,7 @@ explain_read_ahead(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	ReadAheadState *state = (ReadAheadState *) node;
 
-	ExplainPropertyInteger("Concurrency", NULL, oe_concurrency, es);
+	ExplainPropertyInteger("Concurrency", NULL, oe_settings()->concurrency, es);
 	if (!es->analyze)
 		return;
 	ExplainPropertyInteger("Calls", NULL, state->stats.calls, es);

@@ -987,16 +987,6 @@ oe_ledger_reconcile(uint64 *count)
 	return execute(&sent_left_statement, NULL) == 0;
 }
 
-/* More than we can count is as good as the most that we can. */
-static OeCredits
-credits_of(int column)
-{
-	OeCredits	credits;
-
-	return oe_credits_parse(oe_statement_text(0, column), &credits) ? credits
-		: OE_CREDITS_MAX;
-}
-
 bool
 oe_ledger_lock_revealed(void)
 {
@@ -1019,7 +1009,7 @@ oe_ledger_revealed(const char *account, TimestampTz day_start)
 	oe_rights_switch(&rights, oe_owner_of("reveal_cost"), OE_RIGHTS_RESTRICTED);
 	(void) execute(&revealed_statement, values);
 	oe_rights_restore(&rights);
-	return credits_of(1);
+	return oe_credits_parse_sum(oe_statement_text(0, 1));
 }
 
 void
@@ -1032,7 +1022,7 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 	values[1] = CStringGetTextDatum(account);
 	(void) execute(&usage_statement, values);
 	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
-	usage->credits_today = credits_of(2);
+	usage->credits_today = oe_credits_parse_sum(oe_statement_text(0, 2));
 	usage->paused_until = oe_statement_int64(0, 3);
 
 	values[0] = TimestampTzGetDatum(minute_start);

@@ -64,7 +64,7 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 		utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
 		if (oe_request_parse(endpoint, utf8, strlen(utf8),
-							 oe_unknown_keys == OE_UNKNOWN_KEYS_PASS,
+							 oe_settings()->unknown_keys == OE_UNKNOWN_KEYS_PASS,
 							 &request, error) != OE_OK)
 		{
 			if (error->code == OE_OUT_OF_MEMORY)

@@ -43,16 +43,7 @@ static const struct config_enum_entry token_in_options[] = {
 	{NULL, 0, false}
 };
 
-int			oe_not_found = OE_NOT_FOUND_ERROR;
-int			oe_unknown_keys = OE_UNKNOWN_KEYS_ERROR;
-int			oe_concurrency = 16;
-int			oe_reuse_for_s = 24 * 60 * 60;
-bool		oe_record_before_send = true;
-int			oe_worker_idle_timeout_s = 60;
-bool		oe_queue_enabled = true;
-int			oe_balance_interval_s = 60;
-int			oe_retention_s = 0;
-
+static OeSettings settings;		/* the defaults come with the definitions */
 static char *api_token;
 static char *api_token_file;
 static int	token_in = TOKEN_IN_HEADER;
@@ -305,19 +296,19 @@ define_call_settings(void)
 	DefineCustomIntVariable("ocean_enrich.concurrency",
 							"Sets the number of requests that a statement keeps in flight.",
 							"1 means one after another. The limits of the account apply in any case.",
-							&oe_concurrency, 16, 1, 1024,
+							&settings.concurrency, 16, 1, 1024,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.reuse_for",
 							"Sets how long an answer is reused for equal requests.",
-							"0 means never.", &oe_reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
+							"0 means never.", &settings.reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.not_found",
 							 "Selects what ocean_enrich_person() does when the API does not know the person.",
-							 NULL, &oe_not_found, OE_NOT_FOUND_ERROR, not_found_options,
+							 NULL, &settings.not_found, OE_NOT_FOUND_ERROR, not_found_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.unknown_keys",
 							 "Selects what happens to request keys that the API is not known to accept.",
-							 NULL, &oe_unknown_keys, OE_UNKNOWN_KEYS_ERROR, unknown_keys_options,
+							 NULL, &settings.unknown_keys, OE_UNKNOWN_KEYS_ERROR, unknown_keys_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
@@ -334,7 +325,7 @@ define_data_settings(void)
 	DefineCustomIntVariable("ocean_enrich.retention",
 							"Sets how long the ledger keeps the people of its calls.",
 							"0 means forever. The receipts are kept in any case.",
-							&oe_retention_s, 0, 0, INT_MAX,
+							&settings.retention_s, 0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
@@ -344,11 +335,11 @@ define_worker_settings(void)
 	DefineCustomBoolVariable("ocean_enrich.record_before_send",
 							 "Commits a request to the ledger before it is sent.",
 							 "If off, a crash leaves no trace of the requests that were on the wire.",
-							 &oe_record_before_send, true,
+							 &settings.record_before_send, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.worker_idle_timeout",
 							"Sets how long the worker stays when there is nothing to do.",
-							NULL, &oe_worker_idle_timeout_s, 60, 1, 24 * 60 * 60,
+							NULL, &settings.worker_idle_timeout_s, 60, 1, 24 * 60 * 60,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
@@ -358,7 +349,7 @@ define_queue_settings(void)
 	DefineCustomBoolVariable("ocean_enrich.queue_enabled",
 							 "Enables sending queued requests.",
 							 "If off, requests can still be queued, and those on the wire are completed.",
-							 &oe_queue_enabled, true,
+							 &settings.queue_enabled, true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.gathering_wait",
 							"Sets how long a queued request waits after its first answer with HTTP status 201.",
@@ -378,8 +369,14 @@ define_queue_settings(void)
 	DefineCustomIntVariable("ocean_enrich.balance_interval",
 							"Sets the time between requests for the balance while the queue waits "
 							"for credits or access.",
-							NULL, &oe_balance_interval_s, 60, 1, 24 * 60 * 60,
+							NULL, &settings.balance_interval_s, 60, 1, 24 * 60 * 60,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+const OeSettings *
+oe_settings(void)
+{
+	return &settings;
 }
 
 void
@@ -467,7 +464,7 @@ oe_settings_fill(const OeEndpoint *endpoint, OeCall *call)
 	call->proxy = proxy[0] != '\0' ? proxy : NULL;
 	call->connect_timeout_ms = connect_timeout_ms;
 	call->request_timeout_ms = request_timeout_ms;
-	call->reuse_for_us = (int64) oe_reuse_for_s * USECS_PER_SEC;
+	call->reuse_for_us = (int64) settings.reuse_for_s * USECS_PER_SEC;
 	call->limits.max_concurrency = max_concurrency;
 	call->limits.rate_limit = rate_limit;
 	call->limits.daily_limit = daily_limit;

@@ -24,23 +24,27 @@ typedef enum OeUnknownKeys
 	OE_UNKNOWN_KEYS_PASS,
 } OeUnknownKeys;
 
-/* Read by functions. */
-extern int	oe_not_found;
-extern int	oe_unknown_keys;
+/* The settings that are read where they count; the others go with each call. */
+typedef struct OeSettings
+{
+	int			not_found;		/* OeNotFound */
+	int			unknown_keys;	/* OeUnknownKeys */
+	int			concurrency;
+	int			reuse_for_s;
 
-/* Read by read_ahead. */
-extern int	oe_concurrency;
-extern int	oe_reuse_for_s;
+	/* Read by the worker alone. */
+	bool		record_before_send;
+	int			worker_idle_timeout_s;
+	bool		queue_enabled;
+	int			balance_interval_s;
+	int			retention_s;	/* 0: without limit */
+} OeSettings;
 
-/* Read by the worker. */
-extern bool oe_record_before_send;
-extern int	oe_worker_idle_timeout_s;
-extern bool oe_queue_enabled;
-extern int	oe_balance_interval_s;
+/* Their current values; the pointer stays the same. */
+extern const OeSettings *oe_settings(void);
 
 /* How patient the queue is, by the current settings. */
 extern void oe_settings_patience(OePatience *patience);
-extern int	oe_retention_s;		/* 0: for ever */
 
 /* Define them all; once, from _PG_init. */
 extern void oe_settings_define(void);

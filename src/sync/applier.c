@@ -521,7 +521,7 @@ wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 		if (has_to_leave())
 			return false;
 		if (next_refresh == DT_NOEND &&
-			now - *idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
+			now - *idle_since >= oe_settings()->worker_idle_timeout_s * USECS_PER_SEC)
 			return false;
 	}
 }

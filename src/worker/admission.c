@@ -326,7 +326,7 @@ learn_from_ending(OeJob *job, TimestampTz now)
 	if (http_status == 401 || http_status == 402 || http_status == 403)
 	{
 		entry->blocked_by = http_status;
-		entry->balance_due = now + oe_balance_interval_s * USECS_PER_SEC;
+		entry->balance_due = now + oe_settings()->balance_interval_s * USECS_PER_SEC;
 	}
 	if (reached && http_status != 429 && http_status != 502 && http_status != 503)
 	{

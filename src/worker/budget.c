@@ -132,15 +132,6 @@ period_from_name(const char *name)
 	elog(ERROR, "unexpected period of a budget: %s", name);
 }
 
-/* More than we can count is as good as the most that we can. */
-static OeCredits
-credits_from_text(const char *text)
-{
-	OeCredits	credits;
-
-	return oe_credits_parse(text, &credits) ? credits : OE_CREDITS_MAX;
-}
-
 static void
 take_row(HTAB *table, uint64 row)
 {
@@ -157,7 +148,7 @@ take_row(HTAB *table, uint64 row)
 	}
 	budget = &entry->budgets.of[period_from_name(oe_statement_text(row, 2))];
 	budget->limited = true;
-	budget->limit = credits_from_text(oe_statement_text(row, 3));
+	budget->limit = oe_credits_parse_sum(oe_statement_text(row, 3));
 }
 
 /* If it is not there, reading it says so. */
@@ -306,7 +297,7 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	sum_up(role, in_flight, count, starts,
 		   earliest_start(&entry->budgets, starts, now));
 	for (int i = 0; i < OE_PERIODS; i++)
-		credits[i] = credits_from_text(oe_statement_text(0, i + 1));
+		credits[i] = oe_credits_parse_sum(oe_statement_text(0, i + 1));
 	oe_budgets_restore(&entry->budgets, now, credits);
 	entry->restored = true;
 	entry->reveals_read = 0;
@@ -339,7 +330,7 @@ oe_budget_read_reveals(const char *role, TimestampTz now)
 	(void) oe_statement_run(&revealed_statement, values, NULL);
 	oe_rights_restore(&rights);
 	for (int i = 0; i < OE_PERIODS; i++)
-		revealed[i] = credits_from_text(oe_statement_text(0, i + 1));
+		revealed[i] = oe_credits_parse_sum(oe_statement_text(0, i + 1));
 	oe_budgets_set_revealed(&entry->budgets, now, revealed);
 	entry->reveals_read = reveals;
 	return true;

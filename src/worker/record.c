@@ -129,7 +129,7 @@ oe_record_sending(OeJob *job, TimestampTz now)
 	OeLedgerRow row = {0};
 
 	/* What is queued would be sent again after a crash, and not be missed. */
-	if (!oe_record_before_send && !job->background)
+	if (!oe_settings()->record_before_send && !job->background)
 		return;
 	fill_row(job, &row);
 	row.state = OE_LEDGER_SENT;
@@ -418,7 +418,7 @@ proceed_with_group(List *group, XLogRecPtr lsn, OeRecorded *recorded,
 	 * A request that is about to be sent is on disk first.  An answer that only
 	 * came can wait: the sessions flush it themselves.
 	 */
-	if (sending && oe_record_before_send)
+	if (sending && oe_settings()->record_before_send)
 		XLogFlush(lsn);
 	foreach(lc, group)
 		oe_record_proceed(lfirst(lc), lsn, now);

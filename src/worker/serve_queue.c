@@ -198,7 +198,7 @@ blocked_until(OeAccountEntry *entry, TimestampTz now)
 	if (entry->balance_due > now)
 		return entry->balance_due;
 	entry->balance_asked = true;
-	entry->balance_due = now + oe_balance_interval_s * USECS_PER_SEC;
+	entry->balance_due = now + oe_settings()->balance_interval_s * USECS_PER_SEC;
 	bytes = oe_call_pack(&queue.balance_call, &len);
 	job = oe_job_find(queue.balance_call.account, queue.balance_call.fingerprint);
 	if (!job)
@@ -247,7 +247,7 @@ queue_allowed_at(TimestampTz now)
 	OeAccountEntry *entry;
 
 	say_pause("", 0);
-	if (!oe_queue_enabled)
+	if (!oe_settings()->queue_enabled)
 	{
 		say_pause("queue_enabled is off", 0);
 		return DT_NOEND;

@@ -198,7 +198,7 @@ do_step(TimestampTz now)
 		return;
 	oe_ledger_use_spi();
 	(void) oe_statement_run(&tidy_statement, NULL, NULL);
-	if (oe_retention_s > 0 && now >= retained_at + INTERVAL_US)
+	if (oe_settings()->retention_s > 0 && now >= retained_at + INTERVAL_US)
 		erased = apply_retention(now);
 	(void) oe_ledger_commit();
 	if (erased > 0)

@@ -17,23 +17,6 @@
 /* What is shorter may be a word of an answer. */
 #define TOKEN_MIN_BYTES		8
 
-/* Millionths as a decimal number without idle zeros. */
-static char *
-credits_text(OeCredits credits)
-{
-	char	   *text = psprintf("%lld.%06lld",
-								(long long) (credits / OE_CREDITS_ONE),
-								(long long) (credits % OE_CREDITS_ONE));
-	char	   *end = text + strlen(text);
-
-	while (end[-1] == '0')
-		end--;
-	if (end[-1] == '.')
-		end--;
-	*end = '\0';
-	return text;
-}
-
 /* A text of the core, which is UTF-8, in the server's encoding. */
 static char *
 message_or_null(const char *utf8)
@@ -174,7 +157,7 @@ set_credits(OeCredits by_settings, const char *used, OeVerdict *verdict)
 	if (used && oe_credits_parse(used, &verdict->cost) && is_plain_number(used))
 		verdict->credits = pstrdup(used);
 	else
-		verdict->credits = credits_text(verdict->cost);
+		verdict->credits = oe_credits_text(verdict->cost, palloc(OE_CREDITS_TEXT_SIZE));
 }
 
 /* As the core has it. */

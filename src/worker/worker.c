@@ -450,7 +450,7 @@ may_leave(void)
 	}
 	if (loop.idle_since == 0)
 		loop.idle_since = now;
-	if (now - loop.idle_since >= oe_worker_idle_timeout_s * USECS_PER_SEC)
+	if (now - loop.idle_since >= oe_settings()->worker_idle_timeout_s * USECS_PER_SEC)
 		return true;
 	if (!database_check_is_due(now))
 		return false;
