@@ -1288,7 +1288,7 @@ CREATE FUNCTION ocean_enrich.tidy() RETURNS bigint
 COMMENT ON FUNCTION ocean_enrich.tidy() IS
 	'maintenance by the worker: merges webhooks that crossed their answer, and erases calls that had to end first';
 
--- Kept columns
+-- Syncs
 
 CREATE TABLE ocean_enrich.sync (
 	sync_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,4 +1,4 @@
--- Kept columns: what create_sync() and its like refuse, and what they store.
+-- Syncs: what create_sync() and its like refuse, and what they store.
 -- Nothing is sent here: test/t/sync looks at that.
 
 CREATE TABLE contacts (id integer PRIMARY KEY, email text, code text, note json, enriched jsonb,

@@ -14,7 +14,7 @@ my $sandbox = OceanTest::Sandbox->new;
 my $node = node($sandbox);
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 
-# A kept column with an answer, budgets, what was revealed
+# A sync with an answer, budgets, what was revealed
 owner($node, 'bert');
 $node->safe_psql('postgres', q{
 	INSERT INTO ocean_enrich.budget VALUES ('bert', 'day', 100), ('bert', 'month', 1000);
@@ -93,7 +93,7 @@ is($node->safe_psql('restored', 'SELECT count(*) FROM ocean_enrich.call'),
 	11, 'and nothing else');
 is_deeply(carried('restored'), $before, 'and so in each other table that is dumped');
 is($node->safe_psql('restored', q{SELECT name, state, done FROM ocean_enrich.sync_status}),
-	'contacts|copied|1', 'the kept column is there, and has counted its rows');
+	'contacts|copied|1', 'the sync is there, and has counted its rows');
 is( $node->safe_psql('restored',
 		q{SELECT count(*), sum(credits) FROM ocean_enrich.spending WHERE role = 'gone'}),
 	$node->safe_psql('postgres',

@@ -21,7 +21,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO contacts SELECT i, format('kept%s@example.com', i) FROM generate_series(1, 3) AS i});
 create($node, 'anna', 'contacts');
 settled($node);
-is(status($node), 'enabled|0|0|3|0|0|0|9.0', 'a kept column');
+is(status($node), 'enabled|0|0|3|0|0|0|9.0', 'a sync');
 $node->safe_psql('postgres', q{UPDATE contacts SET email = 'other@example.com' WHERE id = 1});
 settled($node);
 is(status($node), 'enabled|0|0|3|0|0|0|12.0', 'and a change of it');

@@ -1,6 +1,6 @@
 # replicas.pl
 #	Where the ledger is copied to while it is written: a standby that is promoted
-#	goes on with queue and kept columns by itself; a subscriber of logical
+#	goes on with queue and syncs by itself; a subscriber of logical
 #	replication has the receipts, sends what was queued on it, and nothing else.
 
 use strict;
@@ -14,7 +14,7 @@ use Test::More;
 my $sandbox = OceanTest::Sandbox->new;
 my $preload = "shared_preload_libraries = 'ocean_enrich'";
 
-# A standby with a queue and a kept column
+# A standby with a queue and a sync
 
 my $primary = node($sandbox, name => 'primary', init => [ allows_streaming => 1 ],
 	extra_conf => "$preload\nocean_enrich.queue_enabled = off");
@@ -37,7 +37,7 @@ $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', 'SELECT waiting, worker_pid IS NULL FROM ocean_enrich.queue_status'),
 	'2|t', 'standby: the queue can be looked at');
 is($standby->safe_psql('postgres', 'SELECT name, state FROM ocean_enrich.sync_status'),
-	'contacts|enabled', 'standby: so can the kept columns');
+	'contacts|enabled', 'standby: so can the syncs');
 
 # What has to be written is refused in our words, and by name where it has one; what
 # only reads is not.
@@ -87,7 +87,7 @@ wait_until($standby, q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE st
 is($standby->safe_psql('postgres', q{
 		SELECT request #>> '{person,email}', state FROM ocean_enrich.call ORDER BY request #>> '{person,email}' COLLATE "C"}),
 	"kept\@example.com|answered\nqueued\@example.com|answered", 'promoted: the queue goes on by itself');
-is(status($standby), 'enabled|0|0|1|0|0|0|3.0', 'promoted: so does the kept column');
+is(status($standby), 'enabled|0|0|1|0|0|0|3.0', 'promoted: so does the sync');
 $standby->safe_psql('postgres', q{INSERT INTO contacts VALUES (2, 'later@example.com')});
 settled($standby);
 is($standby->safe_psql('postgres', 'SELECT count(enriched) FROM contacts'), 2, 'promoted: new rows, too');
@@ -103,7 +103,7 @@ my $works = q{
 	SELECT ocean_enrich.disable_sync('others');
 	SELECT ocean_enrich.enable_sync('others');
 	SELECT ocean_enrich.retry_sync('others')};
-is($standby->safe_psql('postgres', $works), "1\n\n\n\n0", 'promoted: kept columns are defined');
+is($standby->safe_psql('postgres', $works), "1\n\n\n\n0", 'promoted: syncs are defined');
 settled($standby, 'others');
 is($standby->safe_psql('postgres', 'SELECT count(enriched) FROM others'), 1, 'promoted: and kept');
 is($standby->safe_psql('postgres', q{SELECT ocean_enrich.drop_sync('others')}), '', 'promoted: and dropped');

@@ -49,7 +49,7 @@ sub ran_as_nobody_else
 		'', $name);
 }
 
-# The triggers of kept columns read transition tables.  One that has none must
+# The triggers of syncs read transition tables.  One that has none must
 # not find a temporary view of that name, and run what is in it.
 
 mallory(q{
@@ -101,7 +101,7 @@ $administrator->quit;
 like(($racing->finish)[1], qr/42501: must be owner of table handed/,
 	'a table that was handed over meanwhile is not kept');
 sql(q{INSERT INTO handed VALUES (1, 'handed@example.com')});
-is(sql(q{SELECT count(*) FROM ocean_enrich.sync WHERE name = 'handed'}), 0, 'there is no kept column');
+is(sql(q{SELECT count(*) FROM ocean_enrich.sync WHERE name = 'handed'}), 0, 'there is no sync');
 ran_as_nobody_else('and no expression has run as the new owner');
 
 # Code that catches the end of its time and goes on keeps neither a superuser nor

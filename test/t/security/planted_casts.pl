@@ -1,8 +1,8 @@
 # planted_casts.pl
 #	A type of an ordinary role's with casts to and from text and jsonb, which
 #	PostgreSQL applies by itself: planted before and after CREATE EXTENSION, in the
-#	columns that a kept column reads and writes.  The casts run with the rights of
-#	the table's owner and no others, whoever has defined the kept column.
+#	columns that a sync reads and writes.  The casts run with the rights of
+#	the table's owner and no others, whoever has defined the sync.
 
 use strict;
 use warnings FATAL => 'all';
@@ -79,7 +79,7 @@ foreach my $context ('IMPLICIT', 'ASSIGNMENT')
 					AND d.deptype IN ('n', 'a') AND d.classid NOT IN ('pg_cast'::regclass, 'pg_proc'::regclass)}),
 			'', "$case: nothing depends on it");
 
-		# The superuser makes a kept column for mallory's table, in whose request and
+		# The superuser makes a sync for mallory's table, in whose request and
 		# condition PostgreSQL applies the casts, that of a constant when it plans.
 		my $log = -s $node->logfile;
 		my %kept = $context eq 'IMPLICIT'

@@ -1,5 +1,5 @@
 # sync.pl
-#	A kept column: existing rows, inserted and changed ones are asked for and
+#	A sync: existing rows, inserted and changed ones are asked for and
 #	written; deleted ones are not; the counters add up.
 
 use strict;

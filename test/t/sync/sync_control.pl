@@ -1,5 +1,5 @@
 # sync_control.pl
-#	Kept columns are altered, disabled, enabled, retried and dropped; what is
+#	Syncs are altered, disabled, enabled, retried and dropped; what is
 #	disabled or dropped sends nothing more, at once.
 
 use strict;

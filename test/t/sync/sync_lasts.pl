@@ -1,5 +1,5 @@
 # sync_lasts.pl
-#	Kept columns over crashes, restarts, dumps, copies and dropped databases; and
+#	Syncs over crashes, restarts, dumps, copies and dropped databases; and
 #	answers that are asked for again when they are old.
 
 use strict;

@@ -1,7 +1,7 @@
 # sync_privileges.pl
 #	Whatever users have planted - triggers, expressions, casts, policies,
 #	operators - runs with the rights of the table's owner and no others, whoever
-#	made the kept column; and who may not pay does not.
+#	made the sync; and who may not pay does not.
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,5 +1,5 @@
 # sync_tables.pl
-#	Kept columns of all sorts of tables, and tables that change under them:
+#	Syncs of all sorts of tables, and tables that change under them:
 #	composite and text keys, partitions, generated columns, deferred constraints,
 #	row-level security, locked rows, renamed and dropped columns and tables.
 

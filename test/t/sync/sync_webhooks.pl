@@ -1,5 +1,5 @@
 # sync_webhooks.pl
-#	What a webhook brings is written to the rows of kept columns, too, if they still
+#	What a webhook brings is written to the rows of syncs, too, if they still
 #	ask for it: before and after the answer, whatever else happens to the row.  And
 #	who was forgotten is neither written nor asked for again.
 
@@ -169,7 +169,7 @@ sql(q{SELECT ocean_enrich.alter_sync('contacts', condition => 'id < 1000');
 	SELECT ocean_enrich.retry_sync('contacts');
 	UPDATE contacts SET enriched = NULL WHERE id = 11});
 settled($node);
-is(requests('row11@example.com'), $row11, 'the kept column does not ask for somebody who is forgotten');
+is(requests('row11@example.com'), $row11, 'the sync does not ask for somebody who is forgotten');
 is(requests('row17@example.com'), 1, '... nor for anybody else again');
 is(sql(q{SELECT enriched IS NULL FROM contacts WHERE id = 11}), 't', 'and does not write again what was erased');
 sql(q{UPDATE contacts SET email = 'new@example.com' WHERE id = 11});

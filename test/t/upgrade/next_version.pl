@@ -60,7 +60,7 @@ is( $node->safe_psql('oldest', q{
 		WHERE probin IS NOT NULL AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'ocean_enrich')}),
 	join(' ', sort @symbols), 'what SQL of 1.0 calls in C');
 
-# 1.0 at work: answers, a queue, a kept column, a budget
+# 1.0 at work: answers, a queue, a sync, a budget
 
 owner($node, 'anna');
 $node->safe_psql('postgres', 'SELECT ' . enrich('before@example.com'));
@@ -120,7 +120,7 @@ is($node->safe_psql('postgres', q{
 		ORDER BY request #>> '{person,email}' COLLATE "C"}),
 	join("\n", sort map { "$_\@example.com|answered|" }
 		  qw(before kept kept.after new queued queued.after session)),
-	'queue and kept column go on');
+	'queue and sync go on');
 is($node->safe_psql('postgres', q{SELECT spent > 0 FROM ocean_enrich.budget_status WHERE role = 'anna'}),
 	't', 'and the budget');
 books_agree($node, $sandbox, 'updated');

@@ -1,7 +1,7 @@
 # pg_upgrade.pl
 #	pg_upgrade from PostgreSQL 15 to newer ones, with something in each table and calls
 #	in each state: every row is there, the queue goes on once it is taken over, and what
-#	waits for a kept column is asked for once.  Next to the server under test, if that is
+#	waits for a sync is asked for once.  Next to the server under test, if that is
 #	newer, it takes those that test/proof/run.sh has built, which get the extension.
 #
 #	Where OCEAN_MUST_UPGRADE is set, to have no server for it is a failure.
@@ -129,7 +129,7 @@ foreach my $major (@majors)
 	is_deeply(contents($new, 'postgres'), $before, 'every row is there');
 	is($new->safe_psql('postgres', 'SELECT waiting, (SELECT count(*) FROM ocean_enrich.copied_calls) FROM ocean_enrich.queue_status'),
 		'2|3', 'so is the queue, and what was on the wire');
-	is(status($new), 'copied|1|0|0|0|0|0|0.0', 'the kept column waits for its owner');
+	is(status($new), 'copied|1|0|0|0|0|0|0.0', 'the sync waits for its owner');
 	is($new->safe_psql('postgres', 'SELECT ' . enrich('paid@example.com') . " ->> 'domain'"),
 		'example.com', 'what was paid for is an answer');
 	is($sandbox->books->{requests}, $asked, 'and is not paid again');

@@ -57,7 +57,7 @@ my $replaced = "55000: another version of ocean_enrich was installed on this ser
   . '|Restart the server to use the installed version.';
 my $submit = 'ocean_enrich.submit(ocean_person_request(email => $$%s@example.com$$))';
 
-# A server with a stage of its own, a kept column "contacts" and a table to update.
+# A server with a stage of its own, a sync "contacts" and a table to update.
 sub server
 {
 	my ($name, $extra_conf) = @_;
@@ -101,7 +101,7 @@ sub attempt_elsewhere
 
 my $round = 0;
 
-# In an old session: a call, a queued one, one that is waited for, a kept column, an
+# In an old session: a call, a queued one, one that is waited for, a sync, an
 # UPDATE that reads ahead.  What becomes of each that needs an answer is ANSWERED.
 sub is_at_work
 {
@@ -113,7 +113,7 @@ sub is_at_work
 	my $call_id = $session->query_safe('SELECT ' . sprintf($submit, "queued$round"));
 	like($call_id, qr/^\d+$/, "$name: submit()");
 	is(attempt($session, "SELECT ocean_enrich.wait(ARRAY[$call_id], '1 hour')"), $answered, "$name: wait()");
-	is(attempt($session, "INSERT INTO contacts VALUES ($round, 'kept$round\@example.com')"), 'done', "$name: a kept column");
+	is(attempt($session, "INSERT INTO contacts VALUES ($round, 'kept$round\@example.com')"), 'done', "$name: a sync");
 	$session->query_safe(qq{INSERT INTO people SELECT $round * 100 + i, 'ahead' || $round || '_' || i || '\@example.com'
 		FROM generate_series(1, 8) AS i});
 	is(attempt($session, "UPDATE people SET enriched = " . enrich('email') . " WHERE id / 100 = $round"),
@@ -130,7 +130,7 @@ sub catches_up
 	settled($node);
 	wait_until($node, q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))});
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM ocean_enrich.call WHERE state <> 'answered'}), '0', "$name: the queue goes on");
-	is($node->safe_psql('postgres', q{SELECT count(*) FROM contacts WHERE enriched IS NULL}), '0', "$name: so does the kept column");
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM contacts WHERE enriched IS NULL}), '0', "$name: so does the sync");
 	return;
 }
 
@@ -197,7 +197,7 @@ foreach my $kind (sort keys %libraries)
 	}
 	end_applier($node);
 	is(attempt_elsewhere("INSERT INTO contacts VALUES (-length('$kind'), 'other\@example.com')", %elsewhere),
-		'done', "$kind: a table with a kept column can be written");
+		'done', "$kind: a table with a sync can be written");
 	is(attempt_elsewhere(q{SELECT ocean_enrich.forget(id => 'nobody')}, %elsewhere), 'done', "$kind: forget()");
 	$revealed += 1000;
 	is(attempt_elsewhere(qq{SELECT ocean_enrich.receive_webhook('{"creditsUsed": 1000,
