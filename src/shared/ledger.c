@@ -613,7 +613,7 @@ reach_row(int64 call_id)
 }
 
 static void
-set(int column, Datum value)
+set_value(int column, Datum value)
 {
 	new_slot->tts_values[column - 1] = value;
 	new_slot->tts_isnull[column - 1] = false;
@@ -630,7 +630,7 @@ static void
 set_text(int column, const char *text)
 {
 	if (text)
-		set(column, CStringGetTextDatum(text));
+		set_value(column, CStringGetTextDatum(text));
 	else
 		set_null(column);
 }
@@ -639,7 +639,7 @@ static void
 set_int(int column, int number)
 {
 	if (number)
-		set(column, Int32GetDatum(number));
+		set_value(column, Int32GetDatum(number));
 	else
 		set_null(column);
 }
@@ -648,7 +648,7 @@ static void
 set_time(int column, TimestampTz time)
 {
 	if (time)
-		set(column, TimestampTzGetDatum(time));
+		set_value(column, TimestampTzGetDatum(time));
 	else
 		set_null(column);
 }
@@ -667,7 +667,7 @@ static void
 set_bytes(int column, const void *bytes, Size len)
 {
 	if (bytes)
-		set(column, PointerGetDatum(to_bytea(bytes, len)));
+		set_value(column, PointerGetDatum(to_bytea(bytes, len)));
 	else
 		set_null(column);
 }
@@ -676,7 +676,7 @@ static void
 set_array(int column, Datum array)
 {
 	if (array)
-		set(column, array);
+		set_value(column, array);
 	else
 		set_null(column);
 }
@@ -685,9 +685,9 @@ static void
 set_numeric(int column, const char *number)
 {
 	if (number)
-		set(column, DirectFunctionCall3(numeric_in, CStringGetDatum(number),
-										ObjectIdGetDatum(InvalidOid),
-										Int32GetDatum(-1)));
+		set_value(column, DirectFunctionCall3(numeric_in, CStringGetDatum(number),
+											  ObjectIdGetDatum(InvalidOid),
+											  Int32GetDatum(-1)));
 	else
 		set_null(column);
 }
@@ -697,19 +697,19 @@ static void
 set_outcome(const OeLedgerRow *row)
 {
 	set_text(C_ACCOUNT, row->account);
-	set(C_STATE, ObjectIdGetDatum(state_oids[row->state]));
+	set_value(C_STATE, ObjectIdGetDatum(state_oids[row->state]));
 	set_int(C_STATUS, row->status);
 	set_text(C_DETAIL, row->detail);
 	if (row->answer)
-		set(C_ANSWER, JsonbPGetDatum(row->answer));
+		set_value(C_ANSWER, JsonbPGetDatum(row->answer));
 	else
 		set_null(C_ANSWER);
 	set_bytes(C_RAW, row->raw, row->raw_len);
-	set(C_RAW_TRUNCATED, BoolGetDatum(row->raw_truncated));
+	set_value(C_RAW_TRUNCATED, BoolGetDatum(row->raw_truncated));
 	set_numeric(C_CREDITS, row->credits);
-	set(C_RESERVED, DirectFunctionCall1(numeric_trim_scale,
-										NumericGetDatum(int64_div_fast_to_numeric(row->reserved, 6))));
-	set(C_ATTEMPTS, Int32GetDatum(row->attempts));
+	set_value(C_RESERVED, DirectFunctionCall1(numeric_trim_scale,
+											  NumericGetDatum(int64_div_fast_to_numeric(row->reserved, 6))));
+	set_value(C_ATTEMPTS, Int32GetDatum(row->attempts));
 	set_time(C_SENT_AT, row->sent_at);
 	set_time(C_ANSWERED_AT, row->answered_at);
 	set_time(C_NEXT_ATTEMPT_AT, row->next_attempt_at);
@@ -745,11 +745,11 @@ insert_row(OeLedgerRow *row)
 	ExecClearTuple(new_slot);
 	row->call_id = nextval_internal(call_id_sequence, false);
 	namestrcpy(&role, row->role);
-	set(C_CALL_ID, Int64GetDatum(row->call_id));
-	set(C_ROLE, NameGetDatum(&role));
+	set_value(C_CALL_ID, Int64GetDatum(row->call_id));
+	set_value(C_ROLE, NameGetDatum(&role));
 	set_text(C_ENDPOINT, row->endpoint->name);
 	set_bytes(C_FINGERPRINT, row->fingerprint, OE_FINGERPRINT_BYTES);
-	set(C_REQUEST, DirectFunctionCall1(jsonb_in, CStringGetDatum(row->request)));
+	set_value(C_REQUEST, DirectFunctionCall1(jsonb_in, CStringGetDatum(row->request)));
 	set_array(C_REVEALS_IN_ANSWER,
 			  oe_reveals_to_names(row->endpoint, row->reveals, OE_REVEAL_IN_ANSWER));
 	set_array(C_REVEALS_BY_WEBHOOK,
@@ -758,10 +758,10 @@ insert_row(OeLedgerRow *row)
 	set_outcome(row);
 	for (int column = C_RESOLUTION; column <= C_LAST; column++)
 		set_null(column);
-	set(C_PRIORITY, Int32GetDatum(0));
-	set(C_BACKGROUND, BoolGetDatum(false));
-	set(C_POSTPONED, Int32GetDatum(0));
-	set(C_GATHERED, Int32GetDatum(0));
+	set_value(C_PRIORITY, Int32GetDatum(0));
+	set_value(C_BACKGROUND, BoolGetDatum(false));
+	set_value(C_POSTPONED, Int32GetDatum(0));
+	set_value(C_GATHERED, Int32GetDatum(0));
 	set_text(C_DATABASE, oe_ledger_database());
 	for (int column = C_LAST + 1; column <= new_slot->tts_tupleDescriptor->natts; column++)
 		set_default(column);
@@ -804,7 +804,7 @@ oe_ledger_write(OeLedgerRow *row)
 }
 
 static Datum
-column_of(HeapTuple tuple, int column, bool *isnull)
+column_value(HeapTuple tuple, int column, bool *isnull)
 {
 	return heap_getattr(tuple, column, RelationGetDescr(ledger), isnull);
 }
@@ -814,7 +814,7 @@ static bool
 state_of(HeapTuple tuple, OeLedgerState *state)
 {
 	bool		isnull;
-	Oid			oid = DatumGetObjectId(column_of(tuple, C_STATE, &isnull));
+	Oid			oid = DatumGetObjectId(column_value(tuple, C_STATE, &isnull));
 
 	for (int i = 0; i < (int) lengthof(state_oids); i++)
 	{
@@ -831,17 +831,17 @@ static bool
 is_of_account(HeapTuple tuple, const char *account)
 {
 	bool		isnull;
-	Datum		value = column_of(tuple, C_ACCOUNT, &isnull);
+	Datum		value = column_value(tuple, C_ACCOUNT, &isnull);
 
 	return !isnull && strcmp(TextDatumGetCString(value), account) == 0;
 }
 
 static bool
-is_null(HeapTuple tuple, int column)
+is_null_column(HeapTuple tuple, int column)
 {
 	bool		isnull;
 
-	(void) column_of(tuple, column, &isnull);
+	(void) column_value(tuple, column, &isnull);
 	return isnull;
 }
 
@@ -849,7 +849,7 @@ static bool
 is_answered_since(HeapTuple tuple, TimestampTz since)
 {
 	bool		isnull;
-	Datum		value = column_of(tuple, C_ANSWERED_AT, &isnull);
+	Datum		value = column_value(tuple, C_ANSWERED_AT, &isnull);
 
 	return !isnull && DatumGetTimestampTz(value) >= since;
 }
@@ -858,7 +858,7 @@ static bool
 has_status(HeapTuple tuple, int status)
 {
 	bool		isnull;
-	Datum		value = column_of(tuple, C_STATUS, &isnull);
+	Datum		value = column_value(tuple, C_STATUS, &isnull);
 
 	return !isnull && DatumGetInt32(value) == status;
 }
@@ -867,17 +867,17 @@ static bool
 may_be_paid_again(HeapTuple tuple)
 {
 	bool		isnull;
-	Datum		value = column_of(tuple, C_RESOLUTION, &isnull);
+	Datum		value = column_value(tuple, C_RESOLUTION, &isnull);
 
 	return !isnull && DatumGetObjectId(value) == pay_again_oid;
 }
 
 /* Does an equal request with this row need no asking, or forbid it? */
 static bool
-answers(HeapTuple tuple, OeLedgerState state, TimestampTz since)
+settles_request(HeapTuple tuple, OeLedgerState state, TimestampTz since)
 {
 	/* The answer is the other one's, and may be older than it looks here. */
-	if (!is_null(tuple, C_REUSED_FROM))
+	if (!is_null_column(tuple, C_REUSED_FROM))
 		return false;
 	switch (state)
 	{
@@ -885,7 +885,7 @@ answers(HeapTuple tuple, OeLedgerState state, TimestampTz since)
 			return true;
 		case OE_LEDGER_ANSWERED:
 			return is_answered_since(tuple, since) &&
-				!(is_null(tuple, C_ANSWER) && is_null(tuple, C_RAW));
+				!(is_null_column(tuple, C_ANSWER) && is_null_column(tuple, C_RAW));
 		case OE_LEDGER_REFUSED:
 			return is_answered_since(tuple, since) && has_status(tuple, 404);
 		case OE_LEDGER_FAILED:
@@ -901,7 +901,7 @@ call_id_of(HeapTuple tuple)
 {
 	bool		isnull;
 
-	return DatumGetInt64(column_of(tuple, C_CALL_ID, &isnull));
+	return DatumGetInt64(column_value(tuple, C_CALL_ID, &isnull));
 }
 
 static void
@@ -912,10 +912,10 @@ fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
 
 	hit->call_id = call_id_of(tuple);
 	hit->state = state;
-	hit->status = DatumGetInt32(column_of(tuple, C_STATUS, &isnull));
-	value = column_of(tuple, C_DETAIL, &isnull);
+	hit->status = DatumGetInt32(column_value(tuple, C_STATUS, &isnull));
+	value = column_value(tuple, C_DETAIL, &isnull);
 	hit->detail = isnull ? NULL : TextDatumGetCString(value);
-	value = column_of(tuple, C_ANSWER, &isnull);
+	value = column_value(tuple, C_ANSWER, &isnull);
 	hit->answer = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
@@ -935,7 +935,7 @@ oe_ledger_find(const char *account, const uint8 *fingerprint,
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		if (!is_of_account(tuple, account) || !state_of(tuple, &state) ||
-			!answers(tuple, state, since))
+			!settles_request(tuple, state, since))
 			continue;
 		if (best && (state > best_state ||
 					 (state == best_state && call_id_of(tuple) < call_id_of(best))))
@@ -965,7 +965,7 @@ oe_ledger_use_spi(void)
 }
 
 static uint64
-execute(OeStatement *statement, Datum *values)
+run_statement(OeStatement *statement, Datum *values)
 {
 	oe_ledger_use_spi();
 	return oe_statement_run(statement, values, NULL);
@@ -977,14 +977,14 @@ oe_ledger_give_up(int64 call_id)
 	Datum		values[1];
 
 	values[0] = Int64GetDatum(call_id);
-	return execute(&orphan_statement, values) > 0;
+	return run_statement(&orphan_statement, values) > 0;
 }
 
 bool
 oe_ledger_reconcile(uint64 *count)
 {
-	*count += execute(&reconcile_statement, NULL);
-	return execute(&sent_left_statement, NULL) == 0;
+	*count += run_statement(&reconcile_statement, NULL);
+	return run_statement(&sent_left_statement, NULL) == 0;
 }
 
 bool
@@ -1007,7 +1007,7 @@ oe_ledger_revealed(const char *account, TimestampTz day_start)
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
 	oe_rights_switch(&rights, oe_owner_of("reveal_cost"), OE_RIGHTS_RESTRICTED);
-	(void) execute(&revealed_statement, values);
+	(void) run_statement(&revealed_statement, values);
 	oe_rights_restore(&rights);
 	return oe_credits_parse_sum(oe_statement_text(0, 1));
 }
@@ -1020,13 +1020,13 @@ oe_ledger_usage(const char *account, TimestampTz day_start,
 
 	values[0] = TimestampTzGetDatum(day_start);
 	values[1] = CStringGetTextDatum(account);
-	(void) execute(&usage_statement, values);
+	(void) run_statement(&usage_statement, values);
 	usage->requests_today = DatumGetInt64(oe_statement_value(0, 1));
 	usage->credits_today = oe_credits_parse_sum(oe_statement_text(0, 2));
 	usage->paused_until = oe_statement_int64(0, 3);
 
 	values[0] = TimestampTzGetDatum(minute_start);
-	usage->sent_count = (int) execute(&sent_statement, values);
+	usage->sent_count = (int) run_statement(&sent_statement, values);
 	usage->sent = palloc(sizeof(TimestampTz) * Max(usage->sent_count, 1));
 	for (int i = 0; i < usage->sent_count; i++)
 		usage->sent[i] = DatumGetTimestampTz(oe_statement_value(i, 1));
