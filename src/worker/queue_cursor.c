@@ -404,7 +404,7 @@ claim_level(Level *level, OeQueuedCall *calls, int max, TimestampTz now)
 
 /* The next one behind "place", which moves there; false: there is none. */
 static bool
-peek(OeQueuePosition *place)
+find_next_queued(OeQueuePosition *place)
 {
 	Datum		values[3];
 
@@ -428,7 +428,7 @@ oe_queue_survey(void)
 	{
 		Level	   *level = &levels[i];
 
-		if (peek(&level->passed))
+		if (find_next_queued(&level->passed))
 		{
 			level->next_due = level->passed.due;
 			level->passed.call_id--;
@@ -464,7 +464,7 @@ oe_queue_claim(int max, TimestampTz now, int *count)
 			last.due = Max(last.due, now);
 			if (last.due == now)
 				last.call_id = PG_INT64_MAX;
-			level->next_due = peek(&last) ? last.due : DT_NOEND;
+			level->next_due = find_next_queued(&last) ? last.due : DT_NOEND;
 		}
 	}
 	oe_ledger_look_anew();

@@ -53,8 +53,8 @@ static struct
 	uint32		wait_event;
 	OeLedgerEnd ledger;			/* how this turn's last transaction ended */
 	bool		row_is_busy;	/* true if a row was locked in this turn */
-	bool		orphans_left;	/* true if there are rows "sent" that nobody has
-								 * on the wire */
+	bool		orphans_left;	/* true if there are rows "sent" that nobody
+								 * has on the wire */
 	TimestampTz cancelled_checked_at;
 	TimestampTz database_checked_at;
 	TimestampTz idle_since;		/* 0: not idle */
@@ -146,7 +146,8 @@ drop_unwanted(TimestampTz now)
 
 	if (now - loop.cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
 		return;
-	loop.cancelled_checked_at = now;
+	loop.		cancelled_checked_at = now;
+
 	dlist_foreach_modify(iter, oe_job_list(OE_JOB_WAITING))
 	{
 		OeJob	   *job = dlist_container(OeJob, node, iter.cur);
@@ -166,8 +167,8 @@ begin_turn(void)
 	MemoryContextReset(oe_turn_mcxt);
 	oe_admission_begin_turn();
 	if (loop.ledger != OE_LEDGER_IS_GONE)
-		loop.ledger = OE_LEDGER_COMMITTED;
-	loop.row_is_busy = false;
+		loop.		ledger = OE_LEDGER_COMMITTED;
+	loop.		row_is_busy = false;
 }
 
 /* Changed budgets may let a waiting job go; else they can wait for a call. */
@@ -188,9 +189,9 @@ has_something_to_record(TimestampTz now)
 static void
 note_recorded(const OeRecorded *recorded)
 {
-	loop.ledger = recorded->end;
-	loop.row_is_busy = recorded->row_is_busy;
-	loop.orphans_left |= recorded->orphans_left;
+	loop.		ledger = recorded->end;
+	loop.		row_is_busy = recorded->row_is_busy;
+	loop.		orphans_left |= recorded->orphans_left;
 }
 
 static bool
@@ -219,7 +220,8 @@ take_a_turn(void)
 		note_recorded(&recorded);
 	}
 	if (ledger_is_usable())
-		loop.ledger = oe_serve_queue(now);
+		loop.		ledger = oe_serve_queue(now);
+
 	status->in_flight = oe_wire_in_flight_of_queue();
 	status->next_due = oe_queue_next_due();
 	if (loop.ledger == OE_LEDGER_IS_GONE)
@@ -274,12 +276,13 @@ try_reconcile(QueueAtStart *queue)
 		case OE_LEDGER_BUSY:
 			return false;
 		case OE_LEDGER_GONE:
-			loop.ledger = OE_LEDGER_IS_GONE;
+			loop.		ledger = OE_LEDGER_IS_GONE;
+
 			return true;
 	}
 
 	/* A row that somebody has locked can wait, and so can we with it. */
-	loop.orphans_left = !oe_ledger_reconcile(&count);
+	loop.		orphans_left = !oe_ledger_reconcile(&count);
 
 	/* Calls that were added or deleted by hand are counted, too. */
 	queue->length = oe_tally_recount(&tally, &queue->copied);
@@ -306,7 +309,7 @@ try_reconcile(QueueAtStart *queue)
 }
 
 static void
-reconcile(QueueAtStart *queue)
+reconcile_ledger(QueueAtStart *queue)
 {
 	while (!try_reconcile(queue) && !ShutdownRequestPending)
 	{
@@ -367,22 +370,22 @@ create_wait_set(void)
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, oe_wire_fd(), NULL, NULL);
-	loop.wait_set = set;
-	loop.wait_event = WaitEventExtensionNew("OceanEnrichWorker");
+	loop.		wait_set = set;
+	loop.		wait_event = WaitEventExtensionNew("OceanEnrichWorker");
 }
 
 static void
-shorten(long *timeout_ms, long candidate)
+shorten_timeout(long *timeout_ms, long candidate)
 {
 	if (*timeout_ms < 0 || candidate < *timeout_ms)
 		*timeout_ms = Max(candidate, 0);
 }
 
 static void
-shorten_until(long *timeout_ms, TimestampTz when)
+shorten_timeout_until(long *timeout_ms, TimestampTz when)
 {
-	shorten(timeout_ms,
-			TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
+	shorten_timeout(timeout_ms,
+					TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
 }
 
 /* Until the next turn, but no longer than until "deadline"; DT_NOEND: none. */
@@ -393,23 +396,23 @@ wait_for_next_turn(TimestampTz deadline)
 	long		timeout_ms = oe_wire_timeout_ms();
 
 	if (loop.ledger == OE_LEDGER_IS_BUSY || loop.row_is_busy || budgets_are_due())
-		shorten(&timeout_ms, OE_LEDGER_BUSY_RETRY_MS);
+		shorten_timeout(&timeout_ms, OE_LEDGER_BUSY_RETRY_MS);
 	else if (!dlist_is_empty(oe_job_list(OE_JOB_ARRIVED)) ||
 			 !dlist_is_empty(oe_job_list(OE_JOB_ENDED)))
 		timeout_ms = 0;
 	if (!dlist_is_empty(oe_job_list(OE_JOB_WAITING)))
-		shorten(&timeout_ms,
-				oe_admission_room_was_made() ? 0 : CANCELLED_CHECK_MS);
+		shorten_timeout(&timeout_ms,
+						oe_admission_room_was_made() ? 0 : CANCELLED_CHECK_MS);
 	if (deadline != DT_NOEND)
-		shorten_until(&timeout_ms, deadline);
+		shorten_timeout_until(&timeout_ms, deadline);
 	if (oe_serve_queue_wake_at() != DT_NOEND)
-		shorten_until(&timeout_ms, oe_serve_queue_wake_at());
+		shorten_timeout_until(&timeout_ms, oe_serve_queue_wake_at());
 	if (oe_admission_wake_at() != 0)
-		shorten_until(&timeout_ms, oe_admission_wake_at());
+		shorten_timeout_until(&timeout_ms, oe_admission_wake_at());
 	if (oe_job_count() == 0)
 	{
-		shorten(&timeout_ms, OE_DATABASE_CHECK_MS);
-		shorten_until(&timeout_ms, oe_upkeep_due_at());
+		shorten_timeout(&timeout_ms, OE_DATABASE_CHECK_MS);
+		shorten_timeout_until(&timeout_ms, oe_upkeep_due_at());
 	}
 	(void) WaitEventSetWait(loop.wait_set, timeout_ms, &event, 1, loop.wait_event);
 }
@@ -420,7 +423,8 @@ database_check_is_due(TimestampTz now)
 {
 	if (now - loop.database_checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
 		return false;
-	loop.database_checked_at = now;
+	loop.		database_checked_at = now;
+
 	return true;
 }
 
@@ -436,20 +440,23 @@ may_leave(void)
 
 	if (oe_job_count() > 0)
 	{
-		loop.idle_since = 0;
+		loop.		idle_since = 0;
+
 		return false;
 	}
 	if (loop.ledger == OE_LEDGER_IS_GONE)
 		return true;
 	if (oe_serve_queue_is_wanted())
 	{
-		loop.idle_since = 0;
+		loop.		idle_since = 0;
+
 		return database_check_is_due(now) &&
 			CountDBConnections(MyDatabaseId) == 0 &&
 			oe_process_database_is_wanted();
 	}
 	if (loop.idle_since == 0)
-		loop.idle_since = now;
+		loop.		idle_since = now;
+
 	if (now - loop.idle_since >= oe_settings()->worker_idle_timeout_s * USECS_PER_SEC)
 		return true;
 	if (!database_check_is_due(now))
@@ -502,7 +509,7 @@ hand_back(OeJobPhase phase)
  * ends, and their rows from the next worker.
  */
 static void
-drain(void)
+finish_on_wire(void)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													   DRAIN_MAX_MS);
@@ -556,7 +563,7 @@ run_loop(void)
 		}
 		if (ShutdownRequestPending)
 		{
-			drain();
+			finish_on_wire();
 			announce_demand();
 			return;
 		}
@@ -594,12 +601,13 @@ oe_worker_main(Datum database)
 	oe_wire_init();
 	if (!oe_channel_serve())
 		proc_exit(0);
-	reconcile(&queue);
+	reconcile_ledger(&queue);
 	log_copied_calls(&queue);
 	oe_serve_queue_init(queue.length > 0);
 	if (oe_transaction(wake_applier_if_needed, NULL,
 					   GetCurrentTimestamp()).end == OE_LEDGER_IS_GONE)
-		loop.ledger = OE_LEDGER_IS_GONE;
+		loop.		ledger = OE_LEDGER_IS_GONE;
+
 	announce_demand();
 	if (loop.ledger == OE_LEDGER_IS_GONE || queue.length > 0 ||
 		!started_for_queue || !oe_channel_retire())
