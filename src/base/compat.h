@@ -83,11 +83,6 @@
 #define F_RANDOM_	F_RANDOM
 #endif
 
-/* 18 gives noreturn the place where C23 has it. */
-#ifndef pg_noreturn
-#define pg_noreturn	pg_attribute_noreturn()
-#endif
-
 /* 19 may ask a worker to leave when its database is dropped. */
 #ifndef BGWORKER_INTERRUPTIBLE
 #define BGWORKER_INTERRUPTIBLE	0

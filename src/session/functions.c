@@ -17,7 +17,6 @@
 #include "base/compat.h"
 #include "base/errors.h"
 #include "session/call.h"
-#include "session/functions.h"
 #include "session/progress.h"
 #include "session/wait.h"
 #include "shared/channel.h"

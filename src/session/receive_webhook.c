@@ -21,7 +21,6 @@
 #include "base/errors.h"
 #include "base/rights.h"
 #include "base/statement.h"
-#include "session/functions.h"
 #include "shared/ledger.h"
 #include "shared/settings.h"
 

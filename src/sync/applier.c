@@ -37,10 +37,12 @@
 #include "shared/enqueue.h"
 #include "shared/ledger.h"
 #include "shared/settings.h"
-#include "sync/applier.h"
 #include "sync/apply.h"
 #include "sync/apply_changed.h"
 #include "sync/apply_settled.h"
+
+/* PostgreSQL finds it by its name. */
+extern PGDLLEXPORT void oe_applier_main(Datum database);
 
 /* Changes that are taken out of the inbox at once. */
 #define INBOX_BATCH			5000

@@ -36,7 +36,9 @@
 #include "worker/serve_queue.h"
 #include "worker/upkeep.h"
 #include "worker/wire.h"
-#include "worker/worker.h"
+
+/* PostgreSQL finds it by its name. */
+extern PGDLLEXPORT void oe_worker_main(Datum database);
 
 /* How often to look for requests that were given up while they wait. */
 #define CANCELLED_CHECK_MS		100
