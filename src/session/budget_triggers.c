@@ -1,7 +1,7 @@
 /*
  * budget_triggers.c
- *		Telling the worker what was changed behind its back: budgets, the ledger's
- *		decisions, what webhooks have revealed.
+ *		Notify the worker of changes that sessions make: budgets, resolved
+ *		calls, data revealed by webhooks.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(ocean_enrich_reveals_counted);
 static bool change_is_pending;
 static bool reveal_is_pending;
 
-/* Nobody is there to say so when what is prepared is committed. */
+/* COMMIT PREPARED would not notify the worker. */
 static void
 refuse_prepare(bool prepared)
 {
@@ -59,7 +59,7 @@ notify_at_commit(bool *what)
 	*what = true;
 }
 
-/* No error: a dump may be restored where some roles do not exist. */
+/* Not an error: a dump may be restored where some roles do not exist. */
 static void
 warn_if_nobody(TriggerData *trigger)
 {
@@ -74,7 +74,7 @@ warn_if_nobody(TriggerData *trigger)
 				errhint("A budget applies to the calls of the role with that name."));
 }
 
-/* Trigger of ocean_enrich.budget, for rows and for statements. */
+/* Row-level and statement-level trigger of ocean_enrich.budget. */
 Datum
 ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
 {
@@ -92,9 +92,10 @@ ocean_enrich_budget_changed(PG_FUNCTION_ARGS)
 }
 
 /*
- * The ledger was changed by somebody else than the worker: by resolve().  Anybody
- * may call it, as resolve() runs with its caller's rights; but for whoever may
- * not decide about the ledger it would only be a way to keep the worker busy.
+ * Notify the worker that resolve() has changed the ledger.  Any role can call
+ * this function, since resolve() runs with its caller's rights; but a role
+ * that is not allowed to resolve calls could only use it to keep the worker
+ * busy.
  */
 Datum
 ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
@@ -111,9 +112,9 @@ ocean_enrich_spending_changed(PG_FUNCTION_ARGS)
 }
 
 /*
- * What comes by webhook is notified, and so cannot be prepared.  It was paid for,
- * so it is taken while the server waits for a restart, too: whoever has the library
- * in use looks for it now and then.
+ * Receiving a webhook issues NOTIFY, so the transaction cannot be prepared.
+ * Its data was paid for, so it is accepted even while the server waits for a
+ * restart: processes of the library in use look for it now and then.
  */
 Datum
 ocean_enrich_reveals_counted(PG_FUNCTION_ARGS)

@@ -2,11 +2,11 @@
  * call.c
  *		The session's side of one call.
  *
- * Calls that are expected, most of them begun early, stand in a list, where
- * oe_call() finds them by account and fingerprint.  They are ended by transaction
- * callbacks, since an error skips whoever expects them; but whoever did that in a
- * subtransaction may be a cursor that outlives it, so their memory stays until the
- * transaction ends.
+ * Expected calls, most of them begun early, are kept in a list, where
+ * oe_call() finds them by account and fingerprint.  Transaction callbacks end
+ * them, since an error skips the code that expected them.  A cursor that
+ * expected calls in a subtransaction may outlive it, so their memory is kept
+ * until the transaction ends.
  */
 #include "postgres.h"
 
@@ -30,23 +30,23 @@
 struct OeExpectedCall
 {
 	dlist_node	node;
-	bool		listed;			/* not asked for yet, and not ended */
+	bool		listed;			/* true if neither asked for nor ended */
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
-	OeTicket	ticket;			/* OE_NO_TICKET: not begun, or no longer
+	OeTicket	ticket;			/* OE_NO_TICKET if not begun, or no longer
 								 * listed */
 	SubTransactionId subid;
 	OeCallStats *stats;
-	bool		judged;			/* its end was looked at */
+	bool		judged;			/* true if its result was examined */
 };
 
 OeCallStats *oe_call_stats;
 OeCallHandler oe_call_instead;
 
-/* In the order in which they were expected, which is that of asking, mostly. */
+/* In the order of expectation, which is mostly that of the calls. */
 static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
-/* Of "call", everything but its body lives as long as the settings. */
+/* Fills "call"; all of it except the body lives as long as the settings. */
 static char *
 pack_call(const OeBody *body, OeCall *call, Size *len)
 {
@@ -86,7 +86,7 @@ find_expected(const OeCall *call)
 	return NULL;
 }
 
-/* Nobody finds it any more.  Its ticket, if any, is the caller's. */
+/* Unlists the call.  Its ticket, if any, now belongs to the caller. */
 static OeTicket
 take_off_list(OeExpectedCall *expected)
 {
@@ -148,7 +148,7 @@ after_transaction(bool committed)
 		end_expected(dlist_head_element(OeExpectedCall, node, &expected_calls));
 }
 
-/* NULL: the request is wrong, and oe_call() will raise that. */
+/* Returns NULL if the request is invalid; oe_call() will raise the error. */
 static OeExpectedCall *
 expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
 			OeCallStats *stats)
@@ -185,11 +185,11 @@ expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
 }
 
 /*
- * Settings without a token, or a token's file that cannot be read, raise, and so
- * does a lack of memory, of the hub's too: oe_call() raises it again where it
- * belongs.  Nothing that is caught here holds a lock or anything else that the end
- * of the transaction would not release.  A cancel must not be caught, so it has to
- * wait.
+ * Errors are discarded here, such as a missing token, an unreadable token
+ * file, or lack of memory in this process or the hub: oe_call() raises them
+ * again where they belong.  The code in PG_TRY acquires nothing that the end
+ * of the transaction would not release.  Interrupts are held, since a cancel
+ * must not be discarded.
  */
 OeExpectedCall *
 oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
@@ -212,7 +212,7 @@ oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
 	}
 	PG_CATCH();
 	{
-		/* The error itself has resumed interrupts. */
+		/* ereport(ERROR) has already resumed interrupts. */
 		FlushErrorState();
 		LWLockReleaseAll();
 	}
@@ -220,7 +220,7 @@ oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
 
-	/* The plan below may take its time, or wait for a lock. */
+	/* The plan below may run for long, or wait for a lock. */
 	if (expected && expected->ticket != OE_NO_TICKET)
 		oe_channel_summon_worker();
 	return expected;
@@ -230,7 +230,7 @@ oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
  * The call
  * ---------------------------------------------------------------- */
 
-/* One call that is being made. */
+/* A call in progress. */
 typedef struct Making
 {
 	OeTicket	ticket;
@@ -284,8 +284,8 @@ wait_for_result(OeTicket ticket)
 }
 
 /*
- * Does it make sense to send more after this?  Not when each further request
- * would meet the same end: no credits, no access, a limit, no connection.
+ * Is this error likely to repeat for every further request?  True for lack of
+ * credits or access, a limit, a lost connection, and the like.
  */
 static bool
 is_general(OeCode code)
@@ -376,7 +376,7 @@ oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 	instr_time	start;
 	instr_time	waited;
 
-	/* What costs nothing is neither estimated nor counted. */
+	/* Free requests are neither estimated nor counted. */
 	if (!endpoint->recorded)
 	{
 		take_or_submit(endpoint, request, &making);

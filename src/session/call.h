@@ -12,55 +12,55 @@
 #include "shared/message.h"
 
 /*
- * Check "request", have the endpoint answer it, and wait.  The result's strings
- * are palloc'd.  Raises what is wrong with the request, a missing token, and a
- * cancel; what the API, the network or a limit says is in "result".
+ * Check "request", send it to the endpoint, and wait.  The result's strings
+ * are palloc'd.  Raises errors in the request, a missing token, and a cancel;
+ * errors of the API, the network or a limit are returned in "result".
  *
- * A call that oe_call_expect() has begun for an equal request is taken over, so it
- * is the very same.
+ * If oe_call_expect() has begun a call for an equal request, that call is
+ * taken over and no second one is made.
  */
 extern void oe_call(const OeEndpoint *endpoint, Jsonb *request,
 					OeResult *result);
 
-/* Does an enriching function raise this, unless it gives errors as values? */
+/* Does an enriching function raise this, unless errors are values? */
 extern bool oe_call_raises(OeCode code);
 
 /*
- * While this is set, calls go there instead of to the worker, and none is begun
- * early.  The result of such a call may be OE_OK without an answer.
+ * While this is set, calls go to it instead of to the worker, and none is
+ * begun early.  The result of such a call may be OE_OK without an answer.
  */
 typedef void (*OeCallHandler) (const OeEndpoint *endpoint, Jsonb *request,
 							   OeResult *result);
 
 extern OeCallHandler oe_call_instead;
 
-/* What calls did. */
+/* Statistics of a group of calls. */
 typedef struct OeCallStats
 {
 	int64		calls;
-	int64		reused;			/* cost nothing: from the ledger, or joined */
+	int64		reused;			/* free: from the ledger, or joined */
 	OeCredits	credits;
 	int64		waited_us;
 
 	/*
-	 * No more should be begun early: each would meet the same end, for all
-	 * that is known.  A call that was not begun early and is answered says
-	 * otherwise.
+	 * True if no more calls should be begun early, since each would probably
+	 * fail with the same error.  Reset by the next successful call that was
+	 * not begun early.
 	 */
 	bool		stop;
 } OeCallStats;
 
-/* Where calls are counted that were not expected; NULL: nowhere. */
+/* Statistics for calls that were not expected, or NULL. */
 extern OeCallStats *oe_call_stats;
 
 /*
- * A call that somebody will ask for with oe_call(), and that is to be counted
- * in "stats".  With "early" it is begun now, if that is possible; if not, for
- * whatever reason, oe_call() will begin it.  NULL if there is something wrong
- * with it: oe_call() will raise the error where it belongs.
+ * Announce a call that will be asked for with oe_call(), and count it in
+ * "stats".  With "early" it is begun now, if possible; otherwise oe_call()
+ * will begin it.  Returns NULL if the call has an error, which oe_call() will
+ * raise where it belongs.
  *
- * It ends with the transaction or subtransaction that it was begun in, at the
- * latest; oe_call() then makes the call anew.  The pointer is valid until the
+ * The call ends with the transaction or subtransaction in which it was begun,
+ * at the latest; oe_call() then makes it anew.  The pointer is valid until the
  * transaction ends.
  */
 typedef struct OeExpectedCall OeExpectedCall;
@@ -69,17 +69,17 @@ extern OeExpectedCall *oe_call_expect(const OeEndpoint *endpoint,
 									  Jsonb *request, bool early,
 									  OeCallStats *stats);
 
-/* Would oe_call() return without waiting, or is there nothing to wait for yet? */
+/* True if oe_call() would not wait for this call, or if it has not begun. */
 extern bool oe_call_is_done(const OeExpectedCall *call);
 
 /*
- * Has it failed already, so that no more should be begun early?  That is any
- * error if errors are raised, since the statement then ends, and one that more
- * calls would meet if errors are values.
+ * Has the call failed, so that no more should be begun early?  If errors are
+ * raised, any error counts, since it ends the statement; if errors are values,
+ * only one that further calls would meet, too.
  */
 extern bool oe_call_has_failed(OeExpectedCall *call, bool raises);
 
-/* No longer needed, asked for or not.  What is on the wire is recorded. */
+/* Discard the call, even if unused; a request on the wire is recorded. */
 extern void oe_call_forget(OeExpectedCall *call);
 
 #endif							/* OE_CALL_H */

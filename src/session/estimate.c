@@ -2,10 +2,10 @@
  * estimate.c
  *		What a statement would send and cost, without sending anything.
  *
- * The statement is run as its caller, in a subtransaction that is always rolled
- * back.  Its calls come here instead of to the worker: each is looked up in the
- * ledger, with the owner's rights, and gives the answer that is known, or NULL.
- * A statement that makes no call may return requests instead.
+ * The statement is run as its caller, in a subtransaction that is always
+ * rolled back.  Its calls come here instead of to the worker: each is looked
+ * up in the ledger, with the owner's rights, and returns the known answer or
+ * NULL.  A statement that makes no call may return requests instead.
  */
 #include "postgres.h"
 
@@ -43,7 +43,7 @@ typedef enum RequestKind
 {
 	REQUEST_NEW,
 	REQUEST_KNOWN,				/* answered, or on its way */
-	REQUEST_UNKNOWN,			/* refused until somebody decides */
+	REQUEST_UNKNOWN,			/* refused until resolve() is called */
 } RequestKind;
 
 typedef struct SeenRequest
@@ -54,7 +54,7 @@ typedef struct SeenRequest
 
 typedef struct Estimate
 {
-	DestReceiver receiver;		/* of what the statement returns */
+	DestReceiver receiver;		/* for the statement's result */
 	OeCall		call;			/* account, limits and times of the session */
 	HTAB	   *seen;
 	MemoryContext row_mcxt;
@@ -63,16 +63,16 @@ typedef struct Estimate
 	int64		rows;
 	int64		requests;		/* the sum of the next five */
 	int64		to_send;
-	int64		asked_for[OE_PRICES_MAX];	/* by these, whoever tells */
-	OeCredits	reserve;		/* what they reserve in all */
-	OeCredits	dearest;		/* and the dearest of them */
+	int64		asked_for[OE_PRICES_MAX];	/* of these, per price */
+	OeCredits	reserve;		/* total reserve of these requests */
+	OeCredits	dearest;		/* largest reserve of one of them */
 	int64		repeated;
 	int64		known;
 	int64		unknown;
 	int64		invalid;
 } Estimate;
 
-/* The innermost one that is going on. */
+/* The innermost estimate in progress, or NULL. */
 static Estimate *current;
 
 static ExecutorStart_hook_type previous_executor_start;
@@ -81,7 +81,7 @@ static ExecutorStart_hook_type previous_executor_start;
  * One request
  * ---------------------------------------------------------------- */
 
-/* "answer" is what the ledger has, or NULL. */
+/* Sets "answer" to the ledger's answer, or NULL. */
 static RequestKind
 look_up_request(const uint8 *fingerprint, Jsonb **answer)
 {
@@ -138,7 +138,7 @@ count_first(RequestKind kind, const OeReveals *reveals)
 	}
 }
 
-/* Counts the request; gives the answer that is known, or NULL. */
+/* Counts the request; returns the known answer, or NULL. */
 static Jsonb *
 estimate_request(const OeEndpoint *endpoint, Jsonb *request)
 {
@@ -166,7 +166,7 @@ estimate_request(const OeEndpoint *endpoint, Jsonb *request)
 		return answer;
 	}
 
-	/* Without reuse an equal request is paid again. */
+	/* Without reuse, a repeated request is paid for again. */
 	if (seen->kind == REQUEST_NEW && current->call.reuse_for_us == 0)
 		count_to_send(&body.reveals);
 	else
@@ -176,7 +176,7 @@ estimate_request(const OeEndpoint *endpoint, Jsonb *request)
 	return answer;
 }
 
-/* In place of a call. */
+/* Called in place of oe_call()'s request to the worker. */
 static void
 estimate_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 {
@@ -203,7 +203,7 @@ start_receiving(DestReceiver *self, int operation, TupleDesc desc)
 		getBaseType(TupleDescAttr(desc, 0)->atttypid) == JSONBOID;
 }
 
-/* A request, unless the statement makes its calls itself. */
+/* The row is a request, unless the statement makes its own calls. */
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -233,7 +233,7 @@ stop_receiving(DestReceiver *self)
  * The statement
  * ---------------------------------------------------------------- */
 
-/* Of all statements those whose effects a rollback undoes. */
+/* True for statements whose effects a rollback undoes completely. */
 static bool
 can_be_rolled_back(CommandTag tag)
 {
@@ -252,7 +252,7 @@ can_be_rolled_back(CommandTag tag)
 	}
 }
 
-/* Citus has its nodes begin with its name. */
+/* The names of Citus's plan nodes begin with "Citus". */
 static bool
 refuse_other_machines(PlanState *node, void *context)
 {
@@ -266,7 +266,7 @@ refuse_other_machines(PlanState *node, void *context)
 	return planstate_tree_walker(node, refuse_other_machines, context);
 }
 
-/* Also of the statements of functions and triggers, before anything is run. */
+/* Also runs for statements in functions and triggers, before they execute. */
 static void
 estimate_executor_start(QueryDesc *desc, int eflags)
 {
@@ -326,8 +326,8 @@ run_query(const char *query)
 }
 
 /*
- * Whatever happens, the subtransaction ends here and calls go to the worker
- * again, or to the estimate round this one.
+ * Even after an error, the subtransaction ends here, and calls go to the
+ * worker again, or to an enclosing estimate.
  */
 static void
 run_query_and_roll_back(const char *query, Estimate *estimate)
@@ -389,7 +389,7 @@ begin_estimate(Estimate *estimate)
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* How many surely fit into what is left, whichever comes first. */
+/* Number of requests that certainly fit into the remaining credits. */
 static int64
 calls_for(const Estimate *estimate, OeCredits left)
 {
@@ -398,7 +398,7 @@ calls_for(const Estimate *estimate, OeCredits left)
 	return left > 0 ? left / estimate->dearest : 0;
 }
 
-/* What is left of the role's budgets; OE_CREDITS_MAX: all one could want. */
+/* The rest of the role's budgets; OE_CREDITS_MAX if there are none. */
 static OeCredits
 left_of_budgets(const char *role)
 {
@@ -416,7 +416,7 @@ left_of_budgets(const char *role)
 											 SPI_tuptable->tupdesc, 1));
 }
 
-/* How many of "to_send" the limits of the day and the budgets have room for. */
+/* How many of "to_send" the daily limits and the budgets allow. */
 static int64
 allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 			  OeCredits left)
@@ -432,7 +432,7 @@ allowed_calls(const Estimate *estimate, const OeLedgerUsage *usage,
 	return allowed;
 }
 
-/* Millionths as a number without idle zeros. */
+/* Converts millionths to numeric without trailing zeros. */
 static Datum
 millionths(int64 value)
 {
@@ -448,7 +448,7 @@ price_of(int64 count, OeCredits price)
 							   millionths(price));
 }
 
-/* All that is asked for is found, once for each answer. */
+/* Assumes that all requested data is found, once for each answer. */
 static Datum
 credits_at_most(const Estimate *estimate)
 {

@@ -5,7 +5,7 @@
 #ifndef OE_ESTIMATE_H
 #define OE_ESTIMATE_H
 
-/* Once, when the library is loaded. */
+/* Install the hook; called once, from _PG_init. */
 extern void oe_estimate_init(void);
 
 #endif							/* OE_ESTIMATE_H */

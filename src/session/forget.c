@@ -1,8 +1,8 @@
 /*
  * forget.c
- *		ocean_enrich.forget(): who is to be erased, and a line in the log without
- *		the person.  What is erased is SQL: see ocean_enrich.erase_person() in the
- *		install script.
+ *		ocean_enrich.forget(): identify the person to be erased, and write a
+ *		log entry that does not name them.  The erasure itself is SQL: see
+ *		ocean_enrich.erase_person() in the install script.
  */
 #include "postgres.h"
 
@@ -16,7 +16,7 @@
 #include "shared/ledger.h"
 #include "shared/sync_notes.h"
 
-#define WAYS_TO_NAME	3		/* id, e-mail address, LinkedIn */
+#define WAYS_TO_NAME	3		/* by id, e-mail address, LinkedIn */
 
 PG_FUNCTION_INFO_V1(ocean_enrich_forget);
 
@@ -27,7 +27,7 @@ static OeStatement erase_statement = {
 	NULL
 };
 
-/* Without white space round it; NULL if nothing else is in it. */
+/* Trims white space; returns NULL if nothing is left. */
 static char *
 trim_text(text *value)
 {
@@ -40,7 +40,7 @@ trim_text(text *value)
 	return *start ? start : NULL;
 }
 
-/* Read the arguments into parameters; false if they name nobody. */
+/* Convert the arguments to parameters; false if they identify no person. */
 static bool
 read_identities(FunctionCallInfo fcinfo, Datum *values, char *nulls)
 {
@@ -79,7 +79,7 @@ ocean_enrich_forget(PG_FUNCTION_ARGS)
 	oe_sync_forgotten(oe_statement_value(0, 2));
 	oe_rights_restore(&rights);
 
-	/* The statement and the context name the person. */
+	/* The statement and the context would name the person. */
 	ereport(LOG,
 			errmsg_plural("ocean_enrich erased a person from " INT64_FORMAT " call",
 						  "ocean_enrich erased a person from " INT64_FORMAT " calls",

@@ -1,7 +1,7 @@
 /*
  * functions.c
- *		The SQL-callable functions: one call, as an error or as a value; the
- *		request builder; what is in flight.
+ *		The SQL-callable functions: enriching calls, the request builder, the
+ *		queue, and functions for administrators.
  */
 #include "postgres.h"
 
@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(ocean_enrich_queue_state);
  * One call
  * ---------------------------------------------------------------- */
 
-/* In memory of its own: a result is not part of something else. */
+/* A copy, since the result must not point into other memory. */
 static Datum
 answer_datum(const OeResult *result)
 {
@@ -78,7 +78,7 @@ ocean_enrich_person(PG_FUNCTION_ARGS)
 	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
 	if (result.answer)
 		PG_RETURN_DATUM(answer_datum(&result));
-	if (!oe_call_raises(result.code))	/* of an estimate, too */
+	if (!oe_call_raises(result.code))	/* also during estimate() */
 		PG_RETURN_NULL();
 	raise_result(&result);
 }
@@ -131,8 +131,8 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 }
 
 /*
- * Marks the enriching functions, whatever they are called: read_ahead knows
- * them by it.  It has nothing to say to the planner.
+ * Support function that marks the enriching functions under any name, so that
+ * read_ahead recognizes them.  It gives the planner no information.
  */
 Datum
 ocean_enrich_support(PG_FUNCTION_ARGS)
@@ -144,7 +144,7 @@ ocean_enrich_support(PG_FUNCTION_ARGS)
  * The request builder
  * ---------------------------------------------------------------- */
 
-/* Blank columns count as missing: that is how a CSV file says NULL. */
+/* Blank columns count as missing: CSV files use them for NULL. */
 static bool
 is_blank(text *value)
 {
@@ -201,8 +201,9 @@ has_argument(FunctionCallInfo fcinfo, const OeMember *member, int arg)
 }
 
 /*
- * An object of the request from the arguments for its members, from "arg" on; left
- * out if none has a value.  True if one of them identifies somebody.
+ * Build one object of the request from its members' arguments, which begin at
+ * "arg"; omit it if all are missing.  Returns true if a member identifies a
+ * person.
  */
 static bool
 push_object(JsonbInState *state, FunctionCallInfo fcinfo, const OeObject *object,
@@ -229,7 +230,7 @@ push_object(JsonbInState *state, FunctionCallInfo fcinfo, const OeObject *object
 	return identifies;
 }
 
-/* The function's arguments are the members of the request's objects, in their order. */
+/* The arguments are the members of the request's objects, in order. */
 Datum
 ocean_person_request(PG_FUNCTION_ARGS)
 {
@@ -263,10 +264,7 @@ ocean_person_request(PG_FUNCTION_ARGS)
  * The queue
  * ---------------------------------------------------------------- */
 
-/*
- * Not strict: without a priority or an endpoint it is the usual one, without a
- * time now.
- */
+/* Not strict: a NULL priority, time or endpoint means the default. */
 Datum
 ocean_enrich_submit(PG_FUNCTION_ARGS)
 {
@@ -465,7 +463,7 @@ ocean_enrich_account(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(call.account));
 }
 
-/* current_setting() in a session that has not loaded us before. */
+/* Like current_setting(), but also works before the library is loaded. */
 Datum
 ocean_enrich_setting(PG_FUNCTION_ARGS)
 {

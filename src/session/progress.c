@@ -1,10 +1,10 @@
 /*
  * progress.c
- *		How far the statement of each session has come.
+ *		The progress of each session's statement.
  *
- * Each process has a piece of shared memory that it alone writes, without a
- * lock.  Whoever reads looks at a count of changes before and after, as with
- * pg_stat_activity, and reads again if it has changed or is odd.
+ * Each process has an entry in shared memory that it alone writes, without a
+ * lock.  As with pg_stat_activity, a reader compares a change count before and
+ * after copying, and retries if it has changed or is odd.
  */
 #include "postgres.h"
 
@@ -20,12 +20,12 @@
 #include "session/progress.h"
 #include "shared/channel.h"
 
-/* A process that is stopped in the midst of a change must not stop its readers. */
+/* A process stopped in the middle of a change must not block its readers. */
 #define READS_MAX	1000
 
 typedef struct Entry
 {
-	pg_atomic_uint32 changes;	/* odd: it is being written */
+	pg_atomic_uint32 changes;	/* odd while being written */
 	OeProgress	progress;
 } Entry;
 
@@ -45,7 +45,7 @@ end_change(void)
 	pg_atomic_write_u32(&mine->changes, pg_atomic_read_u32(&mine->changes) + 1);
 }
 
-/* A procedure that commits goes on counting with its next call. */
+/* A procedure that commits resumes counting with its next call. */
 static void
 hide_mine(bool committed)
 {
@@ -64,7 +64,7 @@ find_mine(void)
 		return;
 	mine = &entries[MyProcNumber];
 
-	/* Another process may have left it, at any moment. */
+	/* The previous owner may have exited in the middle of a change. */
 	pg_atomic_write_u32(&mine->changes, 0);
 	begin_change();
 	memset(&mine->progress, 0, sizeof(mine->progress));
@@ -128,7 +128,7 @@ oe_progress_max(void)
 	return (int) ProcGlobal->allProcCount;
 }
 
-/* A copy that is of one moment, unless its process was stopped in a bad one. */
+/* Copies the entry consistently, unless its writer stopped during a change. */
 static void
 read_entry(Entry *entry, OeProgress *progress)
 {
@@ -144,7 +144,7 @@ read_entry(Entry *entry, OeProgress *progress)
 	}
 }
 
-/* Not of a process that was killed. */
+/* A killed process leaves its entry behind. */
 static bool
 is_alive(int pid, int procno)
 {

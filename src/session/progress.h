@@ -1,7 +1,7 @@
 /*
  * progress.h
- *		How far the statement of each session has come, for everybody to see
- *		while it runs.
+ *		The progress of each session's statement, visible to others while it
+ *		runs.
  */
 #ifndef OE_PROGRESS_H
 #define OE_PROGRESS_H
@@ -9,38 +9,38 @@
 #include "core/policy.h"
 #include "datatype/timestamp.h"
 
-/* What one statement has done so far.  No answer is in it, and no token. */
+/* Progress of one statement.  It contains no answer and no token. */
 typedef struct OeProgress
 {
-	int			pid;			/* 0: there is none */
+	int			pid;			/* 0 if the entry is unused */
 	Oid			database;
 	Oid			role;
-	TimestampTz query_start;	/* of what the client sent */
+	TimestampTz query_start;	/* of the statement that the client sent */
 	TimestampTz first_call_at;
-	TimestampTz waiting_since;	/* for the answer that is needed now, or 0 */
-	int64		calls;			/* that have come to an end */
-	int64		failed;			/* of those */
+	TimestampTz waiting_since;	/* for the answer needed now, or 0 */
+	int64		calls;			/* number of ended calls */
+	int64		failed;			/* failed ones among them */
 	int64		reused;
 	OeCredits	credits;
 } OeProgress;
 
 /*
- * This session makes a call.  What it did for an earlier statement is forgotten
- * by the first call of another, and no longer shown when the transaction ends.
- * Raises what oe_channel_submit() would raise next; without shared memory nothing
- * is shown.
+ * Record that this session makes a call.  The first call of a new statement
+ * resets the entry; the end of the transaction hides it.  Raises the errors
+ * that oe_channel_submit() would raise next; without shared memory, nothing is
+ * recorded.
  */
 extern void oe_progress_call(void);
 
-/* It has to wait for the answer, or no longer. */
+/* Record that the session begins or stops waiting for an answer. */
 extern void oe_progress_wait(bool waiting);
 
-/* The call has come to an end. */
+/* Record the end of a call. */
 extern void oe_progress_count(bool failed, bool reused, OeCredits credits);
 
 /*
- * The statements of this database; "infos" has room for oe_progress_max(), the
- * number of them is returned.
+ * Get the statements of this database and return their number; "infos" has
+ * room for oe_progress_max() of them.
  */
 extern int	oe_progress_max(void);
 extern int	oe_progress_inspect(OeProgress *infos);

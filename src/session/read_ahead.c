@@ -1,11 +1,11 @@
 /*
  * read_ahead.c
- *		The Read Ahead node at run time, and the hooks that put it to use.
+ *		The Read Ahead node at run time, and the hooks that install it.
  *
- * The node keeps a window of rows of the plan below it, each with the calls
- * that were begun early for it, and computes the original target list when a
- * row is asked for.  The window is no larger than the number of rows that are
- * certain to be asked for: see rows_wanted().
+ * The node keeps a window of rows from the plan below it, each with the calls
+ * begun early for it, and computes the original target list when a row is
+ * fetched.  The window is never larger than the number of rows certain to be
+ * fetched: see rows_wanted().
  */
 #include "postgres.h"
 
@@ -31,10 +31,10 @@ typedef struct Row
 {
 	TupleTableSlot *slot;
 	Size		size;
-	OeExpectedCall **calls;		/* one for each argument column, or NULL */
+	OeExpectedCall **calls;		/* for each argument column a call, or NULL */
 } Row;
 
-/* Who asks whom, in one executor state. */
+/* The parent of each node in one executor state. */
 typedef struct Links
 {
 	HTAB	   *parents;		/* PlanState -> Link */
@@ -44,8 +44,8 @@ typedef struct Links
 typedef struct Link
 {
 	PlanState  *child;
-	PlanState  *parent;			/* NULL: the root */
-	SubPlanState *via;			/* as a sub-select of the parent's, or NULL */
+	PlanState  *parent;			/* NULL for the root */
+	SubPlanState *via;			/* set if a sub-select of the parent */
 } Link;
 
 typedef struct ReadAheadState
@@ -53,30 +53,30 @@ typedef struct ReadAheadState
 	CustomScanState css;
 	OeReadAheadPlan plan;
 	int			arg_count;
-	Links	   *links;			/* NULL: never ahead */
-	Row		   *rows;			/* a ring */
+	Links	   *links;			/* NULL: never read ahead */
+	Row		   *rows;			/* ring buffer */
 	int			capacity;
 	int			head;
 	int			count;
-	Size		bytes;			/* in the ring */
-	bool		returned;		/* the first one was given to our parent */
-	bool		exhausted;		/* no more rows below */
+	Size		bytes;			/* total size of the rows in the ring */
+	bool		returned;		/* true if the parent has the first row */
+	bool		exhausted;		/* true if the plan below has no more rows */
 	OeCallStats stats;
 	int			most_in_flight;
 } ReadAheadState;
 
-/* The run of an executor that is going on, innermost first. */
+/* Executor runs in progress, innermost first. */
 typedef struct Run
 {
 	EState	   *estate;
-	uint64		count;			/* 0: all rows */
+	uint64		count;			/* 0 means all rows */
 	bool		forward;
 	struct Run *outer;
 } Run;
 
 static Run *current_run;
 
-/* Nodes of the executor that is being started. */
+/* Nodes of the executor that is starting. */
 static List *begun_nodes;
 
 static planner_hook_type previous_planner;
@@ -105,7 +105,7 @@ rows_wanted_of_root(EState *estate)
 	return 1;
 }
 
-/* Rows that a Limit will still ask for; position counts those it has had. */
+/* Rows that a Limit still wants; position counts those it has fetched. */
 static int64
 rows_wanted_by_limit(LimitState *limit, int64 wanted_of_limit)
 {
@@ -118,25 +118,25 @@ rows_wanted_by_limit(LimitState *limit, int64 wanted_of_limit)
 	if (wanted == ALL_ROWS)
 		return ALL_ROWS;
 
-	/* WITH TIES asks for more than that, one by one. */
+	/* WITH TIES fetches more than that, one by one. */
 	return Max(Max(wanted, 0) + to_skip, 1);
 }
 
-/* What is still wanted when our parent has "held" rows that it gave nobody yet. */
+/* Rows still wanted when our parent holds "held" rows not returned yet. */
 static int64
 rows_wanted_beyond(int64 wanted, int held)
 {
 	return wanted == ALL_ROWS ? ALL_ROWS : Max(wanted - held, 1);
 }
 
-/* All, if the parent wants all; else just the one that is asked for. */
+/* All rows if the parent wants all, otherwise only the current one. */
 static int64
 all_or_one(int64 wanted)
 {
 	return wanted == ALL_ROWS ? ALL_ROWS : 1;
 }
 
-/* Will a node be run, even if nobody has asked it for a row yet? */
+/* Is the node certain to run, even if no row was fetched from it yet? */
 static bool
 is_certain_to_run(Links *links, PlanState *node)
 {
@@ -168,8 +168,8 @@ is_certain_to_run(Links *links, PlanState *node)
 }
 
 /*
- * Of several scans of a CTE we cannot know which one is asking.  If it is not
- * known that one of them reads it all, the one that wants least speaks for all.
+ * We cannot know which of several scans of a CTE is fetching.  Unless one of
+ * them is known to read all rows, use the smallest demand.
  */
 static int64
 rows_wanted_of_cte(Links *links, PlanState *cte)
@@ -216,10 +216,7 @@ rows_wanted_by_join(PlanState *join, bool is_outer, int64 wanted)
 	if (IsA(join, NestLoopState))
 		return all_or_one(wanted);
 
-	/*
-	 * Before the hash table is built, a first row may be asked for and no
-	 * more.
-	 */
+	/* Before the hash table is built, at most a first row may be fetched. */
 	if (IsA(join, HashJoinState) &&
 		((HashJoinState *) join)->hj_HashTable != NULL)
 		return all_or_one(wanted);
@@ -227,8 +224,8 @@ rows_wanted_by_join(PlanState *join, bool is_outer, int64 wanted)
 }
 
 /*
- * How many rows are certain to be asked of this node from now on, the one that
- * is being asked for included.  Never too many: each may cost credits.
+ * Number of rows certain to be fetched from this node from now on, including
+ * the current one.  Never too many: each may cost credits.
  */
 static int64
 rows_wanted(Links *links, PlanState *node)
@@ -251,8 +248,8 @@ rows_wanted(Links *links, PlanState *node)
 		case T_ModifyTableState:
 
 			/*
-			 * With RETURNING, a row that comes out is one that went in; but a
-			 * data-modifying WITH is run to its end in any case.
+			 * With RETURNING, each row returned is a row fetched; but a
+			 * data-modifying WITH always runs to its end.
 			 */
 			if (((ModifyTable *) parent->plan)->returningLists == NIL ||
 				!((ModifyTable *) parent->plan)->canSetTag)
@@ -267,7 +264,7 @@ rows_wanted(Links *links, PlanState *node)
 				return all_or_one(rows_wanted(links, parent));
 			return ALL_ROWS;
 		case T_SetOpState:
-			/* 18 has an inner side, and may end before that does. */
+			/* Since 18, a SetOp may end before its inner side does. */
 			if (node != outerPlanState(parent))
 				return 1;
 			return all_or_one(rows_wanted(links, parent));
@@ -277,7 +274,7 @@ rows_wanted(Links *links, PlanState *node)
 		case T_GroupState:
 			return all_or_one(rows_wanted(links, parent));
 		case T_WindowAggState:
-			/* A condition as "row_number() < 10" may end it early. */
+			/* A condition such as "row_number() < 10" may end it early. */
 			if (((WindowAggState *) parent)->runcondition)
 				return 1;
 			return all_or_one(rows_wanted(links, parent));
@@ -326,7 +323,7 @@ row_at(ReadAheadState *state, int position)
 	return &state->rows[(state->head + position) % state->capacity];
 }
 
-/* Room for "size" rows; those in the ring keep their order. */
+/* Make room for "size" rows; those in the ring keep their order. */
 static void
 enlarge_window(ReadAheadState *state, int size)
 {
@@ -360,11 +357,11 @@ expect_calls(ReadAheadState *state, Row *row, bool early)
 	MemoryContext old;
 	ListCell   *column;
 
-	/* Such a call is only free because its answer would be reused. */
+	/* Such an early call is free only if its answer is reused. */
 	if (state->plan.cached && oe_settings()->reuse_for_s == 0)
 		early = false;
 
-	/* What we call for ourselves need not be expected to be counted. */
+	/* Our own calls are counted without being expected. */
 	if (!early && !state->plan.elsewhere)
 		return;
 	old = MemoryContextSwitchTo(state->css.ss.ps.ps_ExprContext->ecxt_per_tuple_memory);
@@ -384,7 +381,7 @@ expect_calls(ReadAheadState *state, Row *row, bool early)
 	MemoryContextSwitchTo(old);
 }
 
-/* Those under way: how many are they, and has one failed? */
+/* Count the calls in flight, and stop if a call has failed. */
 static void
 count_calls_under_way(ReadAheadState *state)
 {
@@ -414,7 +411,7 @@ static bool
 is_row_ready(ReadAheadState *state, Row *row)
 {
 #ifdef OE_READ_AHEAD_EVERYTHING
-	/* As if each row had to wait, so that the window is always full. */
+	/* Pretend that each row has to wait, so that the window is always full. */
 	return false;
 #endif
 	for (int i = 0; i < state->arg_count; i++)
@@ -442,7 +439,7 @@ drop_head(ReadAheadState *state)
 	state->count--;
 }
 
-/* One more row from below; false: there is none. */
+/* Fetch one more row from below; false if there is none. */
 static bool
 pull_row(ReadAheadState *state, bool early)
 {
@@ -466,8 +463,8 @@ pull_row(ReadAheadState *state, bool early)
 }
 
 /*
- * Each row that leaves makes room for one; further ones come only while the
- * first has to wait anyway, so that a slow plan below delays nobody.
+ * Each row that leaves makes room for another; more rows are fetched only
+ * while the first one has to wait anyway, so a slow plan below delays nothing.
  */
 static void
 fill_window(ReadAheadState *state)
@@ -492,7 +489,7 @@ fill_window(ReadAheadState *state)
  * The node
  * ---------------------------------------------------------------- */
 
-/* With an empty target list, as for count(*), there is nothing to project. */
+/* With an empty target list, as for count(*), there is no projection. */
 static TupleTableSlot *
 project_row(CustomScanState *node)
 {
@@ -544,8 +541,8 @@ exec_read_ahead(CustomScanState *node)
 		result = project_head(state);
 
 		/*
-		 * The row stays till we are asked again: the result may point into
-		 * it, and a NestLoop makes the calls that we began only now.
+		 * Keep the row until the next one is fetched: the result may point
+		 * into it, and a NestLoop makes the calls that we have only begun.
 		 */
 		state->returned = true;
 		if (result)
@@ -602,7 +599,7 @@ explain_read_ahead(CustomScanState *node, List *ancestors, ExplainState *es)
 	ExplainPropertyFloat("Credits", NULL,
 						 (double) state->stats.credits / OE_CREDITS_ONE, 2, es);
 
-	/* A call that was not begun early is alone. */
+	/* A call not begun early is alone in flight. */
 	ExplainPropertyInteger("Peak in Flight", NULL,
 						   Max(state->most_in_flight, state->stats.calls > 0), es);
 	if (es->timing)
@@ -628,8 +625,8 @@ create_state(CustomScan *scan)
 	state->css.methods = &exec_methods;
 
 	/*
-	 * The target list is compiled before the node below exists, and would
-	 * look there for the kind of slot that it reads.  Any kind, we say.
+	 * The target list is compiled before the node below exists, and would take
+	 * the slot type from it.  Declare that the type is not fixed.
 	 */
 	state->css.ss.ps.outeropsset = true;
 	state->css.ss.ps.outeropsfixed = false;
@@ -652,7 +649,7 @@ read_ahead_planner(OE_PLANNER_PARAMETERS)
 	PlannedStmt *stmt;
 
 #ifdef OE_READ_AHEAD_EVERYTHING
-	/* The expected outputs know nothing of us. */
+	/* The expected outputs do not contain our nodes. */
 	wanted = wanted && strcasestr(query_string, "explain") == NULL;
 #endif
 
@@ -720,7 +717,7 @@ make_links(QueryDesc *desc)
 	(void) link_walker(desc->planstate, &context);
 	foreach(lc, desc->estate->es_auxmodifytables)
 	{
-		/* A data-modifying WITH that nobody reads is run to its end. */
+		/* A data-modifying WITH that is never read still runs to its end. */
 		if (!hash_search(links->parents, &lfirst(lc), HASH_FIND, NULL))
 			(void) link_walker(lfirst(lc), &context);
 	}
@@ -731,7 +728,7 @@ make_links(QueryDesc *desc)
 static void
 read_ahead_executor_start(QueryDesc *desc, int eflags)
 {
-	/* What an error left behind here is gone with its memory. */
+	/* Any list left behind by an error was freed with its memory context. */
 	begun_nodes = NIL;
 	if (previous_executor_start)
 		previous_executor_start(desc, eflags);

@@ -1,10 +1,10 @@
 /*
  * read_ahead.h
- *		A plain statement at the API's speed: the requests of the rows that are
- *		certain to be asked for are sent ahead.
+ *		Run a plain statement at the API's speed: the requests of rows that are
+ *		certain to be fetched are sent ahead.
  *
- * What is sent early is the very request that the call itself then finds in
- * flight, so results never depend on it.
+ * The call itself later finds the very request that was sent early still in
+ * flight, so results never depend on reading ahead.
  */
 #ifndef OE_READ_AHEAD_H
 #define OE_READ_AHEAD_H

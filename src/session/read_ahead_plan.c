@@ -45,14 +45,14 @@
 #include "session/read_ahead_plan.h"
 
 /* ----------------------------------------------------------------
- * Which functions are ours
+ * Our functions
  * ---------------------------------------------------------------- */
 
 typedef enum FunctionKind
 {
 	FUNCTION_HARMLESS,
 	FUNCTION_OURS,
-	FUNCTION_VOLATILE,			/* may look at what we do */
+	FUNCTION_VOLATILE,			/* might notice early reads */
 } FunctionKind;
 
 typedef struct FunctionEntry
@@ -74,8 +74,10 @@ forget_functions(Datum arg, int cacheid, uint32 hashvalue)
 		(void) hash_search(function_kinds, &entry->funcid, HASH_REMOVE, NULL);
 }
 
-/* Only a superuser can create a function in C, so the name of the C function
- * behind the support function is proof. */
+/*
+ * Only a superuser can create a function in C, so the name of the C function
+ * behind the support function is proof.
+ */
 static bool
 is_our_support_function(Oid funcid)
 {
@@ -98,8 +100,8 @@ is_our_support_function(Oid funcid)
 }
 
 /*
- * Volatile functions of PostgreSQL that look at nothing.  All others, such as
- * currval() or pg_try_advisory_lock(), may see that rows were read early.
+ * Volatile functions of PostgreSQL that cannot notice early reads.  All
+ * others, such as currval() or pg_try_advisory_lock(), might.
  */
 static bool
 sees_no_rows(Oid funcid)
@@ -141,7 +143,7 @@ look_up_kind(Oid funcid)
 }
 
 /*
- * OE_READ_AHEAD_EVERYTHING is for the proof alone: the server's own regression
+ * OE_READ_AHEAD_EVERYTHING is only for testing: the server's own regression
  * tests are run with every harmless function call treated as one of ours.
  */
 static FunctionKind
@@ -174,7 +176,7 @@ function_kind(Oid funcid)
 }
 
 /* ----------------------------------------------------------------
- * Is the query one for us?
+ * Queries that read ahead
  * ---------------------------------------------------------------- */
 
 typedef struct QueryCheck
@@ -256,7 +258,7 @@ contains_call(Node *node)
 	return contains_call_walker(node, NULL);
 }
 
-/* Params that a MULTIEXPR sub-select of the same target list sets. */
+/* Detects Params that a MULTIEXPR sub-select of the same target list sets. */
 static bool
 reads_param_walker(Node *node, void *context)
 {
@@ -271,8 +273,8 @@ reads_param_walker(Node *node, void *context)
 typedef struct FindCalls
 {
 	Bitmapset  *multiexpr_params;
-	List	   *calls;			/* FuncExprs, in the order of evaluation */
-	List	   *subplans;		/* SubPlans that are evaluated, likewise */
+	List	   *calls;			/* FuncExprs, in evaluation order */
+	List	   *subplans;		/* SubPlans, likewise */
 } FindCalls;
 
 static void find_calls(Node *node, FindCalls *find);
@@ -307,16 +309,16 @@ find_calls(Node *node, FindCalls *find)
 				Node	   *arg = linitial(((FuncExpr *) node)->args);
 
 				/*
-				 * A constant is the same request for all rows: one is enough.
-				 * A call in the argument would be made before the column for
-				 * its own argument is looked at, and then begun once more.
+				 * A constant makes the same request for all rows: one is
+				 * enough.  A call in the argument would be made before its own
+				 * argument is examined, and then begun once more.
 				 */
 				if (IsA(arg, Const) || contains_call(arg) ||
 					contain_volatile_functions(arg) ||
 					reads_param_walker(arg, find->multiexpr_params))
 					break;
 
-				/* What stands in its argument is computed below. */
+				/* The argument is computed below Read Ahead. */
 				find->calls = lappend(find->calls, node);
 				find->subplans = list_truncate(find->subplans, subplans);
 			}
@@ -415,7 +417,7 @@ multiexpr_walker(Node *node, void *context)
  * Splitting a node
  * ---------------------------------------------------------------- */
 
-/* The columns that Read Ahead gets from below. */
+/* The columns that Read Ahead gets from the node below. */
 typedef struct Columns
 {
 	List	   *tlist;			/* TargetEntry */
@@ -452,7 +454,7 @@ carry_expression(Columns *columns, Expr *expr)
 	return column_var(tle);
 }
 
-/* An expression of the node below, over the columns. */
+/* Translates an expression of the node below to use the columns. */
 static Node *
 lift_mutator(Node *node, void *context)
 {
@@ -519,13 +521,13 @@ make_read_ahead(Plan *below, List *tlist, List *qual,
 	return scan;
 }
 
-/* Another call, whose argument is this column. */
+/* Add a call whose argument is this column. */
 static void
 add_call(OeReadAheadPlan *how, FuncExpr *call, Var *arg)
 {
 	how->arg_columns = lappend_int(how->arg_columns, arg->varattno);
 
-	/* The other one gives a composite with the error in it. */
+	/* The other function returns a composite that contains the error. */
 	how->raises = lappend_int(how->raises, call->funcresulttype == JSONBOID);
 }
 
@@ -560,7 +562,7 @@ lift_tlist(List *tlist, Columns *columns)
 	return lifted;
 }
 
-/* From the first condition that makes a call on: these move up. */
+/* Remove the conditions from the first one with a call on; they move up. */
 static List *
 take_calling_quals(Plan *plan)
 {
@@ -613,7 +615,7 @@ is_splittable(Plan *plan)
 	}
 }
 
-/* Of a list of expressions or target entries. */
+/* Find the calls in a list of expressions or target entries. */
 static FindCalls
 find_in_list(List *list)
 {
@@ -638,10 +640,10 @@ unconditional_calls(List *list)
 }
 
 /* ----------------------------------------------------------------
- * Calls that a plan makes whose Params we know
+ * Calls of a plan whose Params we know
  * ---------------------------------------------------------------- */
 
-/* What a plan over no table computes each time that it runs. */
+/* Calls that a plan without a table makes in each run. */
 static List *
 calls_of_run(Plan *plan)
 {
@@ -670,13 +672,13 @@ calls_of_run(Plan *plan)
 typedef struct LiftParams
 {
 	List	   *ids;			/* Params that are set for each run ... */
-	List	   *values;			/* ... and from what */
-	Bitmapset  *external;		/* that are the same for both plans */
-	bool		depends;		/* on what is set for each run */
-	bool		impossible;		/* a Param is known to the plan alone */
+	List	   *values;			/* ... and the expressions that set them */
+	Bitmapset  *external;		/* Params that are the same for both plans */
+	bool		depends;		/* true if a Param of each run is used */
+	bool		impossible;		/* true if a Param exists only in the plan */
 } LiftParams;
 
-/* The Params that are set for each run, as what they are set from. */
+/* Replaces Params set for each run with the expressions that set them. */
 static Node *
 param_mutator(Node *node, void *context)
 {
@@ -701,7 +703,7 @@ param_mutator(Node *node, void *context)
 	return copyObject(node);
 }
 
-/* A sub-select may be evaluated only where it stands. */
+/* A sub-select can be evaluated only in its original node. */
 static bool
 has_subplan_walker(Node *node, void *context)
 {
@@ -713,8 +715,8 @@ has_subplan_walker(Node *node, void *context)
 }
 
 /*
- * The calls stay where they are; their arguments become columns, so that they can
- * be begun when the row is there.
+ * The calls stay where they are; their arguments become columns, so that the
+ * calls can be begun as soon as the row is there.
  */
 static void
 add_calls_of_run(OeReadAheadPlan *how, Columns *columns, Plan *plan,
@@ -727,7 +729,7 @@ add_calls_of_run(OeReadAheadPlan *how, Columns *columns, Plan *plan,
 		LiftParams	lift = {ids, values, external, false, false};
 		Node	   *arg = linitial(((FuncExpr *) lfirst(lc))->args);
 
-		/* Without what is set for each run, the plan runs only once. */
+		/* Without Params set for each run, the plan runs only once. */
 		arg = param_mutator(arg, &lift);
 		if (lift.depends && !lift.impossible &&
 			!has_subplan_walker(arg, NULL) && !contain_volatile_functions(arg))
@@ -741,7 +743,7 @@ plan_of_subplan(SubPlan *subplan, PlannedStmt *stmt)
 	return list_nth(stmt->subplans, subplan->plan_id - 1);
 }
 
-/* What the node computes for each of its rows. */
+/* Find the calls that the node makes for each of its rows. */
 static void
 find_calls_of_node(List *tlist, PlannedStmt *stmt, Columns *columns)
 {
@@ -763,7 +765,7 @@ find_calls_of_node(List *tlist, PlannedStmt *stmt, Columns *columns)
 	}
 }
 
-/* SET (a, b) = (SELECT ... FROM f(x)) and the like. */
+/* Add calls in SET (a, b) = (SELECT ... FROM f(x)) and the like. */
 static void
 add_calls_of_subplans(OeReadAheadPlan *how, Columns *columns, Plan *plan,
 					  PlannedStmt *stmt)
@@ -798,7 +800,7 @@ split_node(Plan *plan, PlannedStmt *stmt)
 	{
 		List	   *all = plan->qual;
 
-		/* Those behind the first condition depend on what it says. */
+		/* Conditions after the first one are evaluated only if it is true. */
 		qual = take_calling_quals(plan);
 		columns.calls = unconditional_calls(list_make1(linitial(qual)));
 		if (columns.calls == NIL)
@@ -842,7 +844,7 @@ aggref_walker(Node *node, void *context)
 	return expression_tree_walker(node, aggref_walker, context);
 }
 
-/* The calls that are arguments of aggregates, and made for each row. */
+/* Calls in aggregates' arguments that are made for each row. */
 static List *
 calls_of_aggregates(Agg *agg)
 {
@@ -850,7 +852,7 @@ calls_of_aggregates(Agg *agg)
 	List	   *calls = NIL;
 	ListCell   *lc;
 
-	/* With grouping sets, arguments are computed once for each of them. */
+	/* Grouping sets compute arguments once for each of them. */
 	if (agg->groupingSets != NIL || agg->chain != NIL)
 		return NIL;
 	(void) aggref_walker((Node *) agg->plan.targetlist, &aggrefs);
@@ -869,7 +871,7 @@ calls_of_aggregates(Agg *agg)
 typedef struct ReplaceCalls
 {
 	List	   *calls;
-	List	   *vars;			/* the column for each */
+	List	   *vars;			/* the column that replaces each call */
 } ReplaceCalls;
 
 static Node *
@@ -889,7 +891,7 @@ replace_calls_mutator(Node *node, void *context)
 	return expression_tree_mutator(node, replace_calls_mutator, context);
 }
 
-/* The columns of the plan below, as they are. */
+/* The columns of the plan below, unchanged. */
 static List *
 passed_columns(List *tlist)
 {
@@ -906,7 +908,7 @@ passed_columns(List *tlist)
 	return passed;
 }
 
-/* A node that adds columns to those of the plan below. */
+/* Make a node that adds columns to those of the plan below. */
 static Plan *
 make_result(Plan *below, List *tlist)
 {
@@ -925,7 +927,7 @@ make_result(Plan *below, List *tlist)
 
 /*
  * An Agg computes its aggregates' arguments itself.  The calls among them move
- * below it: a Result adds their arguments, Read Ahead makes the calls.
+ * below it: a Result adds their arguments, and Read Ahead makes the calls.
  */
 static void
 split_below_agg(Agg *agg)
@@ -966,8 +968,8 @@ split_below_agg(Agg *agg)
 
 /*
  * LATERAL: the inner side makes a call for each outer row, with that row's
- * columns for arguments.  The outer side learns to begin them; the call itself
- * stays where it is, and finds what was begun.
+ * columns as arguments.  The outer side begins the calls; each call itself
+ * stays where it is and takes over the one begun early.
  */
 static void
 begin_beside_nestloop(NestLoop *loop)
@@ -1000,7 +1002,7 @@ begin_beside_nestloop(NestLoop *loop)
  * Above an Append
  * ---------------------------------------------------------------- */
 
-/* Does it make calls, or read what a sub-select that makes some sets? */
+/* Does the node make calls, or read a Param set by a sub-select that does? */
 static bool
 must_be_lifted_walker(Node *node, void *context)
 {
@@ -1021,11 +1023,11 @@ must_be_lifted(Node *expr, Columns *columns)
 }
 
 /*
- * Each partition computes the call for its own rows; one node above them all
- * keeps more in flight than one in each.  Target entries that make no call are
- * computed below as before; those that do are lifted, and must come out the
- * same for each child.  The names and marks of the entries are the Append's.
- * False: leave it to the children.
+ * Each partition makes the calls for its own rows; one node above them all
+ * keeps more calls in flight than one in each.  Target entries without calls
+ * are still computed below; those with calls are lifted, and must be equal for
+ * each child.  The entries' names and marks are the Append's.  Returns false
+ * to leave the calls to the children.
  */
 static bool
 lift_child(Plan *child, List *labels, List *template, Columns *columns,
@@ -1127,21 +1129,21 @@ process_plans(List *plans, PlannedStmt *stmt)
 		lfirst(lc) = process_plan(lfirst(lc), stmt);
 }
 
-/* What lies below a node, where reading ahead may be of use. */
+/* Process the children of a node where reading ahead may be useful. */
 static void
 process_children(Plan *plan, PlannedStmt *stmt)
 {
 	switch (nodeTag(plan))
 	{
-		case T_Gather:			/* workers have no business with the API */
+		case T_Gather:			/* parallel workers make no calls */
 		case T_GatherMerge:
-		case T_Memoize:			/* asks for a row only now and then */
+		case T_Memoize:			/* fetches a row only now and then */
 		case T_RecursiveUnion:
 		case T_CustomScan:		/* not ours to change */
 		case T_ForeignScan:
 			return;
-		case T_MergeJoin:		/* goes back and forth on its inner side */
-		case T_NestLoop:		/* starts its inner side anew for each row */
+		case T_MergeJoin:		/* moves back and forth on its inner side */
+		case T_NestLoop:		/* rescans its inner side for each row */
 			plan->lefttree = process_plan(plan->lefttree, stmt);
 			return;
 		case T_SubqueryScan:
@@ -1182,7 +1184,7 @@ process_plan(Plan *plan, PlannedStmt *stmt)
 	return split_node(plan, stmt);
 }
 
-/* Number the new nodes, and say whether there is one. */
+/* Collects the new nodes, and the highest node number in use. */
 typedef struct NumberNodes
 {
 	int			last_id;
@@ -1231,7 +1233,7 @@ number_nodes(Plan *plan, NumberNodes *number)
 				break;
 			number->added = lappend(number->added, plan);
 
-			/* The Result that make_result() made has no number, either. */
+			/* The Result from make_result() has no number yet, either. */
 			if (IsA(plan->lefttree, Result) && plan->lefttree->plan_node_id == 0)
 				number->added = lappend(number->added, plan->lefttree);
 			break;
@@ -1247,7 +1249,7 @@ oe_read_ahead_add(PlannedStmt *stmt, int cursor_options)
 	bool		backward;
 	ListCell   *lc;
 
-	/* A cursor that could scroll must still be able to. */
+	/* A scrollable cursor must remain scrollable. */
 	backward = (cursor_options & CURSOR_OPT_SCROLL) ||
 		((cursor_options & CURSOR_OPT_FAST_PLAN) &&
 		 !(cursor_options & CURSOR_OPT_NO_SCROLL));
@@ -1263,13 +1265,13 @@ oe_read_ahead_add(PlannedStmt *stmt, int cursor_options)
 	number_nodes(stmt->planTree, &number);
 	number_list(stmt->subplans, &number);
 
-	/* A plan that waits for the network has no use for compiled code. */
+	/* A plan that waits for the network gains nothing from JIT. */
 	if (number.added != NIL)
 		stmt->jitFlags = PGJIT_NONE;
 	foreach(lc, number.added)
 		((Plan *) lfirst(lc))->plan_node_id = ++number.last_id;
 #ifdef OE_READ_AHEAD_EVERYTHING
-	/* The proof wants to know that there was something to prove. */
+	/* The test checks that there was something to test. */
 	elog(LOG_SERVER_ONLY, "read ahead: %d nodes", list_length(number.added));
 #endif
 }

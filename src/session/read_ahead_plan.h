@@ -8,27 +8,26 @@
 #include "nodes/extensible.h"
 #include "nodes/plannodes.h"
 
-/* Does the query call ours, and nothing that could notice? */
+/* Does the query call our functions, and nothing that might notice? */
 extern bool oe_read_ahead_wants(Query *query);
 
 /* Put Read Ahead nodes into a finished plan. */
 extern void oe_read_ahead_add(PlannedStmt *stmt, int cursor_options);
 
-/* What a node knows of its calls. */
+/* The calls of one Read Ahead node. */
 typedef struct OeReadAheadPlan
 {
-	List	   *arg_columns;	/* for each call, the column below that is its
-								 * argument, */
-	List	   *raises;			/* and whether it raises errors */
-	bool		elsewhere;		/* others make the calls, once for each row
-								 * ... */
-	bool		cached;			/* ... or less often: a Memoize is in between */
+	List	   *arg_columns;	/* for each call, its argument's column
+								 * below */
+	List	   *raises;			/* for each call, whether it raises errors */
+	bool		elsewhere;		/* true if made elsewhere, for each row ... */
+	bool		cached;			/* ... or less often, below a Memoize */
 } OeReadAheadPlan;
 
-/* From the node's custom_private. */
+/* Reads the node's custom_private. */
 extern void oe_read_ahead_unpack(List *custom_private, OeReadAheadPlan *plan);
 
-/* What the node does when it runs; read_ahead.c has it. */
+/* Execution methods of the node, in read_ahead.c. */
 extern const CustomScanMethods oe_read_ahead_methods;
 
 #endif							/* OE_READ_AHEAD_PLAN_H */

@@ -1,12 +1,12 @@
 /*
  * receive_webhook.c
- *		ocean_enrich.receive_webhook(): who may have a payload taken, and in whose
- *		name that is done.  What is in a payload, and what becomes of it, is SQL:
- *		see ocean_enrich.take_webhook() in the install script.
+ *		ocean_enrich.receive_webhook(): check the sender and the payload, and
+ *		process it with the ledger owner's rights.  The processing itself is
+ *		SQL: see ocean_enrich.take_webhook() in the install script.
  *
- * A webhook carries no signature; all that can be asked of its sender is a
- * secret in the URL that only he was given.  So that its comparison takes the
- * same time whatever is wrong with it, digests are compared, to their end.
+ * Webhooks carry no signature; the sender can only prove knowledge of a secret
+ * in the URL.  Digests are compared in full, so that the comparison takes the
+ * same time for every wrong secret.
  */
 #include "postgres.h"
 
@@ -24,12 +24,13 @@
 #include "shared/ledger.h"
 #include "shared/settings.h"
 
-/* As much as an answer may have. */
+/* Same maximum as for an answer. */
 #define PAYLOAD_MAX_BYTES	(1024 * 1024)
 
 /*
- * How many people may be waiting for the answer of a call.  The API's own wait
- * as long as an answer is on its way; this is far more than ever are.
+ * Maximum number of people kept until the answer to their call arrives.
+ * People sent by the API itself wait only while an answer is on its way, which
+ * never adds up to this many.
  */
 #define EARLY_REVEALS_MAX	100000
 
@@ -43,10 +44,10 @@ static OeStatement take_statement = {
 };
 
 /*
- * Is this payload about people of whom no call waits for any, and are those too
- * many in all?  Who is waited for is kept there, too, as long as other calls are
- * on the wire that may be about him: so the rows alone do not tell, but whether
- * to count.
+ * Is no call waiting for any person in this payload, and are there too many
+ * such people in all?  The table early_reveal also keeps people that a call is
+ * waiting for, while other calls on the wire may be about them; so its number
+ * of rows only shows whether an exact count is needed.
  */
 #define NOBODY_WAITS_FOR_IT \
 	"NOT EXISTS (SELECT FROM ocean_enrich.reveal AS r WHERE r.person_id = e.person_id)"
@@ -90,8 +91,8 @@ is_the_secret(text *given)
 }
 
 /*
- * Without a secret only those are let in who may write the ledger anyway: an
- * open door would let everybody change what was paid for.
+ * Without a secret, only roles that can write the ledger anyway are allowed:
+ * otherwise everybody could change data that was paid for.
  */
 static void
 check_caller(text *given)
@@ -112,7 +113,7 @@ check_caller(text *given)
 				errhint("Ask the administrator to set \"ocean_enrich.webhook_secret\"."));
 }
 
-/* Before it is unpacked. */
+/* Called before the payload is detoasted. */
 static void
 check_size(Datum payload)
 {
@@ -134,9 +135,9 @@ has_key(Jsonb *payload, const char *key)
 }
 
 /*
- * A documented one: an object that is a person, or has a list of findings.  A
- * batch of people need not have any, but has a status; so does a batch of
- * companies, which is for somebody else.
+ * Accept the documented forms: an object that is a person, or has a list of
+ * findings.  A batch of people may lack such a list but has a status; so does
+ * a batch of companies, which is not meant for us.
  */
 static void
 check_form(Jsonb *payload)
@@ -175,15 +176,15 @@ digest_of(Jsonb *payload)
 }
 
 /*
- * Whoever got hold of the secret could fill the disk with people that nobody asked
- * for.  Looked at when all is merged; what was refused comes again, so one whose
- * answer is late is not lost.
+ * An attacker who knows the secret could fill the disk with people that nobody
+ * asked for.  This is checked after merging.  The API resends refused
+ * payloads, so people whose answer is late are not lost.
  *
- * A payload is taken or refused as a whole.  What is in it was paid, so it is taken
- * if anybody in it is waited for, with those who are not: their answer may be on
- * its way, and once we have said that we took it, it does not come again.  So the
- * bound does not hold for whoever knows, beside the secret, an id that was asked
- * for; he has to be stopped by another secret in any case.
+ * A payload is accepted or refused as a whole.  Its data was paid for, so it
+ * is accepted if a call is waiting for any person in it: the others' answers
+ * may be on their way, and the API does not resend an accepted payload.  So an
+ * attacker who also knows a requested person's id can exceed the limit; only a
+ * new secret stops that.
  */
 static void
 check_crowd(Datum *payload_and_digest)

@@ -1,6 +1,6 @@
 /*
  * wait.c
- *		ocean_enrich.wait(): until calls of the queue have come to an end.
+ *		ocean_enrich.wait(): wait until calls of the queue have ended.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #include "shared/enqueue.h"
 #include "shared/ledger.h"
 
-/* What of $1 has not come to an end. */
+/* Which calls in $1 have not ended. */
 static OeStatement pending_statement = {
 	"SELECT call_id, role, xmin, " OE_OF_THIS_DATABASE " OR " OE_IS_SUBSCRIBER
 	" FROM ocean_enrich.call"
@@ -47,7 +47,7 @@ check_can_wait(int64 call_id, TransactionId xmin, bool is_ended)
 						"wire becomes unknown with the next call in this database."));
 }
 
-/* Which of "call_ids" have not come to an end; NULL: all have. */
+/* Returns those of "call_ids" that have not ended; NULL if all have. */
 static ArrayType *
 still_pending(ArrayType *call_ids)
 {
@@ -86,8 +86,9 @@ wait_deadline(Interval *timeout)
 }
 
 /*
- * Each look costs something, and the worker settles many calls a second: so the
- * next look is not before as much time has passed as ten of them take.
+ * Each check has a cost, and the worker settles many calls a second: so the
+ * pause before the next check is at least ten times the duration of the last
+ * one.
  */
 bool
 oe_wait(ArrayType *call_ids, Interval *timeout)

@@ -1,6 +1,6 @@
 /*
  * wait.h
- *		ocean_enrich.wait(): until calls of the queue have come to an end.
+ *		ocean_enrich.wait(): wait until calls of the queue have ended.
  */
 #ifndef OE_WAIT_H
 #define OE_WAIT_H
@@ -9,9 +9,9 @@
 #include "utils/timestamp.h"
 
 /*
- * Wait until all of these calls have come to an end, but no longer than
- * "timeout", if there is one; false: they have not.  25001 for calls of this
- * transaction, and in one that would not see the end.
+ * Wait until all of these calls have ended, or until "timeout", if any, has
+ * passed; false in that case.  Raises 25001 for calls submitted by this
+ * transaction, and in a transaction that could not see the calls end.
  */
 extern bool oe_wait(ArrayType *call_ids, Interval *timeout);
 
