@@ -37,6 +37,7 @@ OBJS = \
 	src/base/statement.o \
 	src/base/text.o \
 	src/shared/channel.o \
+	src/shared/contact.o \
 	src/shared/enqueue.o \
 	src/shared/ledger.o \
 	src/shared/library_version.o \

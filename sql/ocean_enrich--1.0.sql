@@ -878,22 +878,8 @@ COMMENT ON FUNCTION ocean_enrich.webhook_items(jsonb) IS
  * what is at least as good.
  */
 CREATE FUNCTION ocean_enrich.contact_rank(contact jsonb) RETURNS integer
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE
-	BEGIN ATOMIC
-		SELECT CASE
-			WHEN jsonb_typeof(contact) IS DISTINCT FROM 'object' THEN 0
-			WHEN coalesce(contact ->> 'address', '') = ''
-				AND coalesce(contact ->> 'numbers', '[]') = '[]'
-				THEN CASE contact ->> 'status' WHEN 'inProgress' THEN 1 ELSE 2 END
-			ELSE CASE contact ->> 'status'
-				WHEN 'notFound' THEN 2
-				WHEN 'inProgress' THEN 3
-				WHEN 'guessed' THEN 4
-				WHEN 'catchAll' THEN 5
-				WHEN 'verified' THEN 7
-				ELSE 6 END
-			END;
-	END;
+	AS 'MODULE_PATHNAME', 'ocean_enrich_contact_rank'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION ocean_enrich.contact_rank(jsonb) IS
 	'how good an e-mail address or a phone number is: 0 nothing, 1 in progress, 2 not found, 3 and more found';
 

@@ -9,6 +9,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "core/answer.h"
+#include "base/errors.h"
 #include "sync/apply_rows.h"
 #include "sync/apply_settled.h"
 #include "sync/triggers.h"
@@ -248,48 +250,54 @@ apply_to_rows(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
  * ---------------------------------------------------------------- */
 
 /* SQLSTATE and words for a call that has no answer. */
-static const char *
-describe_failure(const SettledCall *call, const char **message)
+static int
+describe_failure(const OeEndpoint *endpoint, const SettledCall *call,
+				 const char **message)
 {
+	OeError		error = {0};
+	OeCode		code;
+
 	*message = call->detail;
 	if (oe_apply_is(call->state, "unknown"))
 	{
 		if (!*message)
 			*message = "the outcome of the request is unknown";
-		return "OE504";
+		return oe_sqlstate(OE_OUTCOME_UNKNOWN);
 	}
 	if (oe_apply_is(call->state, "cancelled"))
 	{
 		*message = "the call was cancelled";
-		return "57014";
+		return ERRCODE_QUERY_CANCELED;
 	}
 	if (call->fingerprint && VARSIZE_ANY_EXHDR(DatumGetPointer(call->fingerprint)) == 0)
 	{
 		*message = "the answer was erased before it was written";
-		return "55000";
+		return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 	}
 	if (oe_apply_is(call->state, "answered"))
 	{
 		if (!*message)
 			*message = "the API answered with HTTP status 200 but no usable answer";
-		return "OE502";
+		return oe_sqlstate(OE_BAD_ANSWER);
 	}
 	if (!*message)
 		*message = "the request was not answered";
-	if (call->status >= 500)
-		return "OE500";
-	return call->status > 0 ? psprintf("OE%d", call->status) : "08001";
+	if (call->status == 0)
+		return oe_sqlstate(OE_NOT_CONNECTED);
+	code = oe_answer_error(endpoint, call->status, NULL, &error);
+	oe_error_free(&error);
+	return oe_sqlstate(code);
 }
 
 static void
-set_failed(OeUpdates *updates, const SettledCall *call)
+set_failed(const OeSync *sync, OeUpdates *updates, const SettledCall *call)
 {
 	const char *message;
-	const char *code = describe_failure(call, &message);
+	int			sqlstate = describe_failure(sync->endpoint, call, &message);
 	const char *state = oe_apply_is(call->state, "unknown") ? "unknown" : "failed";
 
-	oe_apply_set_row(updates, call->tid, state, call->call_id, 0, code, message,
-					 OE_SETTLED_NOW);
+	oe_apply_set_row(updates, call->tid, state, call->call_id, 0,
+					 unpack_sql_state(sqlstate), message, OE_SETTLED_NOW);
 }
 
 /* It asks for something else, although no trigger has told us. */
@@ -306,7 +314,7 @@ set_different(OeUpdates *updates, const SettledCall *call)
 }
 
 static void
-set_fate(OeUpdates *updates, const SettledCall *call)
+set_fate(const OeSync *sync, OeUpdates *updates, const SettledCall *call)
 {
 	switch (call->fate)
 	{
@@ -323,7 +331,7 @@ set_fate(OeUpdates *updates, const SettledCall *call)
 							 call->differences, NULL, NULL, OE_NOT_SETTLED);
 			break;
 		case FATE_FAILED:
-			set_failed(updates, call);
+			set_failed(sync, updates, call);
 			break;
 		case FATE_WRITE:
 			oe_apply_set_row(updates, call->tid,
@@ -367,7 +375,7 @@ record_fates(const OeSync *sync, SettledCall *calls, int count)
 	oe_apply_begin_updates(&updates, count);
 	for (int i = 0; i < count; i++)
 	{
-		set_fate(&updates, &calls[i]);
+		set_fate(sync, &updates, &calls[i]);
 		ids[i] = calls[i].settled_id;
 		if (calls[i].fate == FATE_LATER)
 			later[later_count++] = Int64GetDatum(calls[i].call_id);

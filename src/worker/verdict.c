@@ -9,6 +9,7 @@
 #include "utils/numeric.h"
 
 #include "core/answer.h"
+#include "shared/contact.h"
 #include "worker/verdict.h"
 
 /* More than any price list has. */
@@ -189,54 +190,6 @@ credits_used(Jsonb *answer)
 											   NumericGetDatum(used.val.numeric)));
 }
 
-static bool
-is_string(const JsonbValue *value, const char *text)
-{
-	return value->type == jbvString &&
-		value->val.string.len == (int) strlen(text) &&
-		memcmp(value->val.string.val, text, value->val.string.len) == 0;
-}
-
-static bool
-has_address(JsonbContainer *contact)
-{
-	JsonbValue	address;
-
-	return getKeyJsonValueFromContainer(contact, "address", 7, &address) &&
-		address.type != jbvNull && !is_string(&address, "");
-}
-
-static bool
-has_numbers(JsonbContainer *contact)
-{
-	JsonbValue	numbers;
-
-	if (!getKeyJsonValueFromContainer(contact, "numbers", 7, &numbers) ||
-		numbers.type == jbvNull)
-		return false;
-	return numbers.type != jbvBinary ||
-		!JsonContainerIsArray(numbers.val.binary.data) ||
-		JsonContainerSize(numbers.val.binary.data) > 0;
-}
-
-/* An extra is found as ocean_enrich.contact_rank() has it, from 4 on. */
-static bool
-is_found(Jsonb *answer, const char *key)
-{
-	JsonbValue	value;
-	JsonbValue	status;
-	JsonbContainer *contact;
-
-	if (!getKeyJsonValueFromContainer(&answer->root, key, strlen(key), &value) ||
-		value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-		return false;
-	contact = value.val.binary.data;
-	if (!has_address(contact) && !has_numbers(contact))
-		return false;
-	return !getKeyJsonValueFromContainer(contact, "status", 6, &status) ||
-		!(is_string(&status, "notFound") || is_string(&status, "inProgress"));
-}
-
 static OeCredits
 price_of(const OeCall *call, Jsonb *answer)
 {
@@ -247,7 +200,7 @@ price_of(const OeCall *call, Jsonb *answer)
 	{
 		const char *found = call->endpoint->prices[i].found;
 
-		if (limits->in_answer[i] && (!found || is_found(answer, found)))
+		if (limits->in_answer[i] && (!found || oe_contact_is_found(answer, found)))
 			sum += limits->prices[i];
 	}
 	return sum;

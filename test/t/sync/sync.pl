@@ -118,6 +118,13 @@ is( status($node),
 	'TRUNCATE leaves nothing but what it cost');
 books_agree($node, $sandbox, 'after all that');
 
+# An error has the SQLSTATE that ocean_enrich_person() would raise, also where the status
+# has none of its own.
+
+sql(q{INSERT INTO contacts VALUES (99, 'x.sb-status-410@example.com')});
+wait_until($node, q{SELECT count(*) = 1 FROM ocean_enrich.sync_errors WHERE key = '{99}'});
+is(sql(q{SELECT error_code FROM ocean_enrich.sync_errors WHERE key = '{99}'}), 'OE400', 'another 4xx is OE400');
+
 # The end
 
 sql(q{SELECT ocean_enrich.drop_sync('contacts')});

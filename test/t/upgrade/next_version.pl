@@ -17,7 +17,7 @@ use Test::More;
 my @symbols = qw(
   ocean_enrich_account ocean_enrich_alter_sync ocean_enrich_balance
   ocean_enrich_budget_changed ocean_enrich_call_changed ocean_enrich_cancel
-  ocean_enrich_create_sync
+  ocean_enrich_contact_rank ocean_enrich_create_sync
   ocean_enrich_database_identity ocean_enrich_disable_sync ocean_enrich_drop_sync
   ocean_enrich_enable_sync ocean_enrich_estimate ocean_enrich_expect_reveals
   ocean_enrich_forget
