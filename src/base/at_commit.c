@@ -1,10 +1,9 @@
 /*
  * at_commit.c
- *		What modules have to do when a transaction ends.
+ *		Module callbacks at the end of a transaction.
  *
- * PostgreSQL's callbacks cannot be told apart by what they are for, and each
- * would need the same switch over its events.  So there is one callback, and a
- * list of modules.
+ * PostgreSQL's transaction callbacks receive every event, and each would need
+ * the same switch over them.  So there is one callback, and a list of modules.
  */
 #include "postgres.h"
 

@@ -1,11 +1,11 @@
 /*
  * at_commit.h
- *		What modules have to do when a transaction ends.
+ *		Module callbacks at the end of a transaction.
  */
 #ifndef OE_AT_COMMIT_H
 #define OE_AT_COMMIT_H
 
-/* One module's part in the end of each transaction; NULL: nothing to do. */
+/* A module's callbacks at the end of each transaction; NULL if not needed. */
 typedef struct OeAtCommit
 {
 	/*
@@ -15,21 +15,21 @@ typedef struct OeAtCommit
 	void		(*before) (bool prepared);
 
 	/*
-	 * Called once it is over, and not allowed to fail.  "committed" is false
-	 * after an abort, after PREPARE, and in a parallel worker.
+	 * Called after the end of the transaction; must not fail.  "committed" is
+	 * false after an abort, after PREPARE, and in a parallel worker.
 	 */
 	void		(*after) (bool committed);
 
-	/* Called when a subtransaction has committed into "parent", or aborted. */
+	/* Called after a subtransaction committed into "parent", or aborted. */
 	void		(*after_sub) (SubTransactionId sub, SubTransactionId parent,
 							  bool committed);
 
-	/* Private; zero at first. */
+	/* Private; initially zero. */
 	bool		registered;
 	struct OeAtCommit *next;
 } OeAtCommit;
 
-/* Register a module, for as long as this process lives; again is harmless. */
+/* Register a module for the life of this process.  Idempotent. */
 extern void oe_at_commit(OeAtCommit *module);
 
 #endif							/* OE_AT_COMMIT_H */

@@ -1,14 +1,14 @@
 /*
  * compat.h
- *		Every difference between the PostgreSQL versions that we build for.
+ *		Differences between the supported PostgreSQL versions.
  *
- * The rest of the code is written for the newest version; what an older one
- * spells differently is defined here.
+ * The rest of the code is written for the newest version; definitions for
+ * older ones are here.
  */
 #ifndef OE_COMPAT_H
 #define OE_COMPAT_H
 
-/* 18 has the functions that print properties in a header of their own. */
+/* 18 moved the functions that print properties to headers of their own. */
 #include "commands/explain.h"
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"
@@ -33,19 +33,19 @@
 #error "ocean_enrich needs PostgreSQL 15 or newer"
 #endif
 
-/* 18 marks what does not return in front of its type. */
+/* 18 puts the noreturn marker in front of the return type. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn	__attribute__((noreturn))
 #endif
 
-/* 17 numbers the processes from 0 under a name of their own. */
+/* 17 numbers processes from 0 and calls the number MyProcNumber. */
 #if PG_VERSION_NUM < 170000
 #define MyProcNumber	(MyProc->pgprocno)
 #endif
 
 /*
  * 17 ties a WaitEventSet to a resource owner.  Ours lives as long as the
- * worker, so NULL is right there; before, the argument was a memory context.
+ * worker, so NULL is right there.  Earlier versions take a memory context.
  */
 #if PG_VERSION_NUM >= 170000
 #define oe_create_wait_event_set(n)	CreateWaitEventSet(NULL, (n))
@@ -53,7 +53,7 @@
 #define oe_create_wait_event_set(n)	CreateWaitEventSet(TopMemoryContext, (n))
 #endif
 
-/* 16 has the memory of settings' values managed by functions of its own. */
+/* 16 has its own functions to allocate and free the values of settings. */
 #if PG_VERSION_NUM < 160000
 #define guc_strdup(elevel, string)	strdup(string)
 #define guc_free(value)	free(value)
@@ -64,12 +64,12 @@
 #define WaitEventExtensionNew(name)	PG_WAIT_EXTENSION
 #endif
 
-/* 17 has a name for no DSA area. */
+/* 17 names the handle that stands for no DSA area. */
 #ifndef DSA_HANDLE_INVALID
 #define DSA_HANDLE_INVALID	DSM_HANDLE_INVALID
 #endif
 
-/* 19 names a tranche for the whole server when its number is taken. */
+/* 19 names a tranche for the whole server when its ID is allocated. */
 #if PG_VERSION_NUM >= 190000
 #define oe_new_tranche(name)	LWLockNewTrancheId(name)
 #define oe_register_tranche(id, name)	((void) 0)
@@ -78,12 +78,12 @@
 #define oe_register_tranche(id, name)	LWLockRegisterTranche((id), (name))
 #endif
 
-/* 17 has random() with a range, too, so the names tell the arguments. */
+/* 17 adds a random() with a range, so the names include the arguments. */
 #if PG_VERSION_NUM < 170000
 #define F_RANDOM_	F_RANDOM
 #endif
 
-/* 19 may ask a worker to leave when its database is dropped. */
+/* 19 can terminate a worker when its database is dropped. */
 #ifndef BGWORKER_INTERRUPTIBLE
 #define BGWORKER_INTERRUPTIBLE	0
 #endif
@@ -111,7 +111,7 @@
 #define OE_PLANNER_ARGUMENTS	parse, query_string, cursor_options, params
 #endif
 
-/* 17 takes the relation rather than its number. */
+/* 17 takes the relation rather than its OID. */
 #if PG_VERSION_NUM >= 170000
 #define oe_identity_sequence(rel, attnum) \
 	getIdentitySequence((rel), (attnum), false)
@@ -121,8 +121,9 @@
 #endif
 
 /*
- * The range table of an executor state that writes one relation.  16 keeps the
- * permissions beside it, 18 the set of those entries that are not pruned.
+ * Set up the range table of an executor state that writes one relation.  16
+ * keeps permissions in a separate list, 18 also takes the set of unpruned
+ * entries.
  */
 static inline void
 oe_init_range_table(EState *estate, Relation relation)
@@ -150,7 +151,7 @@ oe_init_range_table(EState *estate, Relation relation)
 #endif
 }
 
-/* 16 wants to know the result relations of a plan; there is no plan here. */
+/* 16 takes the result relations of the plan; there is no plan here. */
 static inline void
 oe_init_epq(EPQState *epq, EState *estate)
 {
@@ -161,14 +162,14 @@ oe_init_epq(EPQState *epq, EState *estate)
 #endif
 }
 
-/* 19 tells a signal handler who sent the signal. */
+/* 19 tells a signal handler which process sent the signal. */
 #if PG_VERSION_NUM >= 190000
 #define OE_SIGNAL_ARGUMENTS	postgres_signal_arg, pg_siginfo
 #else
 #define OE_SIGNAL_ARGUMENTS	postgres_signal_arg
 #endif
 
-/* 19 keeps the value that is being built beside the state of its building. */
+/* 19 keeps the value being built in the same struct as the parse state. */
 #if PG_VERSION_NUM < 190000
 typedef struct JsonbInState
 {

@@ -1,7 +1,7 @@
 /*
  * errors.c
- *		Errors of the core as errors of PostgreSQL, and those that many functions
- *		have in common.
+ *		Report errors of the core as PostgreSQL errors, and raise the errors
+ *		that many functions share.
  */
 #include "postgres.h"
 
@@ -61,7 +61,7 @@ oe_ereport(int elevel, OeError *error)
 	char	   *detail;
 	char	   *hint;
 
-	/* ereport may jump away, so what malloc gave goes first. */
+	/* ereport may not return, so free the malloc'd texts first. */
 	message = error->message ? pstrdup(error->message) : NULL;
 	detail = error->detail ? pstrdup(error->detail) : NULL;
 	hint = error->hint ? pstrdup(error->hint) : NULL;

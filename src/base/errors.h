@@ -10,8 +10,8 @@
 #include "base/compat.h"
 
 /*
- * Class OE: what the API, the network or our own limits say; the digits are
- * those of its HTTP status, or of the one that it would have.
+ * Class OE: errors of the API, of the network or of our own limits.  The
+ * digits are those of the HTTP status, or of the closest one.
  *
  *		OE201	come back later
  *		OE400	400 or another 4xx, or there is nothing to ask for
@@ -39,19 +39,19 @@
 extern int	oe_sqlstate(OeCode code);
 
 /*
- * Raise "error" at "elevel" and free it.  Its texts are taken as they are: in
- * the server's encoding, or pure ASCII.  Returns only if elevel < ERROR.
+ * Raise "error" at "elevel" and free it.  Its texts must be in the server's
+ * encoding, or pure ASCII.  Returns only if elevel < ERROR.
  */
 extern void oe_ereport(int elevel, OeError *error);
 
 /*
- * Raises 25006 where "name", a function of ours, cannot write: on a standby, and
- * the second one in a transaction that is read only, too.
+ * Raise 25006 if "name", a function of ours, cannot write: on a standby or,
+ * for the second one, also in a read-only transaction.
  */
 extern void oe_prevent_on_standby(const char *name);
 extern void oe_prevent_if_read_only(const char *name);
 
-/* What malloc() did not give to the core. */
+/* Raise the error for a malloc() that failed in the core. */
 pg_noreturn extern void oe_ereport_out_of_memory(void);
 
 #endif							/* OE_ERRORS_H */

@@ -2,19 +2,19 @@
  * log_secrets.c
  *		Keeps the values of secret settings out of the server's log.
  *
- * When a reload changes a setting, the postmaster logs the new value, and makes no
- * exception for secrets.  A library that is preloaded with the server is there, too,
- * and shortens that message.
+ * When a reload changes a setting, the postmaster logs the new value, even
+ * that of a secret.  A library preloaded at server start runs there, too, and
+ * shortens that message.
  *
- * It does so in place.  elog.c says that a hook may turn the message off and that
- * changing anything else in it is not supported; but to turn it off would leave
- * nothing of it, and to report another one within the handling of this one could
- * fail.  The text is a copy made for this message alone, and does not grow; every
- * form of the log, and the hooks behind ours, read it afterwards.
+ * The message is shortened in place.  elog.c says that a hook may turn the
+ * message off and that changing anything else is not supported; but turning it
+ * off would lose it altogether, and reporting another one while this one is
+ * being handled could fail.  The text is a copy made for this message alone,
+ * and does not grow; every log format, and the hooks after ours, read it
+ * afterwards.
  *
- * Of the hooks the last one that was set comes first.  So a library that is named
- * after ours in shared_preload_libraries sees the value before we do: ours is to be
- * named last.
+ * The hook that was installed last runs first.  So a library listed after ours
+ * in shared_preload_libraries sees the value before we do: list ours last.
  */
 #include "postgres.h"
 
@@ -22,10 +22,10 @@
 
 #include "base/log_secrets.h"
 
-/* How guc.c and guc-file.l say it, before any translation. */
+/* The untranslated message of guc.c and guc-file.l. */
 #define SETTING_CHANGED	"parameter \"%s\" changed to \"%s\""
 
-/* A proxy's URL may have a password in it. */
+/* A proxy's URL may contain a password. */
 static const char *const secrets[] = {
 	"ocean_enrich.api_token",
 	"ocean_enrich.proxy",
@@ -35,8 +35,8 @@ static const char *const secrets[] = {
 static emit_log_hook_type previous_hook;
 
 /*
- * Is the setting named in the message?  It stands there as it was written in the
- * file, in any letter case, and between quotes that depend on the language.
+ * Does the message name the setting?  The name appears as written in the file,
+ * in any letter case, and between quotes that depend on the language.
  */
 static bool
 message_names_setting(const char *message, const char *setting)
@@ -73,7 +73,7 @@ hide_secrets(ErrorData *edata)
 void
 oe_secrets_guard_log(void)
 {
-	/* No process but the postmaster says such things. */
+	/* Only the postmaster logs these messages. */
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	previous_hook = emit_log_hook;

@@ -5,7 +5,7 @@
 #ifndef OE_SECRETS_H
 #define OE_SECRETS_H
 
-/* From _PG_init; does nothing in a library that is loaded later. */
+/* Called from _PG_init; does nothing in a library that is loaded later. */
 extern void oe_secrets_guard_log(void);
 
 #endif							/* OE_SECRETS_H */

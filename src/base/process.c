@@ -1,6 +1,6 @@
 /*
  * process.c
- *		What the background processes of a database have in common.
+ *		Code shared by the background processes of a database.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@ static const OeForcedSetting forced_settings[] = {
 	{"statement_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"transaction_timeout", "0"},
-	/* An error is no reason to leave with work under way. */
+	/* An error must not make us exit with work under way. */
 	{"exit_on_error", "off"},
 	{"jit", "off"},
 };
@@ -41,8 +41,8 @@ force_settings(const OeForcedSetting *settings, int count)
 }
 
 /*
- * The postmaster has given us the settings that it had when we were forked.  If it
- * was told of other ones before we had a handler, its signal was ignored.
+ * We inherited the postmaster's settings when we were forked.  If it reloaded
+ * them before our handler was installed, its signal was ignored.
  */
 void
 oe_process_connect(Oid database)

@@ -1,18 +1,18 @@
 /*
  * process.h
- *		What the background processes of a database have in common.
+ *		Code shared by the background processes of a database.
  */
 #ifndef OE_PROCESS_H
 #define OE_PROCESS_H
 
-/* How often a process that has time looks whether it is in somebody's way. */
+/* How often an idle process checks whether it blocks anybody. */
 #define OE_DATABASE_CHECK_MS	250
 
 /*
- * Unblock the signals, for which the caller has set its handlers but for SIGHUP,
- * and connect.  ConfigReloadPending is set then: what was changed while the process
- * started is read with its first turn, and what stands in the files already, though
- * nobody has asked for a reload.
+ * Unblock signals and connect.  The caller has installed all handlers but that
+ * for SIGHUP.  ConfigReloadPending is set, so the first turn reads settings
+ * that were changed while the process started, and changes in the files that
+ * no reload has picked up yet.
  */
 extern void oe_process_connect(Oid database);
 
@@ -23,16 +23,16 @@ typedef struct OeForcedSetting
 } OeForcedSetting;
 
 /*
- * ALTER DATABASE ... SET reaches these processes, too; what matters is set by
- * force: what matters to all, and "settings".  Not every version has all of
- * them; those that are missing are left out.
+ * ALTER DATABASE ... SET reaches these processes, too, so force the settings
+ * that all of them depend on, and "settings".  Settings unknown to this server
+ * version are skipped.
  */
 extern void oe_process_force(const OeForcedSetting *settings, int count);
 
 /*
- * Does somebody wait to drop our database, or to copy it?  Then he holds, or
- * wants, a lock that each process takes when it connects.  Opens a transaction
- * of its own; the memory context stays current.
+ * Is another session waiting to drop our database, or to copy it?  It then
+ * holds, or waits for, a lock that each process takes when it connects.  Opens
+ * a transaction of its own; the memory context stays current.
  */
 extern bool oe_process_database_is_wanted(void);
 

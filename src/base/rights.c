@@ -1,6 +1,6 @@
 /*
  * rights.c
- *		Whose rights a statement runs with.
+ *		The rights that a statement runs with.
  */
 #include "postgres.h"
 

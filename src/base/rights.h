@@ -1,7 +1,7 @@
 /*
  * rights.h
- *		Whose rights a statement runs with: our own tables are their owner's, and
- *		what users have defined runs with the rights of those users alone.
+ *		The rights that a statement runs with: statements on our tables run as
+ *		the tables' owner, and user-defined code with its user's rights alone.
  *
  * This is the only place that changes the current user.
  */
@@ -9,42 +9,42 @@
 #define OE_RIGHTS_H
 
 /*
- * A security-restricted operation: code that the role has planted cannot leave
- * anything behind in the session.  Without it, only the user changes.
+ * Run as a security-restricted operation: code planted by the role cannot
+ * leave anything behind in the session.  Without it, only the user changes.
  */
 #define OE_RIGHTS_RESTRICTED	0x01
 
 /*
- * Names are looked up in pg_catalog alone, dates and times look the same in every
- * session, and row security is on.
+ * Look names up in pg_catalog alone, use the same date and time format in
+ * every session, and turn row security on.
  */
 #define OE_RIGHTS_PINNED		0x02
 
-/* SPI is connected; the caller's memory context stays current. */
+/* Connect SPI; the caller's memory context stays current. */
 #define OE_RIGHTS_SPI			0x04
 
-/* For SQL of ours on a table of ours, from a session. */
+/* For our own SQL on our own tables, from a session. */
 #define OE_RIGHTS_FOR_SQL \
 	(OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED | OE_RIGHTS_SPI)
 
 typedef struct OeRights
 {
-	Oid			user;			/* of before */
+	Oid			user;			/* the previous one */
 	int			security_context;
 	int			guc_level;
 	bool		spi;			/* true if SPI was connected */
 } OeRights;
 
 /*
- * Go on with the rights of "role" and no others.  oe_rights_restore() goes back,
- * and undoes whatever was set meanwhile; an error does both by itself.
+ * Switch to the rights of "role" and no others.  oe_rights_restore() switches
+ * back and undoes settings made meanwhile; an error does both by itself.
  */
 extern void oe_rights_switch(OeRights *before, Oid role, int flags);
 extern void oe_rights_restore(const OeRights *before);
 
 /*
- * The owner of a table of schema ocean_enrich.  Raises 42P01 (undefined_table) if
- * there is no such table.
+ * The owner of a table in schema ocean_enrich.  Raises 42P01 (undefined_table)
+ * if the table does not exist.
  */
 extern Oid	oe_owner_of(const char *table);
 

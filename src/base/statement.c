@@ -1,6 +1,6 @@
 /*
  * statement.c
- *		SQL of ours with a saved plan.
+ *		Our own SQL statements, with saved plans.
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 
 #include "base/statement.h"
 
-/* SPI leaves its own memory context behind; the caller's stays current. */
+/* SPI switches to its own memory context; switch back to the caller's. */
 static uint64
 run_prepared(OeStatement *statement, Datum *values, const char *nulls, bool read_only)
 {

@@ -1,6 +1,6 @@
 /*
  * statement.h
- *		SQL of ours with a saved plan.
+ *		Our own SQL statements, with saved plans.
  */
 #ifndef OE_STATEMENT_H
 #define OE_STATEMENT_H
@@ -9,7 +9,7 @@
 
 #define OE_STATEMENT_ARGS_MAX	16
 
-/* Parameters beyond "nargs" do not count. */
+/* Parameters beyond "nargs" are ignored. */
 typedef struct OeStatement
 {
 	const char *sql;
@@ -19,23 +19,23 @@ typedef struct OeStatement
 } OeStatement;
 
 /*
- * Run it, prepared when it is run for the first time; returns how many rows it
- * gave or changed.  "nulls" may be NULL.  SPI has to be connected; the caller's
- * memory context stays current.
+ * Run the statement, preparing it at its first use; returns how many rows it
+ * returned or changed.  "nulls" may be NULL.  SPI has to be connected; the
+ * caller's memory context stays current.
  */
 extern uint64 oe_statement_run(OeStatement *statement, Datum *values,
 							   const char *nulls);
 
-/* The same for one that only reads, by the active snapshot. */
+/* The same for a read-only statement, using the active snapshot. */
 extern uint64 oe_statement_read(OeStatement *statement);
 
-/* Another text, or the same: only then its plan is kept. */
+/* Set the text of the statement; the plan is kept only if it is the same. */
 extern void oe_statement_set(OeStatement *statement, const char *sql);
 extern void oe_statement_forget(OeStatement *statement);
 
 /*
- * The type of a column, from 1 on, and its value in a row, from 0 on, that the last
- * one gave.  NULL is 0, also in a type that is passed by reference.
+ * The type of a column, counted from 1, and its value in a row, counted from
+ * 0, of the last result.  NULL is 0, even for a pass-by-reference type.
  */
 extern Oid	oe_statement_type(int column);
 extern Datum oe_statement_value(uint64 row, int column);

@@ -1,6 +1,6 @@
 /*
  * text.c
- *		Digests of bytes, and UTF-8 in the server's encoding.
+ *		SHA-256 digests, and conversion of UTF-8 to the server's encoding.
  */
 #include "postgres.h"
 

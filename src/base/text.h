@@ -1,6 +1,6 @@
 /*
  * text.h
- *		Digests of bytes, and UTF-8 in the server's encoding.
+ *		SHA-256 digests, and conversion of UTF-8 to the server's encoding.
  */
 #ifndef OE_TEXT_H
 #define OE_TEXT_H
@@ -12,12 +12,12 @@ extern void oe_sha256(const void *bytes, Size len,
 					  uint8 digest[OE_SHA256_BYTES]);
 
 /*
- * UTF-8 into the server's encoding, palloc'd.  NULL when it is no valid UTF-8
- * or has a character that the server's encoding lacks.
+ * Convert UTF-8 to the server's encoding, palloc'd.  NULL if it is not valid
+ * UTF-8 or has a character that the server's encoding lacks.
  */
 extern char *oe_utf8_to_server(const char *utf8, Size len);
 
-/* The same for a message: what cannot be converted becomes "?". */
+/* The same for a message, with "?" for text that cannot be converted. */
 extern char *oe_utf8_to_message(const char *utf8);
 
 #endif							/* OE_TEXT_H */
