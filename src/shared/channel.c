@@ -2,9 +2,9 @@
  * channel.c
  *		Slots in shared memory between the sessions and the worker.
  *
- * A control struct of fixed size, made by whoever comes first, leads to a DSA
- * area.  In it lives one hub per database, with the slots; bodies and results
- * are allocated beside it while they travel.
+ * A control struct of fixed size, created by the first process that attaches,
+ * leads to a DSA area.  The area has one hub per database, with its slots;
+ * bodies and results are allocated beside it while they travel.
  *
  * Every change of a slot's state is a compare-and-swap.  The loser re-reads and
  * follows the new state, so exactly one side frees:
@@ -17,13 +17,15 @@
  *	RUNNING -> DONE			result is there; session frees
  *	RUNNING -> ABANDONED	session gave up; worker records, then frees
  *
- * Whoever waits is woken by its PGPROC number: a latch lives as long as shared
- * memory does, and a spurious wake is harmless because every wait tests again.
+ * Processes are woken by PGPROC number: a latch lives as long as shared memory
+ * does, and a spurious wakeup is harmless because every wait rechecks its
+ * condition.
  *
- * A worker is started by the session that finds none (NONE -> STARTING) and
- * announces itself (STARTING -> RUNNING).  To leave, it goes back to NONE first
- * and looks for requests afterwards, while a session pushes first and looks
- * for a worker afterwards: so one of the two always sees the other.
+ * A session that finds no worker starts one (NONE -> STARTING), which
+ * announces itself (STARTING -> RUNNING).  To leave, the worker first goes
+ * back to NONE and then looks for requests, while a session first pushes its
+ * request and then looks for a worker: so one of the two always sees the
+ * other.
  */
 #include "postgres.h"
 
@@ -45,28 +47,29 @@
 #include "shared/library_version.h"
 
 /*
- * The name and the size stay what they are in each version, or PostgreSQL would
- * refuse another library before that could read whose memory it is.
+ * The name and the size must be the same in every version.  Otherwise
+ * PostgreSQL would refuse another library before it could read whose memory
+ * this is.
  */
 #define CONTROL_NAME	"ocean_enrich"
 #define CONTROL_BYTES	1024
 
 /*
- * To be raised when something that is shared changes its meaning, but neither
- * Control nor Hub their sizes: messages, and pieces per process, too.
+ * Change this when shared data changes its meaning, but neither Control nor
+ * Hub its size.  That includes messages and the per-process memory.
  */
 #define SHARED_LAYOUT	0x0CEA0001
 
-/* What the area may hold at most: slots, and bodies on their way. */
+/* Ceiling of the area: slots, and bodies in transit. */
 #define AREA_MAX_BYTES	((Size) 512 * 1024 * 1024)
 
-/* How many workers one wait may see end at once before it gives up. */
+/* How many workers may exit during one wait before it gives up. */
 #define WORKER_STARTS_MAX	3
 
-/* How often to look at what settles when nobody says so: a worker may die. */
+/* How often to recheck for settled calls unasked: a worker may die. */
 #define SETTLED_LOOK_MS		1000
 
-/* How soon a process is started again that was started and did not come up. */
+/* How soon to start a process again that was started but did not come up. */
 #define SUMMON_AGAIN_MS		1000
 
 #define NO_SLOT		PG_UINT32_MAX
@@ -81,8 +84,9 @@ typedef enum WorkerState
 typedef struct Slot
 {
 	pg_atomic_uint32 state;		/* OeSlotState */
-	uint32		next;			/* in the list of submitted ones */
-	bool		taken;			/* out of that list: the worker knows it */
+	uint32		next;			/* next in the list of submitted slots */
+	bool		taken;			/* true if removed from that list by the
+								 * worker */
 	int			owner_procno;
 	int			owner_pid;
 	Oid			role;
@@ -90,8 +94,9 @@ typedef struct Slot
 	int64		call_id;
 	dsa_pointer request;
 	Size		request_len;
-	dsa_pointer result;			/* invalid in DONE: the worker died, or: */
-	bool		result_lost;	/* no shared memory was left for it */
+	dsa_pointer result;			/* invalid in DONE: the worker died, or
+								 * result_lost */
+	bool		result_lost;	/* true if no shared memory was left for it */
 	Size		result_len;
 	XLogRecPtr	result_lsn;
 } Slot;
@@ -99,22 +104,22 @@ typedef struct Slot
 typedef struct Hub
 {
 	Oid			database;
-	int			users;			/* processes attached; under the control lock */
+	int			users;			/* attached; under the control lock */
 	dsa_pointer next;
 	pg_atomic_uint32 worker_state;	/* changed under the control lock */
 	int			worker_procno;	/* starting: of the session that starts it */
 	pg_atomic_uint32 submitted; /* newest submitted slot */
 	pg_atomic_uint32 used;		/* slots that are not free */
-	pg_atomic_uint64 changes;	/* of what the worker keeps in memory */
-	pg_atomic_uint64 reveals;	/* likewise, of what was revealed later */
+	pg_atomic_uint64 changes;	/* of budgets and spending */
+	pg_atomic_uint64 reveals;	/* of the cost of later reveals */
 	int			applier_state;	/* WorkerState; under the control lock */
 	int			applier_procno;
-	TimestampTz applier_started_at; /* when it was last asked for */
+	TimestampTz applier_started_at; /* when last requested */
 	ConditionVariable slot_freed;
-	TimestampTz summoned_at;	/* a worker, by oe_channel_announce() */
+	TimestampTz summoned_at;	/* by oe_channel_announce() */
 	bool		has_news;
 	OeQueueNews news;			/* under the control lock */
-	bool		worker_wanted;	/* likewise; the queue is not empty */
+	bool		worker_wanted;	/* likewise; true if the queue is not empty */
 	OeQueueStatus status;
 	pg_atomic_uint64 settled;
 	ConditionVariable settled_changed;
@@ -123,13 +128,14 @@ typedef struct Hub
 
 typedef struct Control
 {
-	OeLibrary	library;		/* first, as in each version */
+	OeLibrary	library;		/* first, in every version */
 	int			lock_tranche;
 	int			area_tranche;
-	LWLock		lock;			/* protects what follows, and the hubs' list */
+	LWLock		lock;			/* protects the fields below, and the list of
+								 * hubs */
 	dsa_handle	area;
 	dsa_pointer hubs;
-	int			launcher_procno;	/* -1: there is none */
+	int			launcher_procno;	/* -1: no launcher */
 	dsa_pointer per_process;	/* see oe_channel_per_process() */
 } Control;
 
@@ -139,7 +145,7 @@ static Control *control;
 static dsa_area *area;
 static Hub *hub;
 
-/* The tickets of this process, so that none outlives it. */
+/* The tickets of this process, to be released when it exits. */
 static bool my_tickets[OE_CHANNEL_SLOTS];
 static int	my_ticket_count;
 
@@ -149,7 +155,10 @@ static void leave_channel(int code, Datum arg);
  * Attaching
  * ---------------------------------------------------------------- */
 
-/* Nobody has it, or whoever wanted it has failed: an error may come from here. */
+/*
+ * Initialize the control struct, which is new, or left by a failed call of
+ * this.
+ */
 static void
 make_control(Control *shared)
 {
@@ -199,7 +208,7 @@ attach_control(void)
 	oe_register_tranche(control->area_tranche, "ocean_enrich_area");
 }
 
-/* The area, in this process, for the process's life. */
+/* Attach the area for the life of this process. */
 static void
 attach_area(void)
 {
@@ -220,7 +229,7 @@ attach_area(void)
 	MemoryContextSwitchTo(old);
 }
 
-/* A token may be in it, so it is not left behind in shared memory. */
+/* The bytes may contain a token, so wipe them before they are freed. */
 static void
 free_request(Slot *slot)
 {
@@ -231,7 +240,7 @@ free_request(Slot *slot)
 	slot->request = InvalidDsaPointer;
 }
 
-/* A new hub is all zeroes; one of a dropped database may have leftovers. */
+/* A new hub is all zeroes; that of a dropped database may have leftovers. */
 static void
 reset_hub(Hub *reset, Oid database)
 {
@@ -243,7 +252,8 @@ reset_hub(Hub *reset, Oid database)
 	pg_atomic_init_u32(&reset->submitted, NO_SLOT);
 	pg_atomic_init_u32(&reset->used, 0);
 	pg_atomic_init_u64(&reset->changes, 0);
-	pg_atomic_init_u64(&reset->reveals, 1); /* 0: nothing was read */
+	pg_atomic_init_u64(&reset->reveals, 1); /* a reader starts at 0: nothing
+											 * was read */
 	ConditionVariableInit(&reset->slot_freed);
 	reset->summoned_at = 0;
 	reset->has_news = false;
@@ -259,8 +269,8 @@ reset_hub(Hub *reset, Oid database)
 }
 
 /*
- * The hub of our database.  One that nobody uses any more serves the next
- * database, so that creating and dropping databases does not fill the area.
+ * Find or create the hub of our database.  An unused hub is recycled, so that
+ * creating and dropping databases does not fill the area.
  */
 static void
 attach_hub(void)
@@ -310,7 +320,7 @@ attach_all(void)
 	if (!area)
 		attach_area();
 
-	/* Registered first: it copes with a hub that is not there yet. */
+	/* Registered first: leave_channel() copes with a missing hub. */
 	before_shmem_exit(leave_channel, 0);
 	PG_TRY();
 	{
@@ -357,12 +367,12 @@ free_slot(Slot *slot)
 }
 
 /*
- * Shared memory, or InvalidDsaPointer when there is none.
+ * Allocate shared memory; InvalidDsaPointer if there is none.
  *
  * DSA_ALLOC_NO_OOM is not enough: a full /dev/shm makes dsm_create() raise an
- * error while DSA holds its own lock.  Left alone, that lock would stop every
- * database of the server, and an error here would cost the worker what it has
- * on the wire.
+ * error while DSA holds its own lock.  If that lock were not released, it
+ * would block every database of the server, and an error here would make the
+ * worker lose its requests in flight.
  */
 static dsa_pointer
 allocate_in_area(Size len)
@@ -401,11 +411,11 @@ wake_launcher(void)
 		wake_process(procno);
 }
 
-/* A free slot, now ours to fill; NULL if there is none. */
+/* Take a free slot to fill; NULL if there is none. */
 static Slot *
 try_take_slot(bool refusable)
 {
-	/* Looked at first, so that a refused one never stands in others' way. */
+	/* Checked first, so that a refused submit never blocks others. */
 	if (refusable && pg_atomic_read_u32(&hub->used) >=
 		OE_CHANNEL_SLOTS - OE_CHANNEL_RESERVED)
 		return NULL;
@@ -416,9 +426,9 @@ try_take_slot(bool refusable)
 	}
 
 	/*
-	 * There is a free one for us, since "used" is raised before a slot is
-	 * taken and lowered after it was freed.  Each process starts its search
-	 * elsewhere, so that they seldom meet.
+	 * There is a free slot for us, since "used" is raised before a slot is
+	 * taken and lowered after it is freed.  Each process starts its search
+	 * elsewhere, so that they seldom collide.
 	 */
 	for (uint32 i = (uint32) MyProcNumber * 16;; i++)
 	{
@@ -442,7 +452,7 @@ take_slot(bool refusable)
 		ConditionVariableSleep(&hub->slot_freed, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
 
-	/* Whoever was woken together with us may find another one. */
+	/* Another process woken together with us may find a free slot, too. */
 	ConditionVariableSignal(&hub->slot_freed);
 	return slot;
 }
@@ -459,7 +469,7 @@ push_submitted(Slot *slot)
 										   (uint32) (slot - hub->slots)));
 }
 
-/* Empties the list into "slots", oldest first. */
+/* Empty the list into "slots", oldest first. */
 static int
 take_submitted(int *slots)
 {
@@ -479,9 +489,9 @@ take_submitted(int *slots)
 }
 
 /*
- * Free what was given up while there is no worker to do it, lest calls that
- * find no worker slot fill the channel.  No worker can begin to serve while we
- * hold the lock.
+ * Free cancelled slots while there is no worker to do it, lest calls that find
+ * no worker slot fill the channel.  No worker can begin to serve while we hold
+ * the lock.
  */
 static void
 sweep_cancelled(void)
@@ -532,8 +542,8 @@ oe_channel_submit(const char *bytes, Size len, bool refusable)
 	OeTicket	ticket;
 
 	/*
-	 * Before anything is registered: a standby has no worker that could
-	 * write.
+	 * Checked before anything is registered: a worker could not write on a
+	 * standby.
 	 */
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -580,8 +590,8 @@ void
 oe_channel_say_changed(void)
 {
 	/*
-	 * A full barrier: the worker sees the change if it sees what is
-	 * committed.
+	 * A full barrier: a worker that sees the committed change also sees the
+	 * counter.
 	 */
 	pg_atomic_fetch_add_u64(&hub->changes, 1);
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
@@ -616,7 +626,7 @@ oe_channel_cancel(OeTicket ticket)
 {
 	Slot	   *slot;
 
-	/* The end of the process comes before that of its transaction. */
+	/* The process exit callback runs before the end of the transaction. */
 	if (!my_tickets[ticket])
 		return;
 	slot = &hub->slots[ticket];
@@ -631,14 +641,14 @@ oe_channel_cancel(OeTicket ticket)
 		return;
 	}
 
-	/* SUBMITTED may have become RUNNING between the two looks. */
+	/* The worker may have changed SUBMITTED to RUNNING in between. */
 	if (change_state(slot, OE_SLOT_RUNNING, OE_SLOT_ABANDONED))
 		return;
 	Assert(slot_state(slot) == OE_SLOT_DONE);
 	free_slot(slot);
 }
 
-/* Everybody whose request waits for a worker looks for one again. */
+/* Make every session whose request waits for a worker look for one again. */
 static void
 wake_submitters(void)
 {
@@ -651,7 +661,7 @@ wake_submitters(void)
 	}
 }
 
-/* The worker that this process wanted to start did not come up. */
+/* The worker that this process tried to start did not come up. */
 static void
 give_up_starting(void)
 {
@@ -686,8 +696,8 @@ claim_starting(void)
 }
 
 /*
- * A process of this database, "worker" or "applier"; "handle" may be NULL.
- * False: all slots for background workers are taken.
+ * Start "worker" or "applier" for this database; "handle" may be NULL.  False
+ * if all slots for background workers are taken.
  */
 static bool
 register_process(const char *function, const char *type, Oid database,
@@ -731,7 +741,7 @@ start_worker(void)
 
 /*
  * Wait until the slot has left SUBMITTED, or there is no worker any more.
- * "handle" is that of the worker which this process starts, or NULL.
+ * "handle" is that of the worker started by this process, or NULL.
  */
 static void
 wait_for_worker(Slot *slot, BackgroundWorkerHandle *handle)
@@ -763,7 +773,7 @@ wait_for_worker(Slot *slot, BackgroundWorkerHandle *handle)
 	}
 }
 
-/* Start a worker unless somebody else does, and wait with it. */
+/* Start a worker unless another session does, and wait for it to come up. */
 static void
 wait_with_new_worker(Slot *slot)
 {
@@ -796,8 +806,9 @@ copy_result(Slot *slot)
 }
 
 /*
- * The worker committed without waiting, so that one session's fsync or standby
- * holds up nobody else.  What we return is as safe as a commit of our own.
+ * The worker commits asynchronously, so that one session's fsync or standby
+ * does not delay the others.  Our result is then as safe as a commit of our
+ * own.
  */
 static void
 make_durable(XLogRecPtr lsn)
@@ -860,9 +871,9 @@ oe_channel_is_ours(void)
 }
 
 /*
- * A worker that is not waited for is started without a claim on its state: two
- * at once do no harm, since only one can serve.  Is it time for one?  The caller
- * holds the lock, and registers the worker when it has released that.
+ * Is it time to start a worker that nobody waits for?  It is started without a
+ * claim on the state: two at once do no harm, since only one can serve.  The
+ * caller holds the lock, and registers the worker after releasing it.
  */
 static bool
 must_summon(void)
@@ -964,7 +975,7 @@ oe_channel_status(OeQueueStatus *status)
 	LWLockRelease(&control->lock);
 	if (pid == 0)
 	{
-		/* What the last worker said holds no more. */
+		/* The last worker's status no longer holds. */
 		strlcpy(status->pause, oe_library_is_refused(&control->library) ?
 				"another version was installed; restart the server" : "",
 				sizeof(status->pause));
@@ -986,7 +997,7 @@ oe_channel_inspect(OeSlotInfo *infos, int max)
 
 		/*
 		 * Read without a lock: a slot that changes hands meanwhile is shown
-		 * with a mixture of both, or left out.
+		 * with a mixture of old and new values, or left out.
 		 */
 		info->state = slot_state(slot);
 		if (info->state == OE_SLOT_FREE || info->state == OE_SLOT_FILLING)
@@ -1033,7 +1044,7 @@ oe_channel_per_process(Size size)
 	dsa_pointer mine = InvalidDsaPointer;
 	dsa_pointer shared;
 
-	/* Not under the lock: allocate_in_area() may have to release all of them. */
+	/* Not under the lock: allocate_in_area() may have to release all locks. */
 	attach_all();
 	if (!DsaPointerIsValid(control->per_process))
 	{
@@ -1086,7 +1097,7 @@ is_serving(void)
 		hub->worker_procno == MyProcNumber;
 }
 
-/* Without a worker, whoever waits has to look for one again. */
+/* If there is no worker, waiting sessions have to look for one again. */
 static bool
 stop_serving(bool anyway)
 {
@@ -1165,7 +1176,7 @@ oe_channel_take_news(OeQueueNews *news)
 {
 	bool		any;
 
-	/* Looked at at each turn: whoever announces wakes us after that. */
+	/* Checked in every turn: an announcing session wakes us afterwards. */
 	if (!hub->has_news)
 		return false;
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
@@ -1379,10 +1390,10 @@ oe_channel_leave_applier(void)
  * ---------------------------------------------------------------- */
 
 /*
- * Also after a FATAL error, which skips every PG_CATCH.  Runs before the DSA
- * mappings go.  A worker that comes here while serving has failed: what it had
- * on the wire gets an empty result, "outcome unknown", and the next worker
- * finds the rows still "sent".
+ * Runs after a FATAL error, too, which skips every PG_CATCH, and before the
+ * DSA mappings go.  A worker that is still serving here has failed: its
+ * requests in flight get an empty result, "outcome unknown", and the next
+ * worker finds their rows still "sent".
  */
 static void
 leave_channel(int code, Datum arg)

@@ -1,15 +1,15 @@
 /*
  * enqueue.c
- *		The queue: put calls in, take them out.
+ *		Put calls into the queue, and take them out.
  *
- * A row is inserted with the rights of the owner of ocean_enrich.call: the right
- * to call submit() is the right to queue.  As long as nothing that the owner has
- * added to the table has to run, the row goes directly into the heap and its
+ * Rows are inserted with the rights of the owner of ocean_enrich.call: the
+ * right to call submit() is the right to queue.  Unless code that the owner
+ * has added to the table has to run, a row goes directly into the heap and its
  * indexes; otherwise SPI inserts it, as the owner.
  *
- * What a transaction has added is counted for each of its subtransactions.  At
- * the end it goes into ocean_enrich.queue_tally, in the same transaction, and to
- * the worker, once the transaction is committed.
+ * A transaction's additions are counted for each of its subtransactions.  At
+ * the end they go into ocean_enrich.queue_tally, in the same transaction, and
+ * to the worker, once the transaction is committed.
  */
 #include "postgres.h"
 
@@ -48,7 +48,7 @@
 #include "shared/settings.h"
 #include "shared/sync_notes.h"
 
-/* The columns that a queued row has; all others are NULL. */
+/* The columns that are set in a queued row; all others are NULL. */
 enum
 {
 	C_CALL_ID,
@@ -67,7 +67,7 @@ enum
 	C_BACKGROUND,
 	C_POSTPONED,
 	C_GATHERED,
-	C_SYNC_ID,					/* NULL unless a sync asks */
+	C_SYNC_ID,					/* NULL unless requested by a sync */
 	C_DATABASE,
 	C_COUNT
 };
@@ -93,21 +93,21 @@ static const char *const call_columns[C_COUNT] = {
 	[C_DATABASE] = "database",
 };
 
-/* All that ocean_enrich.call has as we made it. */
+/* The number of columns of ocean_enrich.call as created. */
 #define CALL_COLUMNS	32
 
-/* What inserting needs to know of the table, until the table changes. */
+/* Cached facts about the table, for inserting; valid until it changes. */
 typedef struct Target
 {
 	Oid			relation;		/* InvalidOid: not known */
 	Oid			owner;
-	bool		plain;			/* nothing but us has to run */
+	bool		plain;			/* true if no code of the owner has to run */
 	Oid			sequence;
 	Oid			queued;			/* the state */
 	AttrNumber	columns[C_COUNT];
 } Target;
 
-/* What a (sub)transaction has done to the queue. */
+/* A (sub)transaction's changes to the queue. */
 typedef struct Pending
 {
 	SubTransactionId subid;
@@ -118,7 +118,7 @@ typedef struct Pending
 } Pending;
 
 static Target target;
-static Pending *pending;		/* the innermost one */
+static Pending *pending;		/* the innermost level */
 
 static OeStatement insert_statement = {
 	"INSERT INTO ocean_enrich.call (state, role, fingerprint, request,"
@@ -163,7 +163,7 @@ static OeStatement cancel_calls_statement = {
 	NULL
 };
 
-/* Counted is what was cancelled: its row may have turned to another call. */
+/* Counts the cancelled calls: a row may have turned to another call. */
 static OeStatement cancel_sync_statement = {
 	"WITH cancelled AS (UPDATE ocean_enrich.call AS c"
 	" SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
@@ -179,8 +179,8 @@ static OeStatement cancel_sync_statement = {
 };
 
 /*
- * One that is queued in another database keeps its time.  While a subscription
- * carries it, that database sends it, and the two of us would pay.
+ * A call that is queued in another database keeps its time.  While a
+ * subscription carries it, that database sends it, and we would both pay.
  */
 static OeStatement retry_statement = {
 	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
@@ -197,17 +197,19 @@ static OeStatement retry_statement = {
 };
 
 /* ----------------------------------------------------------------
- * What the transaction has done
+ * Changes made by the transaction
  * ---------------------------------------------------------------- */
 
-/* In the transaction itself, so that it is true whatever becomes of that. */
+/*
+ * In the same transaction, so that the tally is right even after a rollback.
+ */
 static void
 write_tally(int64 waiting, int64 cancelled)
 {
 	OeRights	rights;
 	Datum		values[2];
 
-	/* The extension was dropped by the same transaction. */
+	/* The same transaction may have dropped the extension. */
 	if (!OidIsValid(oe_ledger_relation()))
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -231,7 +233,7 @@ after_transaction(bool committed)
 {
 	if (pending && committed)
 		oe_channel_announce(&pending->news);
-	/* It goes with the transaction's memory. */
+	/* Freed with the transaction's memory. */
 	pending = NULL;
 }
 
@@ -280,7 +282,7 @@ current_pending(void)
 	if (!at_commit.registered)
 		CacheRegisterRelcacheCallback(forget_target, (Datum) 0);
 	oe_at_commit(&at_commit);
-	/* At the commit nothing may fail any more. */
+	/* Attach now, since nothing may fail after the commit. */
 	oe_channel_attach();
 	fresh = MemoryContextAllocZero(TopTransactionContext, sizeof(Pending));
 	fresh->subid = subid;
@@ -304,7 +306,7 @@ no_ledger(void)
 			errhint("Create it with CREATE EXTENSION ocean_enrich."));
 }
 
-/* An index that evaluates nothing of its owner's. */
+/* An index that evaluates no expression of its owner's. */
 static bool
 index_is_plain(Oid index)
 {
@@ -390,9 +392,9 @@ find_target(Relation relation)
 }
 
 /*
- * The table, locked.  What is known of it counts only then: whoever held the lock
- * that we waited for may have changed or dropped it, and we heard of that with the
- * lock.
+ * Open and lock the table.  The cached facts are valid only then: a session
+ * that held a conflicting lock may have changed or dropped the table, and its
+ * invalidations are processed once we have the lock.
  */
 static Relation
 open_target(void)
@@ -421,7 +423,7 @@ typedef struct NewCall
 	const OeEndpoint *endpoint;
 	bytea	   *fingerprint;
 	Datum		request;
-	Datum		reveals_in_answer;	/* 0: nothing, both */
+	Datum		reveals_in_answer;	/* 0: none; both columns */
 	Datum		reveals_by_webhook;
 	TimestampTz requested_at;
 	TimestampTz due;
@@ -430,12 +432,12 @@ typedef struct NewCall
 } NewCall;
 
 /*
- * Neither this way nor the other is that of ledger.c, which inserts by the
- * executor.  With it, submit() queues 5% fewer rows a second, and 13% fewer when
- * the settings are pinned, as code of the owner's needs it; with SPI 35% fewer.
- * Nor can it take the place of SPI, since it finds columns by their places: SPI
- * also inserts into a table whose columns were altered, where the call waits until
- * they are put right.
+ * Neither of the two ways is that of ledger.c, which inserts through the
+ * executor.  With the executor, submit() queues 5% fewer rows a second, and
+ * 13% fewer with pinned settings, which code of the owner's needs; with SPI
+ * 35% fewer.  Nor can the executor replace SPI, since it finds columns by
+ * position: SPI also inserts into a table whose columns were altered, where
+ * the call waits until they are put right.
  */
 static int64
 insert_plainly(Relation relation, const NewCall *call)
@@ -446,7 +448,7 @@ insert_plainly(Relation relation, const NewCall *call)
 	int64		call_id;
 	HeapTuple	tuple;
 
-	/* Whoever may call submit() may use the numbers. */
+	/* The right to call submit() includes the sequence. */
 	call_id = nextval_internal(target.sequence, false);
 	of_column[C_CALL_ID] = Int64GetDatum(call_id);
 	of_column[C_STATE] = ObjectIdGetDatum(target.queued);
@@ -522,7 +524,11 @@ fill_new_call(NewCall *call, const OeBody *request, int32 priority,
 	call->fingerprint = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
 	SET_VARSIZE(call->fingerprint, VARHDRSZ + OE_FINGERPRINT_BYTES);
 	memcpy(VARDATA(call->fingerprint), request->fingerprint, OE_FINGERPRINT_BYTES);
-	/* It came from a jsonb of this database, so it can be converted back. */
+
+	/*
+	 * The text came from a jsonb of this database, so it can be converted
+	 * back.
+	 */
 	call->request = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
 	call->reveals_in_answer = oe_reveals_to_names(request->endpoint, &request->reveals,
 												  OE_REVEAL_IN_ANSWER);
@@ -534,7 +540,7 @@ fill_new_call(NewCall *call, const OeBody *request, int32 priority,
 	call->priority = priority;
 }
 
-/* The names of those that can be queued, for a hint. */
+/* The names of endpoints whose calls can be queued, for a hint. */
 static const char *
 names_of_endpoints(void)
 {
@@ -580,7 +586,7 @@ oe_submit(const OeBody *request, int32 priority, TimestampTz not_before,
 
 	oe_prevent_if_read_only("ocean_enrich.submit()");
 	PreventCommandIfParallelMode("ocean_enrich.submit()");
-	/* That is how a call waits for a decision. */
+	/* Infinity marks a call that waits for a decision. */
 	if (TIMESTAMP_IS_NOEND(not_before))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -601,14 +607,14 @@ oe_submit(const OeBody *request, int32 priority, TimestampTz not_before,
 }
 
 /* ----------------------------------------------------------------
- * What is queued already
+ * Calls in the queue
  * ---------------------------------------------------------------- */
 
-/* What the statement that has just been run has cancelled. */
+/* Tally the calls that the last statement has cancelled. */
 static void
 count_cancelled(Pending *mine, uint64 count)
 {
-	/* What is queued in another database is not in our tally. */
+	/* Calls queued in another database are not in our tally. */
 	for (uint64 row = 0; row < count; row++)
 		mine->waiting -= DatumGetBool(oe_statement_value(row, 1));
 	mine->cancelled += (int64) count;
@@ -637,7 +643,7 @@ oe_queue_check_role(int64 call_id, const char *name, Oid user, Oid owner)
 			errdetail("You must be a member of the role that made the call."));
 }
 
-/* False: there is no such call.  Raises if it is none of the user's. */
+/* False if there is no such call.  Raises an error if it is another role's. */
 static bool
 find_call(int64 call_id, Oid user, Oid owner)
 {
@@ -672,7 +678,7 @@ oe_cancel(int64 call_id)
 	return done;
 }
 
-/* Those that the worker is about to send are locked by it: they are sent. */
+/* Calls that the worker is about to send are locked by it; they are sent. */
 void
 oe_cancel_sync(int64 sync_id)
 {
@@ -711,7 +717,10 @@ oe_retry(int64 call_id)
 	oe_prevent_if_read_only("ocean_enrich.retry()");
 	mine = current_pending();
 	oe_queue_begin(&rights, &owner);
-	/* The worker would send it for the session, and the queue wait for it. */
+
+	/*
+	 * The worker would send it for the session while the queue waits for it.
+	 */
 	done = find_call(call_id, rights.user, owner) &&
 		!oe_channel_has_call(call_id) &&
 		oe_statement_run(&retry_statement, &value, NULL) > 0;
@@ -732,7 +741,7 @@ oe_wake(void)
 {
 	OeQueueNews *news;
 
-	/* resolve() calls it first, and has nothing else that could say so. */
+	/* resolve() calls this first, and has no other check for a standby. */
 	oe_prevent_on_standby("ocean_enrich.resolve() or ocean_enrich.wake()");
 	news = &current_pending()->news;
 	news->everything = true;
