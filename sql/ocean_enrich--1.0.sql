@@ -1084,7 +1084,8 @@ CREATE FUNCTION ocean_enrich.erase_calls(call_ids bigint[]) RETURNS bigint
 			UPDATE ocean_enrich.call AS c
 			SET state = CASE old.state WHEN 'queued' THEN 'cancelled' ELSE c.state END,
 				next_attempt_at = CASE WHEN old.state <> 'queued' THEN c.next_attempt_at END, waits_for = NULL,
-				request = NULL, answer = NULL, raw = NULL, detail = NULL, fingerprint = ''
+				request = NULL, reveals_in_answer = NULL, reveals_by_webhook = NULL,
+				answer = NULL, raw = NULL, detail = NULL, fingerprint = ''
 			FROM (SELECT o.call_id, o.state FROM ocean_enrich.call AS o WHERE o.call_id = ANY (call_ids)
 				ORDER BY o.call_id FOR NO KEY UPDATE) AS old
 			WHERE c.call_id = old.call_id
@@ -1578,6 +1579,7 @@ REVOKE ALL ON FUNCTION @extschema@.ocean_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person_experiences(jsonb) FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.call_state FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.resolution FROM PUBLIC;
+REVOKE ALL ON TYPE ocean_enrich.wait_reason FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.credits FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.period FROM PUBLIC;
 REVOKE ALL ON TYPE ocean_enrich.sync_row_state FROM PUBLIC;

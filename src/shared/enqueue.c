@@ -186,7 +186,8 @@ static OeStatement retry_statement = {
 	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at ="
 	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
 	" THEN next_attempt_at ELSE now() END,"
-	" waits_for = NULL, postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
+	" waits_for = CASE WHEN state = 'queued' AND next_attempt_at < 'infinity' THEN waits_for END,"
+	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
 	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
 	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
 	" AND NOT " OE_IS_SUBSCRIBER ")"

@@ -137,17 +137,18 @@ oe_reveals_from_names(const OeEndpoint *endpoint, Datum names, OeReveal way,
 					  OeReveals *reveals)
 {
 	Datum	   *elements;
+	bool	   *nulls;
 	int			count;
 
 	if (!names)
 		return;
 	deconstruct_array(DatumGetArrayTypeP(names), TEXTOID, -1, false, TYPALIGN_INT,
-					  &elements, NULL, &count);
+					  &elements, &nulls, &count);
 	for (Size i = 0; i < endpoint->price_count; i++)
 	{
 		for (int j = 0; j < count; j++)
 		{
-			if (endpoint->prices[i].found && elements[j] &&
+			if (endpoint->prices[i].found && !nulls[j] &&
 				strcmp(TextDatumGetCString(elements[j]), endpoint->prices[i].found) == 0)
 				reveals->of[i] = way;
 		}

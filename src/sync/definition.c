@@ -146,7 +146,10 @@ oe_sync_fill(OeSync *sync, int row)
 	sync->owner = DatumGetObjectId(result_datum(row, C_OWNER));
 	sync->relation = DatumGetObjectId(result_datum(row, C_RELATION));
 	sync->enabled = DatumGetBool(result_datum(row, C_ENABLED));
-	sync->endpoint = oe_queue_endpoint(result_text(row, C_ENDPOINT));
+	sync->endpoint_name = result_text(row, C_ENDPOINT);
+	sync->endpoint = oe_endpoint_find(sync->endpoint_name);
+	if (sync->endpoint && !sync->endpoint->recorded)
+		sync->endpoint = NULL;
 	sync->request = result_text(row, C_REQUEST);
 	sync->condition = result_text(row, C_CONDITION);
 	sync->table_name = result_text(row, C_TABLE_NAME);
@@ -895,6 +898,9 @@ oe_sync_problem(const OeSync *sync, int *sqlstate)
 	*sqlstate = ERRCODE_INSUFFICIENT_PRIVILEGE;
 	if (owner != sync->owner)
 		return pstrdup("the owner of the table was changed");
+	*sqlstate = ERRCODE_INVALID_PARAMETER_VALUE;
+	if (!sync->endpoint)
+		return psprintf("endpoint \"%s\" cannot be queued", sync->endpoint_name);
 	*sqlstate = ERRCODE_UNDEFINED_COLUMN;
 	return column_problem(sync);
 }

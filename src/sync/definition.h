@@ -19,7 +19,8 @@ typedef struct OeSync
 	Oid			owner;
 	Oid			relation;
 	bool		enabled;
-	const OeEndpoint *endpoint;
+	const char *endpoint_name;
+	const OeEndpoint *endpoint;	/* NULL: there is none that can be queued */
 	const char *request;		/* an expression, every name in full ... */
 	const char *condition;		/* ... likewise, or NULL */
 	const char *table_name;		/* what the two call the table ... */

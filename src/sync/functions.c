@@ -600,6 +600,7 @@ open_definition(const char *name, LOCKMODE lockmode, OeSync *sync)
 
 	connect_spi();
 	lock_definition(name, sync);
+	sync->endpoint = oe_queue_endpoint(sync->endpoint_name);
 	relation = open_table(sync->relation, lockmode);
 	check_table(relation);
 	sync->owner = relation->rd_rel->relowner;

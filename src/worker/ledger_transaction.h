@@ -22,6 +22,13 @@ typedef enum OeLedgerEnd
 	OE_LEDGER_HAS_FAILED,		/* "reason" says why */
 } OeLedgerEnd;
 
+/* False: it is left alone for the rest of the turn. */
+static inline bool
+oe_ledger_is_usable(OeLedgerEnd end)
+{
+	return end != OE_LEDGER_IS_BUSY && end != OE_LEDGER_IS_GONE;
+}
+
 typedef struct OeTransaction
 {
 	OeLedgerEnd end;

@@ -144,7 +144,8 @@ static OeStatement pay_again_statement = {
 
 static OeStatement release_statement = {
 	"UPDATE ocean_enrich.call SET next_attempt_at = now(), waits_for = NULL,"
-	" detail = NULL WHERE state = 'queued' AND priority = $1 AND waits_for = 'decision'"
+	" detail = NULL WHERE state = 'queued' AND priority = $1"
+	" AND next_attempt_at = 'infinity' AND waits_for = 'decision'"
 	" AND " OE_OF_THIS_DATABASE,
 	1,
 	{INT4OID},

@@ -663,18 +663,19 @@ fold_tally(OeTransaction *transaction, void *arg, TimestampTz now)
 }
 
 /* Not after each commit of others: the sum is right with each of them. */
-static void
+static OeLedgerEnd
 keep_tally(TimestampTz now)
 {
 	OeTransaction transaction;
 
 	if (!queue.tally_unfolded ||
 		now - queue.tally_folded_at < TALLY_FOLD_MS * INT64CONST(1000))
-		return;
+		return OE_LEDGER_COMMITTED;
 	queue.tally_folded_at = now;
 	transaction = oe_transaction(fold_tally, NULL, now);
 	queue.tally_unfolded = transaction.end == OE_LEDGER_IS_BUSY ||
 		transaction.end == OE_LEDGER_HAS_FAILED;
+	return transaction.end;
 }
 
 static void
@@ -684,20 +685,21 @@ release_calls(OeTransaction *transaction, void *arg, TimestampTz now)
 }
 
 /* Changed budgets may let calls go that wait until they begin anew. */
-static void
+static OeLedgerEnd
 release_for_budgets(TimestampTz now)
 {
 	uint64		changes = oe_channel_changes();
 	OeTransaction transaction;
 
 	if (queue.budgets_seen == changes || oe_queue_next_due() == DT_NOEND)
-		return;
+		return OE_LEDGER_COMMITTED;
 	transaction = oe_transaction(release_calls, NULL, now);
 	if (transaction.end == OE_LEDGER_IS_BUSY ||
 		transaction.end == OE_LEDGER_HAS_FAILED)
-		return;
+		return transaction.end;
 	queue.budgets_seen = changes;
 	oe_queue_look_everywhere();
+	return transaction.end;
 }
 
 static void
@@ -721,19 +723,20 @@ requeue_decided(OeTransaction *transaction, void *arg, TimestampTz now)
 	oe_queue_obey(&transaction->tally);
 }
 
-static void
+static OeLedgerEnd
 follow_decisions(TimestampTz now)
 {
 	OeTransaction transaction;
 
 	if (!queue.decisions_due)
-		return;
+		return OE_LEDGER_COMMITTED;
 	transaction = oe_transaction(requeue_decided, NULL, now);
 	queue.decisions_due = transaction.end == OE_LEDGER_IS_BUSY;
 	if (transaction.end == OE_LEDGER_HAS_FAILED)
 		ereport(LOG,
 				errmsg("could not requeue resolved calls: %s",
 					   transaction.reason));
+	return transaction.end;
 }
 
 static void
@@ -771,10 +774,11 @@ oe_serve_queue(TimestampTz now)
 	take_news();
 	if (queue.left_until > now)
 		return OE_LEDGER_COMMITTED;
-	follow_decisions(now);
 	sweep_queue(now);
-	keep_tally(now);
-	release_for_budgets(now);
+	if (!oe_ledger_is_usable(end = follow_decisions(now)) ||
+		!oe_ledger_is_usable(end = keep_tally(now)) ||
+		!oe_ledger_is_usable(end = release_for_budgets(now)))
+		return end;
 	queue.wake_at = now + UNRECORDABLE_WAIT_S * USECS_PER_SEC;
 	end = look_through_queue(now);
 	if (end != OE_LEDGER_COMMITTED)

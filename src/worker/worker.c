@@ -48,7 +48,7 @@ extern PGDLLEXPORT void oe_worker_main(Datum database);
 
 #define EXTENSION_DROPPED	"extension \"ocean_enrich\" was dropped"
 
-/* The worker's loop. */
+/* The worker's worker.*/
 static struct
 {
 	WaitEventSet *wait_set;
@@ -60,7 +60,7 @@ static struct
 	TimestampTz cancelled_checked_at;
 	TimestampTz database_checked_at;
 	TimestampTz idle_since;		/* 0: not idle */
-} loop;
+} worker;
 
 /* ----------------------------------------------------------------
  * What sessions ask for
@@ -146,9 +146,9 @@ drop_unwanted(TimestampTz now)
 {
 	dlist_mutable_iter iter;
 
-	if (now - loop.cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
+	if (now - worker.cancelled_checked_at < CANCELLED_CHECK_MS * INT64CONST(1000))
 		return;
-	loop.		cancelled_checked_at = now;
+	worker.cancelled_checked_at = now;
 
 	dlist_foreach_modify(iter, oe_job_list(OE_JOB_WAITING))
 	{
@@ -168,9 +168,9 @@ begin_turn(void)
 {
 	MemoryContextReset(oe_turn_mcxt);
 	oe_admission_begin_turn();
-	if (loop.ledger != OE_LEDGER_IS_GONE)
-		loop.		ledger = OE_LEDGER_COMMITTED;
-	loop.		row_is_busy = false;
+	if (worker.ledger != OE_LEDGER_IS_GONE)
+		worker.ledger = OE_LEDGER_COMMITTED;
+	worker.row_is_busy = false;
 }
 
 /* Changed budgets may let a waiting job go; else they can wait for a call. */
@@ -191,15 +191,9 @@ has_something_to_record(TimestampTz now)
 static void
 note_recorded(const OeRecorded *recorded)
 {
-	loop.		ledger = recorded->end;
-	loop.		row_is_busy = recorded->row_is_busy;
-	loop.		orphans_left |= recorded->orphans_left;
-}
-
-static bool
-ledger_is_usable(void)
-{
-	return loop.ledger != OE_LEDGER_IS_BUSY && loop.ledger != OE_LEDGER_IS_GONE;
+	worker.ledger = recorded->end;
+	worker.row_is_busy = recorded->row_is_busy;
+	worker.orphans_left |= recorded->orphans_left;
 }
 
 static void
@@ -221,12 +215,12 @@ take_a_turn(void)
 
 		note_recorded(&recorded);
 	}
-	if (ledger_is_usable())
-		loop.		ledger = oe_serve_queue(now);
+	if (oe_ledger_is_usable(worker.ledger))
+		worker.ledger = oe_serve_queue(now);
 
 	status->in_flight = oe_wire_in_flight_of_queue();
 	status->next_due = oe_queue_next_due();
-	if (loop.ledger == OE_LEDGER_IS_GONE)
+	if (worker.ledger == OE_LEDGER_IS_GONE)
 		oe_record_give_up_all(EXTENSION_DROPPED, now);
 }
 
@@ -278,13 +272,13 @@ try_reconcile(QueueAtStart *queue)
 		case OE_LEDGER_BUSY:
 			return false;
 		case OE_LEDGER_GONE:
-			loop.		ledger = OE_LEDGER_IS_GONE;
+			worker.ledger = OE_LEDGER_IS_GONE;
 
 			return true;
 	}
 
 	/* A row that somebody has locked can wait, and so can we with it. */
-	loop.		orphans_left = !oe_ledger_reconcile(&count);
+	worker.orphans_left = !oe_ledger_reconcile(&count);
 
 	/* Calls that were added or deleted by hand are counted, too. */
 	queue->length = oe_tally_recount(&tally, &queue->copied);
@@ -361,7 +355,9 @@ static void
 look_for_missed_notes(void)
 {
 	oe_channel_say_revealed();
-	(void) oe_transaction(wake_applier_if_noted, NULL, GetCurrentTimestamp());
+	if (oe_transaction(wake_applier_if_noted, NULL,
+					   GetCurrentTimestamp()).end == OE_LEDGER_IS_GONE)
+		worker.ledger = OE_LEDGER_IS_GONE;
 }
 
 static void
@@ -372,8 +368,8 @@ create_wait_set(void)
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, oe_wire_fd(), NULL, NULL);
-	loop.		wait_set = set;
-	loop.		wait_event = WaitEventExtensionNew("OceanEnrichWorker");
+	worker.wait_set = set;
+	worker.wait_event = WaitEventExtensionNew("OceanEnrichWorker");
 }
 
 static void
@@ -397,7 +393,7 @@ wait_for_next_turn(TimestampTz deadline)
 	WaitEvent	event;
 	long		timeout_ms = oe_wire_timeout_ms();
 
-	if (loop.ledger == OE_LEDGER_IS_BUSY || loop.row_is_busy || budgets_are_due())
+	if (worker.ledger == OE_LEDGER_IS_BUSY || worker.row_is_busy || budgets_are_due())
 		shorten_timeout(&timeout_ms, OE_LEDGER_BUSY_RETRY_MS);
 	else if (!dlist_is_empty(oe_job_list(OE_JOB_ARRIVED)) ||
 			 !dlist_is_empty(oe_job_list(OE_JOB_ENDED)))
@@ -416,16 +412,16 @@ wait_for_next_turn(TimestampTz deadline)
 		shorten_timeout(&timeout_ms, OE_DATABASE_CHECK_MS);
 		shorten_timeout_until(&timeout_ms, oe_upkeep_due_at());
 	}
-	(void) WaitEventSetWait(loop.wait_set, timeout_ms, &event, 1, loop.wait_event);
+	(void) WaitEventSetWait(worker.wait_set, timeout_ms, &event, 1, worker.wait_event);
 }
 
 /* True at most every OE_DATABASE_CHECK_MS: what is looked at then costs something. */
 static bool
 database_check_is_due(TimestampTz now)
 {
-	if (now - loop.database_checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
+	if (now - worker.database_checked_at < OE_DATABASE_CHECK_MS * INT64CONST(1000))
 		return false;
-	loop.		database_checked_at = now;
+	worker.database_checked_at = now;
 
 	return true;
 }
@@ -442,28 +438,28 @@ may_leave(void)
 
 	if (oe_job_count() > 0)
 	{
-		loop.		idle_since = 0;
+		worker.idle_since = 0;
 
 		return false;
 	}
-	if (loop.ledger == OE_LEDGER_IS_GONE)
+	if (worker.ledger == OE_LEDGER_IS_GONE)
 		return true;
 	if (oe_serve_queue_is_wanted())
 	{
-		loop.		idle_since = 0;
+		worker.idle_since = 0;
 
 		return database_check_is_due(now) &&
 			CountDBConnections(MyDatabaseId) == 0 &&
 			oe_process_database_is_wanted();
 	}
-	if (loop.idle_since == 0)
-		loop.		idle_since = now;
+	if (worker.idle_since == 0)
+		worker.idle_since = now;
 
-	if (now - loop.idle_since >= oe_settings()->worker_idle_timeout_s * USECS_PER_SEC)
+	if (now - worker.idle_since >= oe_settings()->worker_idle_timeout_s * USECS_PER_SEC)
 		return true;
 	if (!database_check_is_due(now))
 		return false;
-	if (loop.orphans_left)
+	if (worker.orphans_left)
 		(void) try_reconcile(&ignored);
 	return CountDBConnections(MyDatabaseId) == 0;
 }
@@ -532,7 +528,7 @@ finish_on_wire(void)
 			OeRecorded	recorded = oe_record_ended(now);
 
 			note_recorded(&recorded);
-			if (loop.ledger == OE_LEDGER_IS_GONE)
+			if (worker.ledger == OE_LEDGER_IS_GONE)
 				oe_record_give_up_all(EXTENSION_DROPPED, now);
 		}
 		if (oe_job_count() > 0)
@@ -544,7 +540,7 @@ finish_on_wire(void)
 static void
 announce_demand(void)
 {
-	oe_channel_want_worker(loop.ledger != OE_LEDGER_IS_GONE &&
+	oe_channel_want_worker(worker.ledger != OE_LEDGER_IS_GONE &&
 						   oe_serve_queue_is_wanted());
 }
 
@@ -608,10 +604,10 @@ oe_worker_main(Datum database)
 	oe_serve_queue_init(queue.length > 0);
 	if (oe_transaction(wake_applier_if_needed, NULL,
 					   GetCurrentTimestamp()).end == OE_LEDGER_IS_GONE)
-		loop.		ledger = OE_LEDGER_IS_GONE;
+		worker.ledger = OE_LEDGER_IS_GONE;
 
 	announce_demand();
-	if (loop.ledger == OE_LEDGER_IS_GONE || queue.length > 0 ||
+	if (worker.ledger == OE_LEDGER_IS_GONE || queue.length > 0 ||
 		!started_for_queue || !oe_channel_retire())
 		run_loop();
 

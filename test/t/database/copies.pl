@@ -104,7 +104,9 @@ is(copy("SELECT ocean_enrich.forget(email => 'dora\@example.com')"), 1, 'erased'
 is(copy(q{SELECT waiting, cancelled_today FROM ocean_enrich.queue_status}), '0|3', 'which is no change of what waits');
 is(copy("SELECT ocean_enrich.retry($berta)"), 't', 'taken over');
 wait_until($node, state_of('berta@example.com') =~ s/state/state = 'answered'/r, 'copy');
+copy("UPDATE ocean_enrich.call SET waits_for = 'budget' WHERE call_id = $later");
 is(copy("SELECT ocean_enrich.retry($later)"), 't', 'one that is not due');
+is(copy("SELECT waits_for FROM ocean_enrich.call WHERE call_id = $later"), 'budget', 'still waits for what it waited for');
 is(copy("SELECT ocean_enrich.retry($later)"), 'f', 'is its own then');
 is(copy("SELECT state, next_attempt_at > now() FROM ocean_enrich.call WHERE call_id = $later"), 'queued|t', 'and is due as before');
 is(copy(q{SELECT waiting FROM ocean_enrich.queue_status}), 1, 'it waits');

@@ -90,4 +90,16 @@ wait_until($node, 'SELECT in_flight = 0 FROM ocean_enrich.queue_status');
 wait_for_state(submit('third@example.com'), 'answered');
 queue_is_counted(0, 'what was deleted on the wire is not counted when it would go back');
 
+# Facts of a row that somebody has changed by hand hold up nobody.
+
+$node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = off');
+$node->reload;
+my @changed = map { submit("$_\@example.com") } qw(odd even);
+$node->safe_psql('postgres', "UPDATE ocean_enrich.call SET reveals_in_answer = '{NULL}', reveals_by_webhook = '{x}'
+	WHERE call_id = $changed[0]");
+$node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
+$node->reload;
+wait_for_state($_, 'answered') foreach @changed;
+pass('reveals that do not exist are ignored');
+
 done_testing();

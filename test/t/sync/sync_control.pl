@@ -156,4 +156,21 @@ $holder->quit;
 $disabling->finish;
 is(sql($in_queue), $others, 'the tally of the queue has lost the call that was cancelled');
 
+# An endpoint that this version does not know, as a dump of a later one may name: the sync
+# stops, the table can be written, and the sync can be dropped.
+
+$node->append_conf('postgresql.conf', 'ocean_enrich.queue_enabled = on');
+$node->reload;
+sql(q{SET ROLE anna; CREATE TABLE later (id integer PRIMARY KEY, email text, enriched jsonb)});
+create($node, 'anna', 'later');
+sql(q{UPDATE ocean_enrich.sync SET endpoint = 'spaceship' WHERE name = 'later'});
+sql(q{SET ROLE anna; INSERT INTO later VALUES (1, 'later@example.com')});
+wait_until($node, q{SELECT NOT enabled FROM ocean_enrich.sync WHERE name = 'later'});
+is(sql(q{SELECT problem_code, problem FROM ocean_enrich.sync WHERE name = 'later'}),
+	'22023|endpoint "spaceship" cannot be queued', 'a sync of an unknown endpoint stops');
+fails($node, q{SET ROLE anna; SELECT ocean_enrich.enable_sync('later')}, qr/22023: endpoint "spaceship" does not exist/,
+	'... cannot be enabled');
+call(q{drop_sync('later')});
+is(sql(q{SELECT count(*) FROM ocean_enrich.sync WHERE name = 'later'}), 0, '... and can be dropped');
+
 done_testing();
