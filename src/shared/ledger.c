@@ -5,14 +5,14 @@
  * A row is found by an index and written through the executor's functions for
  * single rows, as logical replication applies its changes: triggers, constraints
  * and indexes count as for any other INSERT or UPDATE, and nothing is planned.
- * What is asked seldom is asked by SPI.
+ * Rare statements use SPI.
  *
- * The worker is the bootstrap superuser, the table is somebody's.  So that a
- * trigger or a default which its owner made never runs as superuser, every
+ * The worker is the bootstrap superuser, but the table has another owner.  So
+ * that the owner's triggers and defaults never run as superuser, every
  * statement runs as the owner in a security-restricted operation.
  *
- * The worker must not wait for a lock that somebody holds on the table, as
- * everybody's answers would wait with it: see oe_ledger_begin().
+ * The worker must not wait for a lock on the table, as all sessions would wait
+ * for their answers with it: see oe_ledger_begin().
  */
 #include "postgres.h"
 
@@ -147,13 +147,13 @@ static const char *const state_names[] = {
 	[OE_LEDGER_UNKNOWN] = "unknown",
 };
 
-/* What holds as long as the table is the same one. */
+/* Valid as long as the table is the same one. */
 static Oid	known_relation;
 static Oid	state_oids[lengthof(state_names)];
 static Oid	pay_again_oid;
 static Oid	call_id_sequence;
 
-/* The table in the transaction that is open. */
+/* The table, opened in the current transaction. */
 static Relation ledger;
 static EState *estate;
 static ResultRelInfo *target;
@@ -269,7 +269,7 @@ column_type(int column)
 	return TupleDescAttr(RelationGetDescr(ledger), column - 1)->atttypid;
 }
 
-/* The first column that is not as we have made it; 0: all are. */
+/* The first column that is not as created; 0 if all are. */
 static int
 changed_column(Relation relation)
 {
@@ -369,7 +369,7 @@ oe_ledger_enter(void)
 {
 	Oid			relation = ledger_relation();
 
-	/* It may be dropped while we wait for the lock. */
+	/* The table may be dropped while we wait for the lock. */
 	ledger = OidIsValid(relation)
 		? try_table_open(relation, AccessShareLock) : NULL;
 	if (!ledger)
@@ -408,7 +408,7 @@ oe_ledger_begin(void)
 			MemoryContextSwitchTo(caller);
 			return OE_LEDGER_BUSY;
 		}
-		/* Taking the lock has shown us what happened before. */
+		/* Taking the lock has processed earlier invalidations. */
 		if (relation != ledger_relation())
 			relation = InvalidOid;
 	}
@@ -456,7 +456,7 @@ oe_ledger_abort(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	/* Gives the user back, too, and everything that was opened. */
+	/* Also restores the user, and closes everything that was opened. */
 	AbortCurrentTransaction();
 	pgstat_report_stat(false);
 	MemoryContextSwitchTo(caller);
@@ -526,7 +526,7 @@ listed_index_on(int column)
 	return InvalidOid;
 }
 
-/* An index that looks rows up by this column alone. */
+/* An index on this column alone. */
 static Oid
 index_on(int column)
 {
@@ -584,10 +584,10 @@ lock_tuple(HeapTuple tuple)
 }
 
 /*
- * A row that somebody has locked is not waited for: that may be a transaction
- * that sits idle.  One that nobody has touched since we wrote it, nearly every
- * one, is not locked first: that would cost a WAL record more.
- * Should somebody lock it in between, lock_timeout ends the wait.
+ * Do not wait for a locked row: the lock may belong to an idle transaction.  A
+ * row untouched since we wrote it, as nearly all are, is not locked first,
+ * which saves a WAL record.  Should another session lock it in between,
+ * lock_timeout ends the wait.
  */
 static RowFate
 reach_row(int64 call_id)
@@ -716,7 +716,7 @@ set_outcome(const OeLedgerRow *row)
 	set_null(C_WAITS_FOR);
 }
 
-/* Columns that the owner has added. */
+/* Fill the columns that the owner has added. */
 static void
 set_default(int column)
 {
@@ -770,7 +770,7 @@ insert_row(OeLedgerRow *row)
 	ResetPerTupleExprContext(estate);
 }
 
-/* The row in old_slot, with another outcome. */
+/* Update the row in old_slot with another outcome. */
 static void
 update_row(const OeLedgerRow *row)
 {
@@ -809,7 +809,7 @@ column_value(HeapTuple tuple, int column, bool *isnull)
 	return heap_getattr(tuple, column, RelationGetDescr(ledger), isnull);
 }
 
-/* False: the row was never sent. */
+/* False if the row was never sent. */
 static bool
 state_of(HeapTuple tuple, OeLedgerState *state)
 {
@@ -993,7 +993,7 @@ oe_ledger_lock_revealed(void)
 	Oid			relation = get_relname_relid("reveal_cost",
 											 get_namespace_oid("ocean_enrich", false));
 
-	/* If it is not there, reading it says so. */
+	/* If the table is missing, reading it raises the error. */
 	return !OidIsValid(relation) ||
 		ConditionalLockRelationOid(relation, AccessShareLock);
 }

@@ -22,7 +22,7 @@
 typedef enum OeLedgerAccess
 {
 	OE_LEDGER_READY,			/* a transaction is open */
-	OE_LEDGER_BUSY,				/* somebody holds a strong lock: try again */
+	OE_LEDGER_BUSY,				/* a strong lock is held: try again */
 	OE_LEDGER_GONE,				/* the extension was dropped */
 } OeLedgerAccess;
 
@@ -35,16 +35,16 @@ extern OeLedgerAccess oe_ledger_begin(void);
 extern void oe_ledger_use_spi(void);
 extern void oe_ledger_look_anew(void);
 
-/* The table; InvalidOid: there is none of ours. */
+/* The table; InvalidOid if our extension has none. */
 extern Oid	oe_ledger_relation(void);
 
-/* Have its columns the names and types that we gave them? */
+/* Do its columns have the names and types of the original table? */
 extern bool oe_ledger_is_as_made(Relation relation);
 
 /*
- * Tells this database from its copies, and from the other end of a replication:
- * column "database" of what was queued or sent here.  The condition in SQL for
- * that is evaluated once for each statement.
+ * Tells this database from its copies, and from the other end of a
+ * replication: the value of column "database" in rows queued or sent here.
+ * The SQL condition on it is evaluated once for each statement.
  */
 extern const char *oe_ledger_database(void);
 
@@ -62,25 +62,25 @@ extern const char *oe_ledger_database(void);
 	" WHERE r.srrelid = 'ocean_enrich.call'::pg_catalog.regclass" \
 	" AND d.datname = pg_catalog.current_database())"
 
-/* Whose it is.  Raises an error when there is none of ours. */
+/* The owner of the table.  Raises an error if our extension has none. */
 extern Oid	oe_ledger_owner(void);
 
 /*
- * Commits without waiting for the disk.  Returns the end of our last commit
- * record: after a transaction that only read, of the one before it, so that what
- * was read is on disk, too, once that is.
+ * Commit without waiting for the disk.  Returns the end of our last commit
+ * record; after a read-only transaction that of the previous one, so that the
+ * rows read are on disk, too, once that is.
  */
 extern XLogRecPtr oe_ledger_commit(void);
 extern void oe_ledger_abort(void);
 
 /*
- * To read in the transaction of a session, with the rights of the owner and
- * with SPI connected.  The end of the (sub)transaction leaves after an error.
+ * For reading in a session's transaction, with the owner's rights and with SPI
+ * connected.  After an error, the end of the (sub)transaction leaves.
  */
 extern void oe_ledger_enter(void);
 extern void oe_ledger_leave(void);
 
-/* The states that a row is in; "queued" and "cancelled" are the queue's. */
+/* The states of a row; "queued" and "cancelled" belong to the queue. */
 typedef enum OeLedgerState
 {
 	OE_LEDGER_SENT,
@@ -118,8 +118,8 @@ typedef struct OeLedgerRow
 
 /*
  * Write the row: a new one gets its call_id, a known one is updated, and one
- * that somebody deleted meanwhile is written anew, since it stands for money.
- * False: somebody holds a lock on it, try again.
+ * that was deleted meanwhile is written anew, since it stands for money.
+ * False if the row is locked: try again.
  */
 extern bool oe_ledger_write(OeLedgerRow *row);
 
@@ -134,23 +134,25 @@ typedef struct OeLedgerHit
 } OeLedgerHit;
 
 /*
- * What was answered 200 or 404 after "since", or else a request whose outcome
- * nobody knows and which nobody has allowed to be paid again, however old.  So
- * is one that is still "sent", if the caller does not have it on the wire.
+ * Find an answer with status 200 or 404 after "since", or else a request,
+ * however old, whose outcome is unknown and which nobody has allowed to be
+ * paid again.  That includes one still "sent", if the caller does not have it
+ * on the wire.
  */
 extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
 						   TimestampTz since, OeLedgerHit *hit);
 
 /*
- * A row still "sent" that nobody has on the wire becomes "unknown".  False: its
- * end comes from another database, or somebody has it locked.
+ * Turn a row still "sent" that nobody has on the wire to "unknown".  False if
+ * its end comes from another database, or if the row is locked.
  */
 extern bool oe_ledger_give_up(int64 call_id);
 
 /*
- * Rows still "sent" from an earlier life become "unknown"; adds how many to
- * *count.  So do those that came with a copy of the database, but not those whose
- * end comes from another one.  False: somebody holds a lock on some, try again.
+ * Turn rows still "sent" from an earlier life to "unknown", and add their
+ * number to *count.  That includes rows that came with a copy of the database,
+ * but not those whose end comes from another one.  False if some are locked:
+ * try again.
  */
 extern bool oe_ledger_reconcile(uint64 *count);
 

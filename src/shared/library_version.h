@@ -2,8 +2,8 @@
  * library_version.h
  *		Which version of the library the server's shared memory belongs to.
  *
- * A library that lays it out in another way must touch nothing but this header,
- * which begins it.  So the header is the same in each version, for ever.
+ * A library with another layout must touch nothing but this header, which
+ * begins the shared memory.  So the header must never change between versions.
  */
 #ifndef OE_LIBRARY_H
 #define OE_LIBRARY_H
@@ -23,13 +23,14 @@ typedef struct OeLibrary
 } OeLibrary;
 
 /*
- * The shared memory is ours from now on, with this layout and these sizes.  Called
- * when the rest of it is made, lest it is somebody's who has failed to make it.
+ * Claim the shared memory for us, with this layout and these sizes.  Called
+ * after the rest is initialized, lest it belong to a process that failed to do
+ * so.
  */
 extern void oe_library_claim(OeLibrary *library, uint32 layout,
 							 Size control_size, Size hub_size);
 
-/* Is it anybody's?  What is all zeroes is nobody's. */
+/* Is it claimed?  Memory that is all zeroes is not. */
 extern bool oe_library_is_claimed(const OeLibrary *library);
 
 /* Is it ours, or that of a library with the same layout and sizes? */
@@ -37,8 +38,9 @@ extern bool oe_library_is_ours(const OeLibrary *library, uint32 layout,
 							   Size control_size, Size hub_size);
 
 /*
- * Raises 55000 as it is another one's, and leaves a note there if this is a
- * background process of ours, so that whoever waits for that learns the reason.
+ * Raise 55000 because it belongs to another library.  A background process of
+ * ours leaves a note there first, so that sessions waiting for it learn the
+ * reason.
  */
 pg_noreturn extern void oe_library_refuse(OeLibrary *library);
 
@@ -48,10 +50,10 @@ extern void oe_library_accept(OeLibrary *library);
 /* Since the last worker that served, was another library refused? */
 extern bool oe_library_is_refused(OeLibrary *library);
 
-/* How many notes were left. */
+/* How many notes have been left. */
 extern uint32 oe_library_refusals(OeLibrary *library);
 
-/* Raises 55000 if there are more than "refused" by now. */
+/* Raise 55000 if there are more than "refused" by now. */
 extern void oe_library_check_refused(OeLibrary *library, uint32 refused);
 
 #endif							/* OE_LIBRARY_H */

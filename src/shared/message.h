@@ -1,6 +1,6 @@
 /*
  * message.h
- *		What a session and the worker say to each other, as one run of bytes.
+ *		Requests and results between a session and the worker, as bytes.
  *
  * Every setting that concerns one request is read in the session that asks and
  * travels with it, so SET, ALTER ROLE and ALTER DATABASE work as they do
@@ -40,8 +40,8 @@ typedef struct OeCall
 } OeCall;
 
 /*
- * What became of it.  Strings are in the server's encoding, or NULL.  The answer
- * is jsonb already, so that only one of the two sides has to read what came.
+ * The outcome of a request.  Strings are in the server's encoding, or NULL.
+ * The answer is jsonb already, so that only one side has to parse it.
  */
 typedef struct OeResult
 {

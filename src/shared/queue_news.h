@@ -18,7 +18,7 @@ typedef struct OeQueuePosition
 
 #define OE_QUEUE_NEWS_MAX	16
 
-/* What has changed in the queue: the first place of each priority that has. */
+/* Changes of the queue: the first changed position of each priority. */
 typedef struct OeQueueNews
 {
 	int			count;

@@ -25,18 +25,19 @@ typedef struct OeBody
 } OeBody;
 
 /*
- * Check and normalise "request".  False: the API would not take it; *error, which
- * the caller frees, has the reason in the server's encoding.  Raises what is not
- * the fault of the request alone: no memory, or a text that has no UTF-8.
+ * Check and normalise "request".  False if the API would not take it; *error,
+ * which the caller frees, has the reason in the server's encoding.  Raises
+ * errors that are not the fault of the request alone: no memory, or a text
+ * that has no UTF-8.
  */
 extern bool oe_request_check(const OeEndpoint *endpoint, Jsonb *request,
 							 OeBody *body, OeError *error);
 
-/* The same, but raises also what is wrong with the request. */
+/* The same, but raises an error for a bad request, too. */
 extern void oe_request_require(const OeEndpoint *endpoint, Jsonb *request,
 							   OeBody *body);
 
-/* Warn of what is sent all the same, but will not be meant. */
+/* Warn about members that are sent, but probably not meant. */
 extern void oe_request_warn(const OeBody *body);
 
 /* What makes requests equal: this alone decides it.  "text" is that of a body. */

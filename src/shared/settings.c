@@ -78,9 +78,9 @@ has_control_character(const char *text)
 }
 
 /*
- * The value is not quoted by our errors where it may be a secret: a token that
- * is refused is most likely one that was mistyped, and a URL or proxy that is
- * refused may have a password in it.
+ * Our errors do not quote values that may be secret: a refused token is most
+ * likely one that was mistyped, and a refused URL or proxy may contain a
+ * password.
  */
 static bool
 check_token(char **newval, void **extra, GucSource source)
@@ -126,7 +126,7 @@ check_secret(char **newval, void **extra, GucSource source)
 	return false;
 }
 
-/* Kept in its one spelling, since an account is told by it. */
+/* Kept in its one spelling, since it identifies an account. */
 static bool
 check_url(char **newval, void **extra, GucSource source)
 {
@@ -183,7 +183,7 @@ check_credits(char **newval, void **extra, GucSource source)
 	return false;
 }
 
-/* What the check hook took parses. */
+/* The check hook has made sure that the value parses. */
 static OeCredits
 credits_setting(const char *text)
 {
@@ -417,7 +417,7 @@ oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES])
 		oe_sha256(webhook_secret, strlen(webhook_secret), digest);
 }
 
-/* Who is charged: a token at a URL.  The digest gives neither away. */
+/* The account to charge: a token at a URL.  The digest reveals neither. */
 static void
 digest_account(const char *url, const char *token,
 			   char account[OE_ACCOUNT_CHARS + 1])
@@ -432,7 +432,7 @@ digest_account(const char *url, const char *token,
 	account[OE_ACCOUNT_CHARS] = '\0';
 }
 
-/* What the check hook took parses. */
+/* The check hook has made sure that the value parses. */
 static OeCredits
 credits_of(const char *setting)
 {

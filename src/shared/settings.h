@@ -57,7 +57,7 @@ extern void oe_settings_define(void);
  */
 extern void oe_settings_fill(const OeEndpoint *endpoint, OeCall *call);
 
-/* What changes of that for a call of another endpoint. */
+/* Set the fields that depend on the endpoint, for a call of another one. */
 extern void oe_settings_set_endpoint(const OeEndpoint *endpoint, OeCall *call);
 
 /* Is ocean_enrich.webhook_secret set?  And the SHA-256 of the secret. */

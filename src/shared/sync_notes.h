@@ -10,7 +10,7 @@
 
 #include "base/statement.h"
 
-/* Who listens here is told of calls that ended, and of those that changed. */
+/* Sessions listening here are notified of calls that ended or changed. */
 #define OE_NOTIFY_CHANNEL		"ocean_enrich"
 
 /*
@@ -28,8 +28,8 @@ extern void oe_sync_hold_off(void);
 extern void oe_sync_forgotten(Datum call_ids);
 
 /*
- * Is there anything that an applier would have to do?  Or is there anything noted
- * that none has looked at?  The same rights.
+ * Does the applier have work, or are there notes that it has not read?  With
+ * the same rights.
  */
 extern bool oe_sync_has_work(void);
 extern bool oe_sync_is_noted(void);

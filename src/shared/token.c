@@ -51,7 +51,7 @@ check_token_file(int fd)
 				 "u=rw,g=r (0640) or less if owned by root.");
 }
 
-/* One line; white space round the token does not count. */
+/* The only line of the file, without surrounding white space. */
 static char *
 token_from_file(const char *path)
 {
