@@ -89,7 +89,7 @@ oe_answer_outcome(int status)
 	return meaning_of(status)->outcome;
 }
 
-/* A sentence that follows others, or nothing: what is free needs no word. */
+/* A sentence to append, or nothing: a free endpoint needs none. */
 static const char *
 money_for_people(const OeEndpoint *endpoint, OeOutcome outcome)
 {
@@ -108,7 +108,7 @@ money_for_people(const OeEndpoint *endpoint, OeOutcome outcome)
 	return "";
 }
 
-/* Nobody has to look for a payment that cannot have been. */
+/* No hint where nothing can have been paid. */
 static const char *
 hint_of(const OeEndpoint *endpoint, const StatusMeaning *meaning)
 {
@@ -124,9 +124,9 @@ out_of_memory(OeError *error)
 }
 
 /*
- * What a string says, or any other value as JSON; it belongs to the value.
- * A string with a NUL inside stays JSON, or its end would be lost.  NULL when
- * memory ran out.
+ * The text of a string, or any other value as JSON; it belongs to the value.
+ * A string with a NUL inside stays JSON, or its end would be lost.  NULL if
+ * out of memory.
  */
 static const char *
 plain_text(struct json_object *value)

@@ -63,7 +63,8 @@ typedef struct OeVocabulary
  */
 typedef struct OePrice
 {
-	const char *setting;		/* has the price, where the answer does not say */
+	const char *setting;		/* has the price, where the answer does not
+								 * say */
 	const char *object;			/* of the request, NULL: the answer itself */
 	const char *flag;			/* in that object */
 	const char *found;			/* member of the answer that has the extra */
@@ -92,7 +93,7 @@ extern const OeEndpoint oe_endpoint_balance;
 /* All of them, in the order of importance, and then NULL. */
 extern const OeEndpoint *const oe_endpoints[];
 
-/* NULL: there is none of that name. */
+/* NULL if there is no endpoint of that name. */
 extern const OeEndpoint *oe_endpoint_find(const char *name);
 
 #endif							/* OE_ENDPOINT_H */

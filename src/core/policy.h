@@ -39,8 +39,9 @@ typedef struct OeLimits
 										 * say: as the endpoint has them */
 	int			max_retries;	/* tries after the first */
 	int			retry_wait_max_ms;	/* the longest wait before a try */
-	bool		in_answer[OE_PRICES_MAX];	/* the answer has to have this: it is
-											 * asked for, and told by no webhook */
+	bool		in_answer[OE_PRICES_MAX];	/* the answer has to have this: it
+											 * is asked for, and told by no
+											 * webhook */
 } OeLimits;
 
 /* What a request reserves: the most that its answer costs if it does not say. */
@@ -49,7 +50,7 @@ extern OeCredits oe_limits_reserve(const OeLimits *limits);
 /* What one account has used, across all sessions.  Opaque. */
 typedef struct OeAccount OeAccount;
 
-/* NULL: no memory. */
+/* NULL if out of memory. */
 extern OeAccount *oe_account_new(void);
 extern void oe_account_free(OeAccount *account);
 
@@ -58,9 +59,9 @@ extern void oe_account_restore_day(OeAccount *account, OeTime now,
 								   int64_t requests, OeCredits credits);
 
 /*
- * What was revealed after its answer has cost that much today, in all: takes the
- * place of what was said before.  Nothing if "now" is not of the day that is
- * counted, as when the clock was set back.
+ * Set today's total cost of reveals after the answer, replacing the previous
+ * value.  Ignored if "now" is not in the day being counted, as when the clock
+ * was set back.
  */
 extern void oe_account_set_revealed(OeAccount *account, OeTime now,
 									OeCredits credits);
@@ -95,8 +96,8 @@ extern bool oe_account_sent(OeAccount *account, const OeLimits *limits,
 							OeTime now);
 
 /*
- * The last one that was counted did not go after all: as if it had never been
- * counted.  "sent" is the time it was counted at.
+ * Undo the last oe_account_sent(): that request did not go after all.  "sent"
+ * is the time it was counted at.
  */
 extern void oe_account_unsent(OeAccount *account, const OeLimits *limits,
 							  OeTime sent, OeTime now);
@@ -110,7 +111,7 @@ extern void oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 							 OeOutcome outcome, OeCredits reserved,
 							 OeCredits credits);
 
-/* Nothing goes before "until"; a later pause wins over an earlier one. */
+/* Send nothing before "until"; the later of two pauses wins. */
 extern void oe_account_pause(OeAccount *account, OeTime until);
 
 typedef struct OeUsage
@@ -145,7 +146,7 @@ typedef enum OePeriod
 
 #define OE_PERIODS	(OE_PERIOD_MONTH + 1)
 
-/* When the period of "now" began, and when the next one begins. */
+/* The start of the period of "now", and that of the next one. */
 extern void oe_period_bounds(OePeriod period, OeTime now,
 							 OeTime *start, OeTime *end);
 
@@ -157,7 +158,7 @@ typedef struct OeSpent
 
 typedef struct OeBudget
 {
-	bool		limited;		/* is there a budget for this period? */
+	bool		limited;		/* true if this period has a budget */
 	OeCredits	limit;			/* 0: nothing may be spent */
 	OeTime		start;			/* of the period that "spent" belongs to */
 	OeTime		end;
@@ -165,7 +166,7 @@ typedef struct OeBudget
 	OeCredits	revealed;		/* of these, after the answer */
 } OeBudget;
 
-/* All of one role.  Starts as {0}, then the limits are filled in. */
+/* All budgets of one role.  Starts as {0}, then the limits are filled in. */
 typedef struct OeBudgets
 {
 	OeBudget	of[OE_PERIODS];
@@ -173,8 +174,9 @@ typedef struct OeBudgets
 } OeBudgets;
 
 /*
- * What the ledger knows to have been spent or reserved in the periods of "now".
- * Nothing is in flight then; what is has to be counted by oe_budgets_sent().
+ * Restore the amounts spent or reserved in the periods of "now", from the
+ * ledger.  Nothing is in flight then; count requests in flight with
+ * oe_budgets_sent().
  */
 extern void oe_budgets_restore(OeBudgets *budgets, OeTime now,
 							   const OeCredits credits[OE_PERIODS]);
@@ -199,7 +201,7 @@ extern void oe_budgets_ended(OeBudgets *budgets, OeTime sent, OeTime now,
 							 OeOutcome outcome, OeCredits reserved,
 							 OeCredits credits);
 
-/* What the end of one transfer means for the money. */
+/* The financial outcome of a transfer. */
 extern OeOutcome oe_policy_outcome(OeHttpResult result, int status);
 
 /*
