@@ -152,7 +152,7 @@ append_plain(OeBuf *text, struct json_object *value)
 		(void) oe_buf_append_some(text, plain, strlen(plain));
 }
 
-/* Where a complaint is about: "person.email: ", or nothing. */
+/* The location of a complaint: "person.email: ", or nothing. */
 static void
 append_location(OeBuf *text, struct json_object *loc)
 {
@@ -201,7 +201,7 @@ append_complaints(OeBuf *text, struct json_object *complaints)
 	}
 }
 
-/* A character that was cut at the ceiling goes as a whole. */
+/* Drop a character that was cut at the ceiling as a whole. */
 static void
 set_message_of_complaints(OeCode code, const OeBuf *text, OeError *error)
 {
@@ -271,7 +271,7 @@ oe_answer_error(const OeEndpoint *endpoint, int status, const char *detail,
 
 	oe_error_free(error);
 
-	/* A 200 promises an answer, so what else it says is not quoted. */
+	/* A 200 promises an answer, so its "detail" is not quoted. */
 	if (meaning->outcome == OE_ANSWERED || (detail && detail[0] == '\0'))
 		detail = NULL;
 	if (detail != NULL && set_complaints(meaning->code, detail, error))
@@ -289,7 +289,7 @@ oe_answer_error(const OeEndpoint *endpoint, int status, const char *detail,
 	return error->code;
 }
 
-/* Where copy_upper_levels() is in a text. */
+/* The position of copy_upper_levels() in a text. */
 typedef struct Place
 {
 	size_t		level;			/* objects and arrays that are open */
@@ -368,7 +368,7 @@ typedef enum Fault
 	FAULT_IDENTITY_NOT_A_STRING,
 } Fault;
 
-/* Of the bytes: their number, their encoding. */
+/* Check the number of bytes and their encoding. */
 static Fault
 fault_of_bytes(size_t len, bool valid_utf8, bool truncated)
 {
@@ -394,7 +394,7 @@ fault_of_value(const OeEndpoint *endpoint, struct json_object *value)
 		FAULT_IDENTITY_NOT_A_STRING;
 }
 
-/* What the status says of the money, and why there is no answer all the same. */
+/* What the status means for the money, and why there is still no answer. */
 static void
 set_fault(const OeEndpoint *endpoint, int status, Fault fault, OeError *error)
 {
@@ -429,7 +429,7 @@ set_fault(const OeEndpoint *endpoint, int status, Fault fault, OeError *error)
 	oe_error_detail(error, "HTTP status %d.%s  %s", status, money, sentence);
 }
 
-/* False when memory ran out, as in the next two. */
+/* False if out of memory, as in the next two. */
 static bool
 copy_text(const char *text, char **copy)
 {
@@ -473,7 +473,7 @@ extract(struct json_object *value, OeAnswer *answer)
 	return answer->is_usable || extract_detail(value, &answer->detail);
 }
 
-/* Keep what holds without any memory: what the status says about money. */
+/* Keep what needs no memory: what the status means for the money. */
 static OeCode
 decode_out_of_memory(OeAnswer *answer, OeError *error)
 {

@@ -15,7 +15,7 @@
 #include "core/endpoint.h"
 #include "core/error.h"
 
-/* What the answer says about money. */
+/* What the answer means for the money. */
 typedef enum OeOutcome
 {
 	OE_ANSWERED,				/* 200: paid */

@@ -2,8 +2,8 @@
  * endpoint.c
  *		The endpoints of the API that we know; see endpoint.h.
  *
- * What the vendor's pages say of an endpoint stands here and nowhere else: what
- * is accepted, of which type, and in which order it is sent.
+ * The contents of the vendor's page on an endpoint are here and nowhere else:
+ * the accepted members, their types, and the order in which they are sent.
  */
 #include "core/endpoint.h"
 

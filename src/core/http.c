@@ -119,7 +119,7 @@ now_us(void)
 }
 
 /*
- * libcurl starts threads that look names up.  They must not inherit a mask
+ * libcurl starts threads that resolve names.  They must not inherit a mask
  * that lets PostgreSQL's signal handlers run in them.
  */
 static void
@@ -146,7 +146,7 @@ wipe(char *secret)
 		explicit_bzero(secret, strlen(secret));
 }
 
-/* True if this is still the socket of a connection from that local port. */
+/* True if a connection from that local port still has this socket. */
 static bool
 is_socket_of_port(int fd, int port)
 {
@@ -225,7 +225,7 @@ note_http1_socket(OeHttp *http, CURL *easy)
 			version == CURL_HTTP_VERSION_1_0 || version == CURL_HTTP_VERSION_1_1 ? fd : 0;
 }
 
-/* The final status, or 0: a 1xx announces another one. */
+/* The final status, or 0: a 1xx precedes another one. */
 static int
 final_status(CURL *easy)
 {
@@ -404,13 +404,13 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 
 	/*
-	 * A replaced file is noticed soon, yet the file is not read again for each
+	 * A replaced file is noticed soon, but the file is not read again for each
 	 * connection.
 	 */
 	SET_OPTION(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
 
 	SET_OPTION(CURLOPT_NOSIGNAL, 1L);
-	/* Ending a transfer must not wait for a name that is still looked up. */
+	/* Ending a transfer must not wait for a pending name lookup. */
 	SET_OPTION(CURLOPT_QUICK_EXIT, 1L);
 	SET_OPTION(CURLOPT_MAXAGE_CONN, (long) KEEP_IDLE_S);
 	SET_OPTION(CURLOPT_TCP_NODELAY, 1L);
@@ -642,7 +642,7 @@ unlink_running(OeHttp *http, Transfer *transfer)
 		transfer->next->prev = transfer->prev;
 }
 
-/* The connections go with the multi, through our callbacks. */
+/* The multi closes its connections, through our callbacks. */
 static void
 drop_multi(OeHttp *http)
 {
@@ -680,7 +680,7 @@ have_multi(OeHttp *http)
 	return false;
 }
 
-/* Hand one transfer to libcurl, which keeps nothing of it if this fails. */
+/* Hand one transfer to libcurl, which keeps nothing of it on failure. */
 static CURLcode
 start_transfer(OeHttp *http, const OeHttpRequest *request)
 {
@@ -741,7 +741,7 @@ judge_transfer(const Transfer *transfer, CURLcode code)
 	return OE_HTTP_LOST;
 }
 
-/* libcurl's text, or our reason where a callback of ours made it fail. */
+/* libcurl's text, or our reason if one of our callbacks made it fail. */
 static const char *
 problem_text(const Transfer *transfer, CURLcode code)
 {
@@ -802,7 +802,7 @@ queue_reply(OeHttp *http, Reply *reply)
 	http->last_reply = reply;
 }
 
-/* Begin again, on a new connection; false: that failed. */
+/* Begin again, on a new connection; false on failure. */
 static bool
 restart_transfer(OeHttp *http, Transfer *transfer)
 {
@@ -971,13 +971,13 @@ oe_http_timeout_ms(const OeHttp *http)
 {
 	int64_t		left_ms;
 
-	/* A reply that waits to be taken makes no descriptor readable. */
+	/* A reply waiting to be taken makes no descriptor readable. */
 	if (http->first_reply)
 		return 0;
 	if (http->deadline_us == NO_DEADLINE)
 		return -1;
 
-	/* Rounded up: waking too early would mean waking twice. */
+	/* Round up: waking too early would mean waking twice. */
 	left_ms = (http->deadline_us - now_us() + 999) / 1000;
 	if (left_ms < 0)
 		return 0;
@@ -1090,7 +1090,7 @@ run_timer(OeHttp *http)
 {
 	if (!timer_is_due(http))
 		return;
-	/* Cleared first: libcurl sets the next one before it returns. */
+	/* Clear it first: libcurl sets the next one before it returns. */
 	http->deadline_us = NO_DEADLINE;
 	drive_multi(http, CURL_SOCKET_TIMEOUT, 0);
 }
@@ -1252,8 +1252,8 @@ parse_and_judge_url(const char *url, CURLU *parsed, OeError *error)
 }
 
 /*
- * One spelling for all: scheme and host in lower case, no port that is the
- * default one, no slash at the end.  NULL: no memory.
+ * Use one spelling for all: scheme and host in lower case, no default port, no
+ * slash at the end.  NULL if out of memory.
  */
 static char *
 normal_url(CURLU *parsed)

@@ -65,12 +65,15 @@ typedef struct OeHttpReply
 } OeHttpReply;
 
 /*
- * Once per process, before anything else here; false: libcurl failed.  Not
- * needed for oe_http_base_url().
+ * Call once per process, before anything else here; false if libcurl failed.
+ * Not needed for oe_http_base_url().
  */
 extern bool oe_http_global_init(void);
 
-/* "max_body_bytes" is the ceiling of one answer.  NULL: no memory, no epoll. */
+/*
+ * "max_body_bytes" is the ceiling of one answer.  NULL if memory or epoll
+ * failed.
+ */
 extern OeHttp *oe_http_new(size_t max_body_bytes);
 
 /* Ends all transfers; replies not taken are freed.  NULL is fine. */
@@ -80,8 +83,8 @@ extern void oe_http_free(OeHttp *http);
 extern int	oe_http_fd(const OeHttp *http);
 
 /*
- * How long to wait for oe_http_fd() at most, in ms; -1: without a limit, 0: a
- * reply waits to be taken.
+ * How long to wait for oe_http_fd() at most, in ms; -1: no limit, 0: a reply
+ * is waiting to be taken.
  */
 extern int	oe_http_timeout_ms(const OeHttp *http);
 
@@ -89,8 +92,8 @@ extern int	oe_http_timeout_ms(const OeHttp *http);
 extern void oe_http_keep_connections(OeHttp *http, int count);
 
 /*
- * Start one request.  False with "error" filled when it could not be started:
- * nothing was sent, there will be no reply.
+ * Start one request.  False with "error" filled if it could not be started:
+ * nothing was sent, and there will be no reply.
  */
 extern bool oe_http_submit(OeHttp *http, const OeHttpRequest *request,
 						   OeError *error);
@@ -102,7 +105,9 @@ extern void oe_http_run(OeHttp *http);
 extern OeHttpReply *oe_http_next_reply(OeHttp *http);
 extern void oe_http_reply_free(OeHttpReply *reply);
 
-/* Transfers whose reply was not taken yet; sockets that are open. */
+/*
+ * The number of transfers whose reply was not taken yet, and of open sockets.
+ */
 extern int	oe_http_in_flight(const OeHttp *http);
 extern int	oe_http_open_sockets(const OeHttp *http);
 

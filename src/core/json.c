@@ -14,7 +14,7 @@
 #include <limits.h>
 #include <stdint.h>
 
-/* What the tokener's verdict on a text means here. */
+/* Translate the tokener's verdict on a text. */
 static OeJsonResult
 result_of(enum json_tokener_error verdict)
 {

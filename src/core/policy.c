@@ -43,7 +43,7 @@ typedef struct SentRing
 
 struct OeAccount
 {
-	OeTime		seen;			/* the latest time we were told */
+	OeTime		seen;			/* the latest time passed in */
 	int64_t		day;			/* the day that the next three belong to */
 	int64_t		requests;
 	OeSpent		spent;
@@ -104,7 +104,7 @@ day_of(OeTime time)
 	return time / DAY - (time % DAY < 0 ? 1 : 0);
 }
 
-/* All that is spent, whatever those in flight will have cost. */
+/* All credits spent, whatever requests in flight will cost. */
 static OeCredits
 certain(const OeSpent *spent)
 {
@@ -145,7 +145,7 @@ settle_credits(OeSpent *spent, OeOutcome outcome, OeCredits reserved,
 		spent->in_doubt = 0;
 }
 
-/* What is revealed later is not in doubt. */
+/* The cost of later reveals is not in doubt. */
 static void
 replace_revealed(OeSpent *spent, OeCredits *revealed, OeCredits credits)
 {
@@ -166,7 +166,7 @@ ring_drop_oldest(SentRing *ring)
 	ring->count--;
 }
 
-/* Room for one more, false: no memory. */
+/* Make room for one more; false if out of memory. */
 static bool
 ring_grow(SentRing *ring)
 {
@@ -187,7 +187,7 @@ ring_grow(SentRing *ring)
 	return true;
 }
 
-/* Remember one sending, false: no memory. */
+/* Remember one sending; false if out of memory. */
 static bool
 ring_push(SentRing *ring, OeTime time)
 {
@@ -206,7 +206,10 @@ ring_push(SentRing *ring, OeTime time)
 	return true;
 }
 
-/* How many of the minute that ends at "now"; the times are sorted. */
+/*
+ * The number of sendings in the minute that ends at "now"; the times are
+ * sorted.
+ */
 static size_t
 ring_count_last_minute(const SentRing *ring, OeTime now)
 {
@@ -322,7 +325,7 @@ oe_account_restore_sent(OeAccount *account, OeTime sent)
 	if (!ring_push(&account->sent, sent))
 		return false;
 
-	/* A sending in the future: the clock was set back while we were away. */
+	/* A sending in the future: the clock was set back while we were down. */
 	if (sent > account->seen)
 		account->seen = sent;
 	return true;
@@ -337,7 +340,7 @@ ms_until(OeTime then, OeTime now)
 	return left / 1000 + (left % 1000 > 0 ? 1 : 0);
 }
 
-/* Is it in vain to wait for the end of the API's pause? */
+/* Is the API's pause too long to wait for? */
 static bool
 pause_is_too_long(const OeAccount *account, const OeLimits *limits,
 				  OeTime now, OeError *error)
@@ -396,7 +399,7 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	return true;
 }
 
-/* When the rate limit lets the next request go; may be past. */
+/* When the rate limit allows the next request; may be past. */
 static OeTime
 rate_limit_ends(const OeAccount *account, const OeLimits *limits)
 {
@@ -427,7 +430,7 @@ oe_account_admit(OeAccount *account, const OeLimits *limits, OeTime now,
 		account->in_flight >= limits->max_concurrency)
 		return OE_ADMIT_WHEN_ONE_ENDS;
 
-	/* Those in flight may turn out to cost less than is reserved for them. */
+	/* Requests in flight may turn out to cost less than their reservation. */
 	if (!credits_suffice(account->spent.credits, limits))
 		return OE_ADMIT_WHEN_ONE_ENDS;
 
@@ -470,7 +473,7 @@ oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 	if (account->in_flight == 0)
 		account->spent.in_doubt = 0;
 
-	/* What was sent on another day is of no matter to this one. */
+	/* A request sent on another day does not count for this one. */
 	if (day_of(sent) != account->day)
 		return;
 	if (outcome == OE_FAILED && account->requests > 0)
@@ -713,7 +716,7 @@ oe_budgets_admit(OeBudgets *budgets, const char *role, OeCredits reserve,
 			continue;
 		}
 
-		/* Of several, the one that lasts longest. */
+		/* If several apply, use the one that lasts longest. */
 		if (admission == OE_ADMIT_NEVER && *when >= budget->end)
 			continue;
 		admission = OE_ADMIT_NEVER;
@@ -774,7 +777,7 @@ may_be_tried_again(OeHttpResult result, int status)
 	return result == OE_HTTP_NOT_SENT;
 }
 
-/* 500 ms doubled with each try, and of that something in the upper half. */
+/* 500 ms doubled with each try, of which a random part of the upper half. */
 int
 oe_policy_backoff_ms(int tries, int max_ms, double random)
 {
@@ -854,7 +857,7 @@ typedef struct Decimal
 	int64_t		exponent;
 } Decimal;
 
-/* The digits at *text, and go past them; false: there are none. */
+/* Parse the digits at *text and skip them; false if there are none. */
 static bool
 take_digits(const char **text, const char **digits, size_t *len)
 {
@@ -864,7 +867,7 @@ take_digits(const char **text, const char **digits, size_t *len)
 	return *len > 0;
 }
 
-/* What follows the "e"; beyond all that matters it stays at the same value. */
+/* Parse the exponent; its value stops growing where it no longer matters. */
 static bool
 take_exponent(const char **text, int64_t *exponent)
 {

@@ -2,8 +2,8 @@
  * request.c
  *		Check, normalise and encode a request; see request.h.
  *
- * What is accepted, of which type, and in which order it is sent, the endpoint
- * says; everything here walks the tables of its vocabulary.
+ * The endpoint's vocabulary defines the accepted members, their types, and the
+ * order in which they are sent; everything here walks its tables.
  */
 #include "core/request.h"
 
@@ -17,7 +17,7 @@
 /* Longer keys are cut in messages and are like no known key. */
 #define KEY_SHOWN_MAX_BYTES		64
 
-/* What a request is checked against, and what comes of that. */
+/* The rules for checking a request, and the result. */
 typedef struct Check
 {
 	const OeVocabulary *vocabulary;
@@ -191,7 +191,7 @@ key_distance(const char *a, const char *b)
 
 	if (alen == blen && found != NULL)
 		return 0;
-	/* Less than three letters are found everywhere. */
+	/* Fewer than three letters are found everywhere. */
 	if (found != NULL && strlen(shorter) > 2)
 		return (found == longer) ? 1 : 2;
 	return edit_distance(afolded, alen, bfolded, blen);
@@ -236,9 +236,9 @@ nearest_inner_member(const OeObject *request, const char *key, size_t limit,
 }
 
 /*
- * What may have been meant by "key" in "type", and where that belongs.  At top
- * level people forget the inner objects, so there these come before keys that are
- * merely alike.
+ * The member that "key" in "type" may have meant, and where it belongs.  At
+ * top level people forget the inner objects, so members of those come before
+ * keys that are merely similar.
  */
 static const OeMember *
 meant_member(const OeObject *request, const OeObject *type, const char *key,
@@ -493,7 +493,7 @@ normalise_object(const OeObject *type, struct json_object *object)
 	return NULL;
 }
 
-/* How a request asks for what this is the price of. */
+/* How a request asks for the item with this price. */
 static OeReveal
 reveal_of(const OePrice *price, struct json_object *normalised)
 {
@@ -509,7 +509,7 @@ reveal_of(const OePrice *price, struct json_object *normalised)
 		return url ? OE_REVEAL_NOT_ASKED : OE_REVEAL_NONE;
 	if (!json_object_get_boolean(asked))
 		return OE_REVEAL_NONE;
-	/* An empty one is an address that nobody can be told at. */
+	/* An empty webhookUrl is not an address. */
 	return json_object_get_string_len(url) > 0 ? OE_REVEAL_BY_WEBHOOK
 		: OE_REVEAL_IN_ANSWER;
 }

@@ -16,7 +16,7 @@
 /* A body beyond this is refused before it is sent. */
 #define OE_REQUEST_MAX_BYTES	(64 * 1024)
 
-/* Does a request ask for something that has a price, and who tells? */
+/* Does a request ask for an item with a price, and how is that revealed? */
 typedef enum OeReveal
 {
 	OE_REVEAL_NONE,
