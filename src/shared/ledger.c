@@ -396,7 +396,7 @@ oe_ledger_begin(void)
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			relation;
 
-	/* Without this, now() would stand still. */
+	/* Otherwise now() would stand still. */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	relation = ledger_relation();
@@ -919,7 +919,7 @@ fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
 	hit->answer = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
-/* The first by state, of those the newest. */
+/* The first match by state, the newest of those. */
 bool
 oe_ledger_find(const char *account, const uint8 *fingerprint,
 			   TimestampTz since, OeLedgerHit *hit)

@@ -1,13 +1,13 @@
 /*
  * library_version.c
- *		Which version of the library the server's shared memory belongs to.
+ *		The version of the library that the server's shared memory belongs to.
  *
  * Sessions keep the library that they have loaded; a new session, and each new
  * background process unless the library is preloaded, loads the file that is
- * there now.  If the two share memory in different ways, the one that came first
- * goes on and the other one is refused.
+ * there now.  If the two share memory in different ways, the one that came
+ * first stays in use and the other one is refused.
  *
- * AddinShmemInitLock protects the header: it is what every version agrees on.
+ * AddinShmemInitLock protects the header, as every version agrees on that.
  */
 #include "postgres.h"
 

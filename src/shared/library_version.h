@@ -1,6 +1,6 @@
 /*
  * library_version.h
- *		Which version of the library the server's shared memory belongs to.
+ *		The version of the library that the server's shared memory belongs to.
  *
  * A library with another layout must touch nothing but this header, which
  * begins the shared memory.  So the header must never change between versions.

@@ -1,6 +1,6 @@
 /*
  * queue_news.c
- *		What sessions and the worker tell each other about the queue.
+ *		News about the queue between sessions and the worker.
  */
 #include "postgres.h"
 
@@ -43,7 +43,7 @@ oe_status_count(OeQueueStatus *status, TimestampTz now, uint32 settled)
 {
 	int64		second = now / USECS_PER_SEC;
 
-	/* Whatever lies between was without. */
+	/* Nothing was settled in the seconds in between. */
 	if (second - status->second >= OE_QUEUE_SECONDS || second < status->second)
 		memset(status->settled, 0, sizeof(status->settled));
 	else

@@ -1,7 +1,7 @@
 /*
  * queue_news.h
- *		What sessions and the worker tell each other about the queue: which places
- *		in it have changed, and how the worker serves it.
+ *		News about the queue between sessions and the worker: the positions
+ *		that have changed, and how the worker serves it.
  */
 #ifndef OE_QUEUE_NEWS_H
 #define OE_QUEUE_NEWS_H

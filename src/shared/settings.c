@@ -1,6 +1,6 @@
 /*
  * settings.c
- *		The settings, their checks, and what of a call comes from them.
+ *		The settings, their checks, and the fields of a call that they fill.
  */
 #include "postgres.h"
 
@@ -16,7 +16,7 @@
 #include "shared/settings.h"
 #include "shared/token.h"
 
-/* A secret that is given by its digest begins so. */
+/* The prefix of a secret that is given by its digest. */
 #define DIGEST_PREFIX		"sha256:"
 
 typedef enum TokenIn
@@ -103,7 +103,7 @@ check_token(char **newval, void **extra, GucSource source)
 	return true;
 }
 
-/* The digits behind the prefix, or NULL when the secret is no digest. */
+/* The digits after the prefix, or NULL if the secret is no digest. */
 static const char *
 hex_of_digest(const char *secret)
 {

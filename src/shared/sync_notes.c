@@ -81,7 +81,7 @@ static OeStatement hold_off_statement = {
 	NULL
 };
 
-/* What changed meanwhile is looked at as ever. */
+/* Rows that changed meanwhile are still looked at. */
 static OeStatement forgotten_statement = {
 	"UPDATE ocean_enrich.sync_row SET state = 'forgotten', differences = 0,"
 	" error_code = NULL, message = NULL, refresh_at = NULL"

@@ -28,7 +28,7 @@ no_token(const char *detail, const char *hint)
 			errhint("%s", hint));
 }
 
-/* As libpq asks of a key file: ours, or root's and readable by our group. */
+/* libpq's rule for a key file: ours, or root's and readable by our group. */
 static void
 check_token_file(int fd)
 {
