@@ -22,7 +22,7 @@ oe_buf_init(OeBuf *buf, size_t max)
 	buf->max = (max < SIZE_MAX) ? max : SIZE_MAX - 1;
 }
 
-/* Twice as much as before, but no more than the ceiling and its NUL need. */
+/* Twice as much as before, but no more than the ceiling and the NUL need. */
 static size_t
 next_capacity(const OeBuf *buf, size_t wanted)
 {

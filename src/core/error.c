@@ -17,7 +17,7 @@ static char *format_text(const char *format, va_list args)
 static void replace_text(char **place, const char *format, va_list args)
 			__attribute__((format(printf, 2, 0)));
 
-/* The formatted text in memory of its own, or NULL. */
+/* The formatted text, malloc'd, or NULL. */
 static char *
 format_text(const char *format, va_list args)
 {
@@ -43,7 +43,7 @@ oe_error_set(OeError *error, OeCode code, const char *format,...)
 	va_list		args;
 	char	   *message;
 
-	/* An argument may be one of the old texts, so these go last. */
+	/* An argument may be one of the old texts, so free these last. */
 	va_start(args, format);
 	message = format_text(format, args);
 	va_end(args);
@@ -53,7 +53,7 @@ oe_error_set(OeError *error, OeCode code, const char *format,...)
 	error->message = message;
 }
 
-/* Put a new text into "place", which belongs to an error. */
+/* Store a new text in "place", which belongs to an error. */
 static void
 replace_text(char **place, const char *format, va_list args)
 {

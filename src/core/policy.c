@@ -53,7 +53,7 @@ struct OeAccount
 	SentRing	sent;
 };
 
-/* Sums, differences and products that stay at the ends of their type. */
+/* Sums, differences and products that saturate at the ends of their type. */
 static int64_t
 add(int64_t a, int64_t b)
 {
@@ -659,7 +659,7 @@ budget_suffices(const OeBudget *budget, OeCredits used, OeCredits reserve)
 		(used < budget->limit && add(used, reserve) <= budget->limit);
 }
 
-/* A time as people write it, to the minute. */
+/* A time to be shown to people, to the minute. */
 static const char *
 time_text(OeTime time, char *text, size_t size)
 {

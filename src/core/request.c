@@ -216,7 +216,7 @@ nearest_member(const OeObject *type, const char *key, size_t limit)
 	return nearest;
 }
 
-/* The same among the members of all inner objects; sets their owner. */
+/* The same for the members of all inner objects; sets their owner. */
 static const OeMember *
 nearest_inner_member(const OeObject *request, const char *key, size_t limit,
 					 const OeObject **owner)
@@ -478,7 +478,7 @@ add_unknown(struct json_object *normalised, const OeObject *type,
 	return added;
 }
 
-/* A new object, which the caller puts; NULL when memory ran out. */
+/* A new object, which the caller frees; NULL if out of memory. */
 static struct json_object *
 normalise_object(const OeObject *type, struct json_object *object)
 {
