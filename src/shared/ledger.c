@@ -554,7 +554,7 @@ begin_scan(int column, RegProcedure equal, Datum value)
 typedef enum RowFate
 {
 	ROW_OURS,					/* to update: it is in old_slot */
-	ROW_BUSY,					/* somebody else holds a lock on it */
+	ROW_BUSY,					/* another session holds a lock on it */
 	ROW_GONE,
 } RowFate;
 

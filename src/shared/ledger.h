@@ -171,9 +171,9 @@ extern void oe_ledger_usage(const char *account, TimestampTz day_start,
 							TimestampTz minute_start, OeLedgerUsage *usage);
 
 /*
- * What was revealed that day after its answer did cost, which is no part of the
- * above.  The worker locks it before: false if somebody else has.  As with the
- * ledger, everybody's answers would wait with us.
+ * The cost of answers revealed later that day, which is not included above.
+ * The worker locks it first: false if another session holds the lock.  As with
+ * the ledger, all sessions would wait for their answers with us.
  */
 extern bool oe_ledger_lock_revealed(void);
 extern OeCredits oe_ledger_revealed(const char *account, TimestampTz day_start);

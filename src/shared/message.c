@@ -2,11 +2,11 @@
  * message.c
  *		Requests and results as bytes that fit into shared memory.
  *
- * The fixed part goes as the struct itself, since both sides are the same
+ * The fixed part travels as the struct itself, since both sides are the same
  * library.  An answer follows it, aligned as a varlena has to be, and then the
- * strings in the order in which unpacking reads them, each as a byte that says
- * whether there is one, and its NUL-terminated text.  An endpoint goes by its
- * name, as the library need not lie at the same address in both processes.
+ * strings in the order in which they are unpacked, each as a byte that says
+ * whether it is present, and its NUL-terminated text.  An endpoint travels as
+ * its name, as the library need not lie at the same address in both processes.
  */
 #include "postgres.h"
 

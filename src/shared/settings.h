@@ -2,10 +2,11 @@
  * settings.h
  *		The settings, all named ocean_enrich.*, and the token.
  *
- * Who may set what: an ordinary role chooses how its own calls are answered
- * (USERSET); where requests go, with which token, and what may be spent is for
- * superusers and for roles that were granted SET on the parameter (SUSET); what
- * the worker does for everybody stands in the server's configuration (SIGHUP).
+ * An ordinary role chooses how its own calls are answered (USERSET); the
+ * destination of requests, the token, and the spending limits are for
+ * superusers and for roles that were granted SET on the parameter (SUSET);
+ * settings of the worker, which serves all, are in the server's configuration
+ * (SIGHUP).
  */
 #ifndef OE_SETTINGS_H
 #define OE_SETTINGS_H
