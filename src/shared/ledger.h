@@ -171,7 +171,7 @@ extern void oe_ledger_usage(const char *account, TimestampTz day_start,
 							TimestampTz minute_start, OeLedgerUsage *usage);
 
 /*
- * The cost of answers revealed later that day, which is not included above.
+ * The cost of extras revealed that day after their answers, not included above.
  * The worker locks it first: false if another session holds the lock.  As with
  * the ledger, all sessions would wait for their answers with us.
  */
