@@ -171,9 +171,9 @@ extern void oe_ledger_usage(const char *account, TimestampTz day_start,
 							TimestampTz minute_start, OeLedgerUsage *usage);
 
 /*
- * The cost of extras revealed that day after their answers, not included above.
- * The worker locks it first: false if another session holds the lock.  As with
- * the ledger, all sessions would wait for their answers with us.
+ * The cost of extras revealed that day after their answers, and not in the
+ * above.  The worker locks it first: false if another session holds the lock.
+ * As with the ledger, all sessions would wait for their answers with us.
  */
 extern bool oe_ledger_lock_revealed(void);
 extern OeCredits oe_ledger_revealed(const char *account, TimestampTz day_start);
