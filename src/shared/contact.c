@@ -11,11 +11,13 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_contact_rank);
 
 /* The statuses that the API documents, of a contact that has a value. */
-static const struct
+typedef struct RankedStatus
 {
 	const char *status;
 	OeContactRank rank;
-}			ranks[] =
+} RankedStatus;
+
+static const RankedStatus ranks[] =
 {
 	{"notFound", OE_CONTACT_NOT_FOUND},
 	{"inProgress", OE_CONTACT_FOUND_IN_PROGRESS},

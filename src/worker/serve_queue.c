@@ -42,7 +42,7 @@
 #define UNRECORDABLE_WAIT_S		10
 
 /* How the queue is being served. */
-static struct
+typedef struct ServedQueue
 {
 	MemoryContext mcxt;			/* holds what "call" points to */
 	OeCall		call;			/* the settings that the queue is sent with */
@@ -60,7 +60,9 @@ static struct
 	uint64		budgets_seen;
 	TimestampTz tally_folded_at;
 	bool		tally_unfolded;
-} queue = {.claim_max = CLAIM_MAX, .budgets_seen = PG_UINT64_MAX};
+} ServedQueue;
+
+static ServedQueue queue = {.claim_max = CLAIM_MAX, .budgets_seen = PG_UINT64_MAX};
 
 /* ----------------------------------------------------------------
  * The settings that it is sent with

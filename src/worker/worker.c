@@ -49,7 +49,7 @@ extern PGDLLEXPORT void oe_worker_main(Datum database);
 #define EXTENSION_DROPPED	"extension \"ocean_enrich\" was dropped"
 
 /* The worker's worker.*/
-static struct
+typedef struct WorkerLoop
 {
 	WaitEventSet *wait_set;
 	uint32		wait_event;
@@ -60,7 +60,9 @@ static struct
 	TimestampTz cancelled_checked_at;
 	TimestampTz database_checked_at;
 	TimestampTz idle_since;		/* 0: not idle */
-} worker;
+} WorkerLoop;
+
+static WorkerLoop worker;
 
 /* ----------------------------------------------------------------
  * What sessions ask for
