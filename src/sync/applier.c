@@ -1,18 +1,18 @@
 /*
  * applier.c
- *		The process behind syncs: it looks at rows that changed, queues
- *		their requests, and writes answers to the target column.
+ *		The background process behind syncs: it evaluates changed rows, queues
+ *		their requests, and writes the answers to the target column.
  *
  * The work is done in batches, each a transaction of its own; syncs take
- * turns.  A batch that fails is tried again in smaller portions, down to the one
- * row that does the harm: that row is marked as failed, and the next one has its
- * turn.  If it fails without any row, too, the definition is broken, and the
- * sync is stopped.  No statement of a user's runs or waits for long, so
- * that one sync does not hold up the others.
+ * turns.  A failed batch is retried in smaller portions, down to the one row
+ * that causes the error: that row is marked as failed, and the next one is
+ * processed.  If even an empty batch fails, the definition is broken, and the
+ * sync is stopped.  Users' code neither runs nor waits for long, so that one
+ * sync does not hold up the others.
  *
- * Each transaction holds the row of ocean_enrich.sync FOR SHARE.  Whoever
- * disables, alters or drops a sync takes it FOR UPDATE: after that,
- * nothing of what was planned before is done.
+ * Each transaction locks the row of ocean_enrich.sync FOR SHARE.  Disabling,
+ * altering or dropping a sync locks it FOR UPDATE: after that, the applier
+ * does nothing that it had planned before.
  */
 #include "postgres.h"
 
@@ -44,22 +44,22 @@
 /* PostgreSQL finds it by its name. */
 extern PGDLLEXPORT void oe_applier_main(Datum database);
 
-/* Changes that are taken out of the inbox at once. */
+/* Maximum number of changes taken from the inbox at once. */
 #define INBOX_BATCH			5000
 
-/* How long to leave a sync alone after an error of our own making. */
+/* How long to pause a sync after an internal error. */
 #define TROUBLE_WAIT_MS		10000
 
-/* How often to look at definitions while their calls are in the queue. */
+/* How often to check definitions while their calls are in the queue. */
 #define WATCH_MS			1000
 
-/* How often to look for calls that ended and nobody told us of. */
+/* How often to look for ended calls that we were not notified of. */
 #define SWEEP_MS			10000
 
-/* Rows of ocean_enrich.sync_count that are worth adding up. */
+/* Number of rows in ocean_enrich.sync_count worth adding up. */
 #define COUNTS_MAX			100
 
-/* Takes a batch; false: there was nothing to do. */
+/* Processes a batch; false if there was nothing to do. */
 typedef bool (*Work) (OeSyncState *state, OeSync *sync);
 
 static HTAB *sync_states;
@@ -73,7 +73,7 @@ static OeStatement active_statement = {
 	0, {0}, NULL
 };
 
-/* Those whose definition nobody is changing. */
+/* Syncs whose definition is not being changed. */
 static OeStatement drainable_statement = {
 	"SELECT sync_id FROM ocean_enrich.sync ORDER BY sync_id FOR SHARE SKIP LOCKED",
 	0, {0}, NULL
@@ -126,7 +126,7 @@ static OeStatement fold_statement = {
 	0, {0}, NULL
 };
 
-/* What came for a sync while it was dropped. */
+/* Removes entries that arrived for a sync while it was dropped. */
 static OeStatement tidy_statement = {
 	"WITH inbox AS (DELETE FROM ocean_enrich.sync_inbox AS i"
 	" WHERE NOT EXISTS (SELECT FROM ocean_enrich.sync AS s WHERE s.sync_id = i.sync_id))"
@@ -136,10 +136,10 @@ static OeStatement tidy_statement = {
 };
 
 /* ----------------------------------------------------------------
- * A batch, and its failure
+ * Batches and their errors
  * ---------------------------------------------------------------- */
 
-/* "work" in a transaction.  NULL: committed.  Else what it failed of. */
+/* Run "work" in a transaction.  Returns NULL if it committed, or its error. */
 static ErrorData *
 run_in_transaction(OeSyncState *state, Work work, bool *worked)
 {
@@ -212,8 +212,8 @@ is_passing(int sqlstate)
 }
 
 /*
- * Smaller portions, down to one row, and then that row, or the definition, is to
- * blame.  What took long makes its sync wait as long.
+ * Retry in smaller portions, down to one row; then fail that row, or stop the
+ * sync.  The sync pauses for as long as the failed batch took.
  */
 static void
 recover_from_error(OeSyncState *state, const ErrorData *edata, TimestampTz started_at)
@@ -273,7 +273,7 @@ attempt_batch(OeSyncState *state, Work work)
  * Housekeeping
  * ---------------------------------------------------------------- */
 
-/* The inbox; returns whether there was something in it. */
+/* Process the inbox; returns whether it had entries. */
 static bool
 drain_inbox(void)
 {
@@ -307,7 +307,7 @@ drain_inbox(void)
 	return count > 0;
 }
 
-/* Which syncs there are now, and when one of their rows is due. */
+/* Find the active syncs, and the time when the next row is to be refreshed. */
 static List *
 find_active(void)
 {
@@ -334,7 +334,7 @@ find_active(void)
 	return active;
 }
 
-/* The counters are exact with any number of rows, and quick with few. */
+/* Add up the counters: fewer rows are faster to read, and equally exact. */
 static void
 fold_counts(void)
 {
@@ -351,7 +351,7 @@ fold_counts(void)
 	oe_rights_restore(&rights);
 }
 
-/* Those that are active, or NIL; *drained: there was something in the inbox. */
+/* Returns the active syncs; *drained is true if the inbox had entries. */
 static List *
 find_work(bool *drained)
 {
@@ -422,10 +422,10 @@ forget_states(void)
 }
 
 /* ----------------------------------------------------------------
- * The life of the applier
+ * Main loop
  * ---------------------------------------------------------------- */
 
-/* Each sync has its turn; false: nobody had anything to do. */
+/* Give each sync its turn; false if none had anything to do. */
 static bool
 serve_each_sync(void)
 {
@@ -482,7 +482,7 @@ some_sync_waits(TimestampTz now, TimestampTz went_round_at)
 	return waits;
 }
 
-/* Is it time to look again although nobody has woken us? */
+/* Is it time for another round although nothing has woken us? */
 static bool
 is_time_to_look(TimestampTz went_round_at)
 {
@@ -501,7 +501,7 @@ has_to_leave(void)
 	return extension_is_gone || oe_process_database_is_wanted();
 }
 
-/* Asleep until something is to be done.  False: leave. */
+/* Sleep until there is work; false if the process has to exit. */
 static bool
 wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 {
@@ -552,7 +552,7 @@ serve_syncs(void)
 		if (ShutdownRequestPending || wait_for_work(&idle_since, wait_event))
 			continue;
 
-		/* Who comes from now on starts another one; who came before, we see. */
+		/* Later wakeups start a new applier; earlier ones are seen below. */
 		oe_channel_leave_applier();
 		if (has_to_leave() || !serve_each_sync() ||
 			!oe_channel_serve_applier())
@@ -566,7 +566,7 @@ force_settings(void)
 {
 	static const OeForcedSetting settings[] = {
 		{"lock_timeout", OE_APPLY_LOCK_MAX},
-		/* What an expression gives is checked, and fails its row alone. */
+		/* Requests from expressions are checked; an error fails the row. */
 		{"ocean_enrich.unknown_keys", "error"},
 		{"application_name", "ocean_enrich sync applier"},
 	};

@@ -1,6 +1,6 @@
 /*
  * apply.c
- *		What the parts of the applier have in common.
+ *		Code shared by the parts of the applier.
  */
 #include "postgres.h"
 
@@ -32,13 +32,13 @@
 #include "sync/apply.h"
 #include "sync/triggers.h"
 
-/* A user's code ends then, unless it catches that. */
+/* Timeout for users' code, which could catch the error. */
 #define STATEMENT_MAX_MS	10000
 
 MemoryContext oe_apply_mcxt;
 MemoryContext oe_apply_turn_mcxt;
 
-/* What is a user's runs now. */
+/* True while users' code is running. */
 static volatile sig_atomic_t runs_as_owner;
 
 static OeStatement load_statement = {
@@ -87,7 +87,7 @@ oe_apply_commit(void)
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	/* Advisory locks of a user's function would outlive it otherwise. */
+	/* Advisory locks taken by users' code would outlive it otherwise. */
 	LockReleaseSession(USER_LOCKMETHOD);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -115,7 +115,7 @@ oe_apply_undo(void)
 }
 
 /* ----------------------------------------------------------------
- * Whose rights
+ * Rights
  * ---------------------------------------------------------------- */
 
 static void
@@ -125,7 +125,7 @@ pin_setting(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Plans for tables that were small when they were made. */
+/* Avoid plans that suit only tables that are still small. */
 void
 oe_apply_as_extension(OeRights *before)
 {
@@ -137,8 +137,8 @@ oe_apply_as_extension(OeRights *before)
 }
 
 /*
- * A user's code is not waited for: it may catch the end of its time, and go on.
- * It ends with this process and its transaction, and is run again by the next.
+ * Do not wait for users' code, which may catch the timeout and go on.  It ends
+ * with this process and its transaction; the next applier runs it again.
  */
 static void
 end_what_runs_as_owner(void)
@@ -213,7 +213,7 @@ may_submit(const OeSync *sync)
 	return may;
 }
 
-/* So that a dump has the names that it restores. */
+/* Follow renames, so that a dump contains the names that it restores. */
 static void
 follow_names(OeSync *sync)
 {
@@ -291,7 +291,7 @@ oe_apply_remember(OeSyncState *state, int count, Datum key, int64 settled)
  * Statements for the rows of a batch
  * ---------------------------------------------------------------- */
 
-/* Parameters for the statements of sync_definition.h. */
+/* Builds parameters for the statements of sync/definition.h. */
 static void
 split_keys(const OeSync *sync, const OeBatch *batch, Datum *values)
 {
@@ -369,7 +369,7 @@ oe_apply_evaluate(OeSyncState *state, const OeSync *sync, const OeBatch *batch, 
 	count = oe_apply_run(lock ? &state->lock : &state->evaluate,
 						 oe_sync_evaluate_sql(sync, lock), sync, batch, (Datum) 0);
 
-	/* It was jsonb; a column or a function may have got another type since. */
+	/* It was jsonb, but the type of a column or function may have changed. */
 	oe_sync_check_request_type(oe_statement_type(2));
 	for (uint64 i = 0; i < count; i++)
 	{

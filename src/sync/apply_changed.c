@@ -1,6 +1,6 @@
 /*
  * apply_changed.c
- *		Rows that changed.
+ *		Process changed rows.
  */
 #include "postgres.h"
 
@@ -16,8 +16,8 @@
 #include "sync/apply_rows.h"
 
 /*
- * Calls that a sync has in the queue at once.  What changes before it is
- * queued costs nothing, and disabling has no more than this to cancel.
+ * Maximum number of calls that a sync has in the queue.  Changes made before a
+ * row is queued cost nothing, and disabling has no more than this to cancel.
  */
 #define QUEUE_AHEAD			10000
 
@@ -48,9 +48,9 @@ static OeStatement refresh_statement = {
 typedef struct Changed
 {
 	Datum		tid;
-	int64		call_id;		/* 0: none */
-	const char *call_state;		/* NULL: there is no such call */
-	Datum		fingerprint;	/* of the call; 0: there is none */
+	int64		call_id;		/* 0 if none */
+	const char *call_state;		/* NULL if there is no such call */
+	Datum		fingerprint;	/* of the call; 0 if none */
 	int			status;
 	bool		has_answer;
 	bool		was_written;
@@ -85,7 +85,7 @@ fetch_changed(OeSyncState *state, int max, OeBatch *batch)
 	return rows;
 }
 
-/* The walk goes on behind the last row, or begins anew. */
+/* Continue the scan after the last row, or restart it. */
 static void
 remember_place(OeSyncState *state, const OeBatch *batch)
 {
@@ -101,13 +101,13 @@ remember_place(OeSyncState *state, const OeBatch *batch)
 typedef struct Decisions
 {
 	OeUpdates	updates;
-	Datum	   *cancelled;		/* calls that nobody needs any more */
+	Datum	   *cancelled;		/* calls no longer needed */
 	int			cancelled_count;
-	Datum	   *settled;		/* calls whose answer is known */
+	Datum	   *settled;		/* calls with a known answer */
 	int			settled_count;
 } Decisions;
 
-/* The request is still the one that was asked last. */
+/* Keep the row's last call, whose request is unchanged. */
 static bool
 keep_call(const OeSync *sync, const Changed *row, Decisions *decisions)
 {
@@ -153,7 +153,7 @@ decide_row(const OeSync *sync, const Changed *row, const OeFound *found,
 						 row->differences, NULL, NULL, OE_NOT_SETTLED);
 }
 
-/* How many calls more the queue may have of it. */
+/* Number of further calls that the sync can queue. */
 static int
 room_in_queue(OeSyncState *state)
 {
@@ -208,7 +208,7 @@ oe_apply_changed(OeSyncState *state, OeSync *sync)
 	decisions.settled = palloc(sizeof(Datum) * batch.count);
 	oe_apply_as_owner(sync, &rights);
 	found = oe_apply_evaluate(state, sync, &batch, false);
-	/* The calls are the owner's. */
+	/* The calls are submitted as the owner. */
 	for (int i = 0; i < batch.count; i++)
 		decide_row(sync, &rows[i], &found[i], &decisions);
 	oe_apply_no_longer_as_owner(&rights);

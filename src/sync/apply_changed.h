@@ -1,17 +1,17 @@
 /*
  * apply_changed.h
- *		Rows that changed: what they ask for now is queued, and what they asked
- *		for before is cancelled.
+ *		Process changed rows: queue their current requests, and cancel the
+ *		previous ones.
  */
 #ifndef OE_APPLY_CHANGED_H
 #define OE_APPLY_CHANGED_H
 
 #include "sync/apply.h"
 
-/* A batch of them.  False: there was none. */
+/* Process a batch of them; false if there was none. */
 extern bool oe_apply_changed(OeSyncState *state, OeSync *sync);
 
-/* Rows whose answer has become too old count as changed.  False: none has. */
+/* Mark rows with an outdated answer as changed; false if there was none. */
 extern bool oe_apply_refresh(OeSyncState *state, OeSync *sync);
 
 #endif							/* OE_APPLY_CHANGED_H */

@@ -1,6 +1,6 @@
 /*
  * apply_rows.c
- *		What the applier writes to ocean_enrich.sync_row and sync_settled.
+ *		The applier's changes to ocean_enrich.sync_row and sync_settled.
  */
 #include "postgres.h"
 
@@ -9,7 +9,7 @@
 
 #include "sync/apply_rows.h"
 
-/* Rows are where we have just seen them: nobody else may change them now. */
+/* The ctids were just read, and nothing else may change the rows now. */
 static OeStatement remove_statement = {
 	"DELETE FROM ocean_enrich.sync_row WHERE ctid = ANY ($1)",
 	1, {TIDARRAYOID}, NULL

@@ -1,6 +1,6 @@
 /*
  * apply_settled.c
- *		Calls that are settled.
+ *		Process settled calls.
  */
 #include "postgres.h"
 
@@ -15,7 +15,7 @@
 #include "sync/apply_settled.h"
 #include "sync/triggers.h"
 
-/* How often a request may be another one when its answer comes. */
+/* How often a row's request may differ when its answer arrives. */
 #define DIFFERENCES_MAX		3
 
 static OeStatement settled_statement = {
@@ -46,11 +46,11 @@ static OeStatement sweep_statement = {
 
 typedef enum Fate
 {
-	FATE_NONE,					/* it is nobody's answer any more */
-	FATE_CHANGED,				/* the row is looked at before */
-	FATE_FAILED,				/* there is nothing to write */
+	FATE_NONE,					/* no row needs the answer any more */
+	FATE_CHANGED,				/* the changed row is evaluated first */
+	FATE_FAILED,				/* the call has no answer to write */
 	FATE_WRITE,
-	FATE_LATER,					/* somebody has the row locked */
+	FATE_LATER,					/* the row is locked */
 	FATE_GONE,
 	FATE_DIFFERENT,
 	FATE_SUPPRESSED,
@@ -62,15 +62,14 @@ typedef struct SettledCall
 	Datum		settled_id;
 	Datum		tid;
 	Datum		key;
-	bool		again;			/* the row had its answer, which is another
-								 * one now */
+	bool		again;			/* true if the row's answer has changed */
 	int			differences;
 	int64		call_id;
-	const char *state;			/* NULL: there is no such call */
-	Datum		fingerprint;	/* 0: likewise; empty: the call was erased */
+	const char *state;			/* NULL if there is no such call */
+	Datum		fingerprint;	/* 0 likewise; empty if erased */
 	int			status;
 	const char *detail;
-	Datum		answer;			/* 0: none */
+	Datum		answer;			/* 0 if none */
 	Fate		fate;
 } SettledCall;
 
@@ -79,8 +78,8 @@ typedef struct SettledCall
  * ---------------------------------------------------------------- */
 
 /*
- * A webhook has changed the answer of a row that was settled before.  What has
- * become of the call since then does not make such a row fail.
+ * If a webhook has changed the answer of a settled row, the later state of the
+ * call does not make that row fail.
  */
 static Fate
 first_fate(const SettledCall *call, const char *row_state)
@@ -139,7 +138,7 @@ fetch_settled(OeSyncState *state, int *count)
 	return calls;
 }
 
-/* Those with one fate, and their keys. */
+/* Select the calls with this fate, and their keys. */
 static SettledCall **
 select_fate(SettledCall *calls, int count, Fate fate, OeBatch *batch)
 {
@@ -157,7 +156,7 @@ select_fate(SettledCall *calls, int count, Fate fate, OeBatch *batch)
 	return selected;
 }
 
-/* Does the row still ask for what the call has answered?  It is locked then. */
+/* Does the row still ask for the call's answer?  If so, it is locked. */
 static Fate
 fate_of_row(const SettledCall *call, const OeFound *found)
 {
@@ -165,11 +164,11 @@ fate_of_row(const SettledCall *call, const OeFound *found)
 		return FATE_GONE;
 	if (oe_apply_asks_for(found, call->fingerprint))
 		return FATE_WRITE;
-	/* What has its answer is asked for again when it changes, and not before. */
+	/* A settled row is requested again only when it changes. */
 	return call->again ? FATE_NONE : FATE_DIFFERENT;
 }
 
-/* Of those that could not be locked: who is not there at all? */
+/* Tell rows locked by others from rows that are gone. */
 static void
 tell_locked_from_gone(OeSyncState *state, const OeSync *sync, SettledCall *calls,
 					  int count)
@@ -210,7 +209,7 @@ write_answers(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
 		nulls[i] = oe_apply_is(written[i]->state, "refused");
 	}
 
-	/* The row that we write asks for nothing new; what its triggers do, may. */
+	/* Our own update is no new request; its triggers' updates may be. */
 	oe_triggers_ignore_writes_of(sync->id);
 	answers = oe_statement_array(values, nulls, batch.count, JSONBOID);
 	found = oe_apply_run(&state->write, oe_sync_write_sql(sync), sync, &batch,
@@ -235,7 +234,7 @@ apply_to_rows(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
 	if (batch.count == 0)
 		return;
 	oe_apply_as_owner(sync, &rights);
-	/* Deferred triggers would run when nobody's rights are left. */
+	/* Deferred triggers would run later without the owner's rights. */
 	oe_sync_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
 	found = oe_apply_evaluate(state, sync, &batch, true);
 	for (int i = 0; i < batch.count; i++)
@@ -249,7 +248,7 @@ apply_to_rows(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
  * What becomes of the rows
  * ---------------------------------------------------------------- */
 
-/* SQLSTATE and words for a call that has no answer. */
+/* SQLSTATE and message for a call that has no answer. */
 static int
 describe_failure(const OeEndpoint *endpoint, const SettledCall *call,
 				 const char **message)
@@ -300,7 +299,7 @@ set_failed(const OeSync *sync, OeUpdates *updates, const SettledCall *call)
 					 unpack_sql_state(sqlstate), message, OE_SETTLED_NOW);
 }
 
-/* It asks for something else, although no trigger has told us. */
+/* The row's request differs, although no trigger has recorded a change. */
 static void
 set_different(OeUpdates *updates, const SettledCall *call)
 {
@@ -323,10 +322,7 @@ set_fate(const OeSync *sync, OeUpdates *updates, const SettledCall *call)
 			break;
 		case FATE_CHANGED:
 
-			/*
-			 * Should the call turn out to be the right one, it is written
-			 * then.
-			 */
+			/* If the call turns out to match the row, it is written then. */
 			oe_apply_set_row(updates, call->tid, "changed", call->call_id,
 							 call->differences, NULL, NULL, OE_NOT_SETTLED);
 			break;
@@ -363,7 +359,7 @@ oe_apply_forget_settled(const OeSync *sync, Datum settled_ids)
 	(void) oe_statement_run(&forget_statement, values, NULL);
 }
 
-/* Returns how many were dealt with. */
+/* Returns the number of calls processed. */
 static int
 record_fates(const OeSync *sync, SettledCall *calls, int count)
 {
@@ -382,7 +378,7 @@ record_fates(const OeSync *sync, SettledCall *calls, int count)
 	}
 	oe_apply_write_updates(&updates);
 	oe_apply_forget_settled(sync, oe_statement_array(ids, NULL, count, INT8OID));
-	/* To the end of the line. */
+	/* Requeue the locked ones at the end. */
 	oe_apply_note_settled(sync, later, later_count);
 	return count - later_count;
 }

@@ -1,11 +1,12 @@
 /*
  * definition.c
- *		The definition of a sync, and the statements that follow from it.
+ *		The definition of a sync, and the statements derived from it.
  *
- * Expressions are parsed by whoever defines them, and stored as text with every
- * name in full.  Columns are known by number: where the expression is evaluated,
- * each column that it uses is given the name that it had then, so a column or a
- * table may be renamed.  All other columns get names that no expression has.
+ * Expressions are parsed as their author writes them, and stored as text with
+ * qualified names.  Columns are identified by number: where the expression is
+ * evaluated, each column that it uses gets the name that it had when stored,
+ * so columns and tables can be renamed.  All other columns get names that no
+ * expression uses.
  */
 #include "postgres.h"
 
@@ -68,7 +69,7 @@ oe_sync_result_array(int column, Oid type)
 }
 
 /* ----------------------------------------------------------------
- * From the table ocean_enrich.sync
+ * Reading the table ocean_enrich.sync
  * ---------------------------------------------------------------- */
 
 /* The order of OE_SYNC_COLUMNS. */
@@ -185,7 +186,7 @@ oe_sync_find_by_name(OeSync *sync)
  * Expressions
  * ---------------------------------------------------------------- */
 
-/* Gives the level to go back to. */
+/* Returns the GUC nesting level to restore. */
 static int
 pin_search_path(void)
 {
@@ -197,7 +198,7 @@ pin_search_path(void)
 	return level;
 }
 
-/* What the expressions call the column, or a name that they do not have. */
+/* The column's name in the expressions, or a name that they do not use. */
 static const char *
 column_name(const OeSync *sync, int16 number)
 {
@@ -213,7 +214,7 @@ typedef struct ColumnsContext
 {
 	int			sublevels_up;
 	bool		whole_row;
-	Bitmapset  *numbers;		/* of the one relation there is */
+	Bitmapset  *numbers;		/* columns of the only relation */
 } ColumnsContext;
 
 static bool
@@ -247,7 +248,7 @@ find_columns(Node *node, void *arg)
 	return expression_tree_walker(node, find_columns, context);
 }
 
-/* Errors point into the expression, not into the statement that defines it. */
+/* Errors point into the expression, not into the calling statement. */
 static void
 point_into_expression(void *text)
 {
@@ -260,7 +261,7 @@ point_into_expression(void *text)
 	internalerrquery(text);
 }
 
-/* Exactly one expression and nothing behind it, whatever the text tries. */
+/* Accepts exactly one expression and nothing after it. */
 static Node *
 parse_alone(const char *text, const char *what)
 {
@@ -280,7 +281,7 @@ parse_alone(const char *text, const char *what)
 	return linitial_node(ResTarget, select->targetList)->val;
 }
 
-/* The names that the definition's expressions know, for each column there is. */
+/* The names that the stored expressions use, for each existing column. */
 static Alias *
 known_names(const OeSync *sync, Relation relation)
 {
@@ -307,7 +308,7 @@ oe_sync_check_request_type(Oid type)
 			errhint("Build the request with ocean_person_request()."));
 }
 
-/* An explicit cast, or it would not be printed. */
+/* Use an explicit cast, since an implicit one would not be deparsed. */
 static Node *
 coerce_request(ParseState *pstate, Node *expression)
 {
@@ -362,7 +363,7 @@ finish_expression(ParseState *pstate, Node *expression, Relation relation,
 	assign_expr_collations(pstate, expression);
 	free_parsestate(pstate);
 
-	/* A request that is never the same twice would be paid again and again. */
+	/* A request that differs each time would be paid for again and again. */
 	if (contain_volatile_functions(expression))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -377,7 +378,7 @@ finish_expression(ParseState *pstate, Node *expression, Relation relation,
 				errhint("Refer to individual columns."));
 	*columns = bms_add_members(*columns, context.numbers);
 
-	/* By the names of pg_catalog alone: everything else is printed in full. */
+	/* With pg_catalog alone in the path, all other names are qualified. */
 	level = pin_search_path();
 	text = deparse_expression(expression,
 							  deparse_context_for(RelationGetRelationName(relation),
@@ -435,7 +436,7 @@ set_columns(OeSync *sync, Relation relation, const Bitmapset *columns)
 	}
 }
 
-/* Stored ones have every name in full, so they are parsed with pg_catalog alone. */
+/* Stored expressions have qualified names, so pg_catalog alone suffices. */
 static void
 parse_stored(OeSync *sync, Relation relation, bool request, bool condition,
 			 Bitmapset **columns)
@@ -496,8 +497,8 @@ oe_sync_was_renamed(const OeSync *sync)
 }
 
 /*
- * Built-in types whose text is always the same.  No enums: anybody may define
- * how his own becomes a text.
+ * Built-in types whose text is always the same.  No enums: users can define
+ * how theirs are converted to text.
  */
 bool
 oe_sync_is_key_type(Oid type)
@@ -525,7 +526,7 @@ oe_sync_is_key_type(Oid type)
 }
 
 /* ----------------------------------------------------------------
- * To the table ocean_enrich.sync
+ * Storing in the table ocean_enrich.sync
  * ---------------------------------------------------------------- */
 
 Datum
@@ -539,7 +540,7 @@ oe_sync_number_array(const int16 *numbers, int count)
 										   sizeof(int16), true, TYPALIGN_SHORT));
 }
 
-/* The names that the columns have now. */
+/* The current names of the columns. */
 static Datum
 name_array_datum(Oid relation, const int16 *numbers, int count)
 {
@@ -556,10 +557,10 @@ name_array_datum(Oid relation, const int16 *numbers, int count)
 										   false, TYPALIGN_CHAR));
 }
 
-/* The order of the parameters of the two statements below. */
+/* Parameters of the two statements below, in order. */
 enum
 {
-	P_ID,						/* inserting: not used */
+	P_ID,						/* not used by INSERT */
 	P_NAME,
 	P_OWNER,
 	P_RELATION,
@@ -728,7 +729,7 @@ column_alias(const OeSync *sync, int16 number)
 	return quote_identifier(column_name(sync, number));
 }
 
-/* The table as the expressions know it. */
+/* FROM item for the table, with the names that the expressions use. */
 static char *
 from_sql(const OeSync *sync)
 {
@@ -774,7 +775,7 @@ oe_sync_scan_sql(const OeSync *sync)
 	return sql.data;
 }
 
-/* The keys as a relation "..k"; each column is called "..k" and its number. */
+/* Append the keys as relation "..k"; its columns are "..k1", "..k2", ... */
 static void
 append_keys(StringInfo sql, const OeSync *sync, const char *more)
 {
@@ -793,7 +794,7 @@ append_keys(StringInfo sql, const OeSync *sync, const char *more)
 	appendStringInfoString(sql, "\"..n\")");
 }
 
-/* "renamed": the columns have the names that the expressions give them. */
+/* With "renamed", the columns have the names that the expressions use. */
 static void
 append_match(StringInfo sql, const OeSync *sync, const char *alias,
 			 bool renamed)
@@ -858,7 +859,7 @@ oe_sync_write_sql(const OeSync *sync)
 }
 
 /* ----------------------------------------------------------------
- * Can it go on?
+ * Problems of a definition
  * ---------------------------------------------------------------- */
 
 static char *
@@ -894,7 +895,7 @@ oe_sync_problem(const OeSync *sync, int *sqlstate)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 
-	/* Its triggers are another one's now, and so have to be the rights. */
+	/* The triggers now run as the new owner, and so must the expressions. */
 	*sqlstate = ERRCODE_INSUFFICIENT_PRIVILEGE;
 	if (owner != sync->owner)
 		return pstrdup("the owner of the table was changed");

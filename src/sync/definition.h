@@ -1,8 +1,8 @@
 /*
  * definition.h
- *		The definition of a sync, and the statements that follow from it.
+ *		The definition of a sync, and the statements derived from it.
  *
- * All of it needs an open transaction and SPI.
+ * All functions need an open transaction and SPI.
  */
 #ifndef OE_SYNC_DEFINITION_H
 #define OE_SYNC_DEFINITION_H
@@ -21,19 +21,19 @@ typedef struct OeSync
 	bool		enabled;
 	const char *endpoint_name;
 	const OeEndpoint *endpoint;	/* NULL: there is none that can be queued */
-	const char *request;		/* an expression, every name in full ... */
+	const char *request;		/* expression with qualified names ... */
 	const char *condition;		/* ... likewise, or NULL */
-	const char *table_name;		/* what the two call the table ... */
+	const char *table_name;		/* the table's name in both ... */
 	int			column_count;
-	const char **column_names;	/* ... and these columns of it */
+	const char **column_names;	/* ... and the names of their columns */
 	int16	   *column_numbers;
 	int			key_count;
-	const char **key_names;		/* as they were when it was stored */
+	const char **key_names;		/* names at the time of storing */
 	int16	   *key_numbers;
 	const char *target_name;	/* likewise */
 	int16		target_number;
 	int			priority;
-	bool		is_copy;		/* not enabled in this database */
+	bool		is_copy;		/* true if not enabled in this database */
 } OeSync;
 
 /* The columns that oe_sync_fill() reads, for a SELECT from ocean_enrich.sync. */
@@ -42,81 +42,81 @@ typedef struct OeSync
 	" column_names, column_numbers, key, key_numbers, target, target_number," \
 	" priority, database"
 
-/* Keys with more columns are refused. */
+/* Maximum number of columns in a key. */
 #define OE_SYNC_KEY_MAX		8
 
 /*
- * In a copy of the database columns may have got other numbers: find them by
- * their names.  Those that are missing get 0.
+ * In a copy of the database, columns may have other numbers: find them by
+ * their names.  Missing ones get 0.
  */
 extern void oe_sync_find_by_name(OeSync *sync);
 
-/* From a row of the last SPI result; lives in the current memory context. */
+/* Read a row of the last SPI result into the current memory context. */
 extern void oe_sync_fill(OeSync *sync, int row);
 
 /*
- * Parse expressions over the columns of sync->relation and store them with every
- * name in full, so that they mean the same whatever the search_path is.  What is
- * NULL is taken from the definition, whose columns may have other names by now;
- * an empty condition is none.  Raises what is wrong with them.
+ * Parse expressions over the columns of sync->relation and store them with
+ * qualified names, so that they mean the same with any search_path.  A NULL
+ * argument keeps the stored expression, whose columns may have been renamed
+ * since; an empty condition removes it.  Raises errors in the expressions.
  */
 extern void oe_sync_parse(OeSync *sync, Relation relation,
 						  const char *request, const char *condition);
 
-/* Raises that a request of this type is not jsonb, unless it is. */
+/* Raises an error unless the request's type is jsonb. */
 extern void oe_sync_check_request_type(Oid type);
 
-/* Has the table or a column of it that matters got another name? */
+/* Has the table, or a column that the sync uses, been renamed? */
 extern bool oe_sync_was_renamed(const OeSync *sync);
 
 /*
- * Write the definition, as the extension's owner, with the names that the
- * columns have now; a new one, whose id is 0, gets one.
+ * Store the definition, as the extension's owner, with the current names of
+ * its columns; a new one, whose id is 0, is assigned an id.
  */
 extern void oe_sync_store(OeSync *sync);
 
-/* May the type be that of a key column?  Its text never depends on a user's code. */
+/* Is the type allowed for a key?  Its text must not depend on users' code. */
 extern bool oe_sync_is_key_type(Oid type);
 
-/* Quoted name of a column now; NULL if it was dropped. */
+/* Quoted current name of a column; NULL if it was dropped. */
 extern const char *oe_sync_column(Oid relation, int16 number);
 
-/* The values of the key columns of "alias" as text[]. */
+/* SQL for the key of "alias" as text[]. */
 extern char *oe_sync_key_sql(const OeSync *sync, const char *alias);
 
-/* Keys of all rows that are wanted: as many columns, as text. */
+/* SQL for the keys of all wanted rows, one text column per key column. */
 extern char *oe_sync_scan_sql(const OeSync *sync);
 
 /*
- * Parameters: for each key column the keys' values, as text[].  Result: number
- * of the key, from 1, and the request, NULL if the row is not wanted.  With
- * "lock" the rows are locked, and those that somebody else has locked left out.
+ * Parameters: for each key column the keys' values, as text[].  Result: the
+ * number of the key, from 1, and its request, or NULL if the row is not
+ * wanted.  With "lock" the rows are locked, skipping those locked by others.
  */
 extern char *oe_sync_evaluate_sql(const OeSync *sync, bool lock);
 
-/* Likewise; result: the numbers of those that are there. */
+/* Same parameters; result: the numbers of the existing rows. */
 extern char *oe_sync_exist_sql(const OeSync *sync);
 
 /*
- * Likewise, and as the last parameter the answers, as jsonb[].  Result: the
- * numbers of the rows written.
+ * Same parameters, then the answers as jsonb[].  Result: the numbers of the
+ * rows written.
  */
 extern char *oe_sync_write_sql(const OeSync *sync);
 
 /*
- * Why it cannot go on: a palloc'd text, and *sqlstate.  NULL: it can.  The
- * relation, if it is there, is locked.
+ * Returns the reason why the sync cannot continue, palloc'd, and *sqlstate;
+ * NULL if it can.  The relation, if it exists, is locked by the caller.
  */
 extern char *oe_sync_problem(const OeSync *sync, int *sqlstate);
 
-/* Runs a statement, or raises; SPI_tuptable has what it gives. */
+/* Runs a statement or raises an error; SPI_tuptable has the result. */
 extern void oe_sync_execute(const char *sql, int count, Oid *types,
 							Datum *values, const char *nulls);
 
-/* A column of the last result, of a type of its own array type, as an array. */
+/* A column of the last result as an array. */
 extern Datum oe_sync_result_array(int column, Oid type);
 
-/* int2[] */
+/* Returns an int2[]. */
 extern Datum oe_sync_number_array(const int16 *numbers, int count);
 
 #endif							/* OE_SYNC_DEFINITION_H */

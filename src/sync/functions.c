@@ -1,16 +1,16 @@
 /*
  * functions.c
- *		What SQL calls for syncs: create_sync(), alter_sync(),
+ *		The SQL-callable functions for syncs: create_sync(), alter_sync(),
  *		enable_sync(), disable_sync(), retry_sync(), drop_sync().
  *
- * A sync belongs to the owner of its table, whose triggers and policies
- * run when answers are written; so nobody's code ever runs with more rights than
- * are its table's.  Whoever has that role's rights may define it, a superuser
- * too.
+ * A sync belongs to the owner of its table, whose triggers and policies run
+ * when answers are written; so no code ever runs with more rights than those
+ * of its table's owner.  Roles with that owner's rights can define the sync,
+ * including superusers.
  *
- * Each function locks the row of ocean_enrich.sync first.  The applier holds it
- * FOR SHARE in each of its transactions, so what is undone here it cannot do
- * behind our back.
+ * Each function first locks the row of ocean_enrich.sync.  The applier locks
+ * it FOR SHARE in each transaction, so it cannot redo anything that is undone
+ * here.
  */
 #include "postgres.h"
 
@@ -48,14 +48,14 @@ PG_FUNCTION_INFO_V1(ocean_enrich_retry_sync);
 PG_FUNCTION_INFO_V1(ocean_enrich_drop_sync);
 PG_FUNCTION_INFO_V1(ocean_enrich_database_identity);
 
-/* Keys that one round of the scan of existing rows notes. */
+/* Number of keys noted per round of the scan of existing rows. */
 #define SCAN_ROWS		10000
 
 static const char *const trigger_events[] = {
 	"insert", "update", "delete", "truncate"
 };
 
-/* Of a restored copy, and of one by CREATE DATABASE ... TEMPLATE, another. */
+/* Differs in a restored copy, and in one by CREATE DATABASE ... TEMPLATE. */
 Datum
 ocean_enrich_database_identity(PG_FUNCTION_ARGS)
 {
@@ -63,7 +63,7 @@ ocean_enrich_database_identity(PG_FUNCTION_ARGS)
 }
 
 /* ----------------------------------------------------------------
- * Small things
+ * Helpers
  * ---------------------------------------------------------------- */
 
 static void
@@ -90,7 +90,7 @@ optional_text(FunctionCallInfo fcinfo, int number)
 		: text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
-/* As the extension's owner: the statement changes its tables. */
+/* Run a statement as the extension's owner, since it changes its tables. */
 static uint64
 change_as_extension(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
 {
@@ -126,9 +126,10 @@ check_owner(Form_pg_class form)
 }
 
 /*
- * With ShareRowExclusiveLock, as CREATE TRIGGER locks it, nobody changes rows
- * until we are done.  Only for the table's owner: before, since others must not
- * lock it, and with the lock, since it may have got another one while we waited.
+ * ShareRowExclusiveLock, as in CREATE TRIGGER, blocks changes of rows until we
+ * are done.  The ownership is checked twice: before locking, since other roles
+ * are not allowed to lock the table, and afterwards, since the owner may have
+ * changed while we waited.
  */
 static Relation
 open_table(Oid relid, LOCKMODE lockmode)
@@ -240,7 +241,7 @@ check_key_column(Relation relation, int16 number)
 				errhint("Mark the column NOT NULL."));
 }
 
-/* Has the table a unique index on exactly these columns? */
+/* Does the table have a unique index on exactly these columns? */
 static bool
 is_unique(Oid relid, const int16 *numbers, int count)
 {
@@ -325,7 +326,7 @@ key_from_primary_key(Relation relation, OeSync *sync)
  * The expressions
  * ---------------------------------------------------------------- */
 
-/* By the owner's rights, but with the search_path of whoever writes them. */
+/* Parse with the owner's rights, but with the caller's search_path. */
 static void
 parse_expressions(Relation relation, OeSync *sync, const char *request,
 				  const char *condition)
@@ -337,7 +338,7 @@ parse_expressions(Relation relation, OeSync *sync, const char *request,
 	oe_rights_restore(&rights);
 }
 
-/* No rows at all, but every name and every privilege is looked at. */
+/* Run the statement without rows, which checks all names and privileges. */
 static void
 try_statement(const OeSync *sync, char *sql, bool answers)
 {
@@ -366,7 +367,7 @@ try_statements(const OeSync *sync)
 	oe_rights_restore(&rights);
 }
 
-/* Whoever pays by a sync must be allowed to pay otherwise. */
+/* The paying role must be allowed to submit requests without a sync, too. */
 static void
 check_may_submit(Oid owner)
 {
@@ -402,7 +403,7 @@ has_trigger(Oid relation, const char *name)
 							   2, types, values, NULL) > 0;
 }
 
-/* Those that are missing, by the extension's owner: it runs nobody's code. */
+/* Create missing triggers, as the extension's owner: no user's code runs. */
 static void
 create_triggers_on(int64 id, Oid relation)
 {
@@ -429,8 +430,8 @@ create_triggers_on(int64 id, Oid relation)
 }
 
 /*
- * Statements on a partition fire its own triggers and not its parent's.  Where
- * all are there, no more than "lockmode" is needed.
+ * Statements on a partition fire its own triggers, not its parent's.  If none
+ * is missing, "lockmode" is enough.
  */
 static void
 create_triggers(const OeSync *sync, LOCKMODE lockmode)
@@ -445,7 +446,7 @@ create_triggers(const OeSync *sync, LOCKMODE lockmode)
 	}
 }
 
-/* Wherever they are: a partition may have been detached. */
+/* Drop triggers on all tables: a partition may have been detached. */
 static void
 drop_triggers(int64 id)
 {
@@ -468,7 +469,7 @@ drop_triggers(int64 id)
  * Existing rows
  * ---------------------------------------------------------------- */
 
-/* The rows of the last result, one column for each of the key. */
+/* Note the rows of the last result, which has a column for each key column. */
 static uint64
 note_keys(const OeSync *sync)
 {
@@ -501,9 +502,10 @@ note_keys(const OeSync *sync)
 }
 
 /*
- * The keys of all rows that are wanted, evaluated with the owner's rights and
- * noted with the extension's.  A snapshot of its own, since rows may have been
- * committed since the transaction's, before we got the lock.
+ * Note the keys of all wanted rows; they are evaluated with the owner's rights
+ * and noted with those of the extension's owner.  Uses a new snapshot, since
+ * rows may have been committed between the transaction's snapshot and our
+ * lock.
  */
 static uint64
 enqueue_existing(const OeSync *sync)
@@ -559,7 +561,7 @@ check_name(const char *name)
 				errmsg("sync \"%s\" already exists", name));
 }
 
-/* Whoever owns the table now; of one that is gone, who did. */
+/* The table's current owner, or the last known one if the table is gone. */
 static Oid
 current_owner(const OeSync *sync)
 {
@@ -573,7 +575,7 @@ current_owner(const OeSync *sync)
 	return owner;
 }
 
-/* Its row, locked; only for those who have its owner's rights. */
+/* Lock the sync's row; only for roles with its owner's rights. */
 static void
 lock_definition(const char *name, OeSync *sync)
 {
@@ -592,7 +594,7 @@ lock_definition(const char *name, OeSync *sync)
 				errmsg("must be owner of sync \"%s\"", name));
 }
 
-/* Begin with a sync that is there, and with the table that it belongs to. */
+/* Open and lock an existing sync and its table. */
 static Relation
 open_definition(const char *name, LOCKMODE lockmode, OeSync *sync)
 {
@@ -608,7 +610,7 @@ open_definition(const char *name, LOCKMODE lockmode, OeSync *sync)
 	return relation;
 }
 
-/* End with it.  The applier hears of it, if the transaction commits. */
+/* Close the table.  The applier is notified when the transaction commits. */
 static void
 close_definition(Relation relation)
 {
@@ -633,7 +635,7 @@ store_definition(OeSync *sync, Datum refresh_after, bool refreshes)
 	oe_rights_restore(&rights);
 }
 
-/* NULL or 0: never. */
+/* Returns false for NULL or 0, which mean never. */
 static bool
 refresh_argument(FunctionCallInfo fcinfo, int number, Datum *value)
 {
@@ -700,7 +702,7 @@ ocean_enrich_create_sync(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64((int64) noted);
 }
 
-/* The refresh_after that is stored. */
+/* Get the stored refresh_after; false if there is none. */
 static bool
 stored_refresh(int64 id, Datum *value)
 {
@@ -721,13 +723,13 @@ rename_to(OeSync *sync, const char *name)
 }
 
 /*
- * Whoever is to be asked for differently.  Requests that stay the same keep
- * their call, so nothing is paid again.
+ * Mark all rows as changed.  Unchanged requests keep their call, so nothing is
+ * paid for twice.
  */
 static void
 look_again_at_all(const OeSync *sync, bool write_again)
 {
-	/* Triggers that looked at other columns are done, on partitions, too. */
+	/* Wait for triggers that used the old columns, on partitions, too. */
 	(void) find_all_inheritors(sync->relation, ShareRowExclusiveLock, NULL);
 	if (write_again)
 		(void) change_by_id("UPDATE ocean_enrich.sync_row SET settled_at = NULL"
@@ -769,9 +771,9 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 }
 
 /*
- * In a copy of the database: of calls it has only what they did cost.  If what
- * was queued was copied, as by pg_upgrade, it is cancelled, since all rows that
- * wait are asked for anew.
+ * Adopt a sync in a copy of the database, where only the cost of its calls is
+ * kept.  If queued calls were copied, as by pg_upgrade, they are cancelled,
+ * since all waiting rows are requested anew.
  */
 static void
 adopt_sync(OeSync *sync, Relation relation)

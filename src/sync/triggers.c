@@ -2,8 +2,8 @@
  * triggers.c
  *		The triggers of tables that have a sync.
  *
- * They run with the rights of the extension's owner, so they look at
- * nothing of a user's but values: keys become text by built-in types, other
+ * They run with the rights of the extension's owner, so they use only values
+ * from users' tables: keys are converted to text by built-in types, and other
  * columns are compared byte by byte.
  */
 #include "postgres.h"
@@ -31,9 +31,9 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_changed);
 PG_FUNCTION_INFO_V1(ocean_enrich_sync_counted);
 
-static int64 sync_being_written;	/* 0: none */
+static int64 sync_being_written;	/* 0 if none */
 
-/* The statement of one trigger; made anew when a column was renamed. */
+/* The statement of one trigger; rebuilt after a column was renamed. */
 typedef struct TriggerPlan
 {
 	Oid			trigger;		/* key */
@@ -41,13 +41,13 @@ typedef struct TriggerPlan
 } TriggerPlan;
 
 /* ----------------------------------------------------------------
- * From tables with a sync
+ * Tables with a sync
  * ---------------------------------------------------------------- */
 
 /*
- * Has the trigger the transition tables that its statement names?  Where one is
- * missing, a temporary view of that name would be read instead, and what is in
- * it would run with the rights of the extension's owner.
+ * Does the trigger have the transition tables that its statement names?  If
+ * one is missing, a temporary view of that name would be read instead, with
+ * the rights of the extension's owner.
  */
 static bool
 has_transition_tables(const TriggerData *data, const char *old_name,
@@ -65,7 +65,7 @@ has_transition_tables(const TriggerData *data, const char *old_name,
 	return TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) || (has_old && has_new);
 }
 
-/* The statement-level trigger that we have made, and no other. */
+/* Accept only the statement-level trigger that we have created. */
 static void
 check_trigger(FunctionCallInfo fcinfo, int arguments, const char *old_name,
 			  const char *new_name)
@@ -83,8 +83,8 @@ check_trigger(FunctionCallInfo fcinfo, int arguments, const char *old_name,
 }
 
 /*
- * Anybody can make a trigger with any argument on his own table, so it must
- * belong to the table, or to a partition of it.
+ * Users can create a trigger with any argument on their own table, so the
+ * sync's table must be that table or an ancestor of it.
  */
 static bool
 is_of_table(Oid relation, Oid table)
@@ -95,8 +95,8 @@ is_of_table(Oid relation, Oid table)
 }
 
 /*
- * Sees a definition that is younger than the transaction's snapshot, as the
- * trigger itself is seen.
+ * Sees a definition newer than the transaction's snapshot, just as the trigger
+ * itself is visible.
  */
 static bool
 load_definition(int64 sync_id, OeSync *sync)
@@ -127,7 +127,7 @@ load_definition(int64 sync_id, OeSync *sync)
 	return true;
 }
 
-/* What has to differ for a row to count as changed. */
+/* A row counts as changed if this expression differs. */
 static char *
 image_sql(const OeSync *sync, const char *alias)
 {
@@ -151,8 +151,8 @@ image_sql(const OeSync *sync, const char *alias)
 }
 
 /*
- * Updated rows whose relevant columns are not what they were, and keys that are
- * gone.
+ * Selects keys of updated rows with changed relevant columns, and keys that
+ * are gone.
  */
 static char *
 update_sql(const OeSync *sync)
@@ -227,7 +227,7 @@ oe_triggers_ignore_writes_of(int64 sync_id)
 	sync_being_written = sync_id;
 }
 
-/* Is it the answer itself that is being written, and nothing else? */
+/* Is this our own update of the target column, not a trigger's? */
 static bool
 is_own_write(int64 sync_id)
 {

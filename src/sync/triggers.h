@@ -6,8 +6,8 @@
 #define OE_TRIGGERS_H
 
 /*
- * From now on this process writes the answers of that sync, which are no changes
- * of its rows; 0: of none.
+ * From now on this process writes answers of that sync, which do not count as
+ * changes of its rows; 0 ends this.
  */
 extern void oe_triggers_ignore_writes_of(int64 sync_id);
 
