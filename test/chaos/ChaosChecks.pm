@@ -115,7 +115,8 @@ sub check_books
 }
 
 # A webhook for a call with unknown outcome waits for the call's answer, and is not a
-# reveal yet.
+# reveal yet.  Nor is one for a call whose answer was unusable: only its id would tell
+# whom it was about.
 sub check_reveals
 {
 	my ($world, $database, $books) = @_;
@@ -124,7 +125,8 @@ sub check_reveals
 	nothing_in($world, $database, 'the books of reveals agree', qq{
 		WITH recorded AS (SELECT coalesce(sum(credits), 0) AS credits FROM ocean_enrich.webhook),
 			unknown AS (SELECT $most * count(*) AS credits FROM ocean_enrich.call
-				WHERE state = 'unknown' AND request #>> '{person,email}' LIKE '%.reveal%')
+				WHERE (state = 'unknown' OR state = 'answered' AND answer IS NULL)
+					AND request #>> '{person,email}' LIKE '%.reveal%')
 		SELECT 'charged $books->{reveals_charged}, recorded', r.credits, 'unknown', u.credits
 		FROM recorded AS r, unknown AS u
 		WHERE $books->{reveals_charged} NOT BETWEEN r.credits AND r.credits + u.credits});
