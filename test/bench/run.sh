@@ -439,7 +439,7 @@ typed_columns()
 {
 	local round
 	quietly psql_in bench -c "CREATE TABLE bench.answer AS
-		SELECT row_number() OVER () AS n, person AS enriched FROM ocean_enrich.call
+		SELECT row_number() OVER () AS n, answer AS enriched FROM ocean_enrich.call
 		WHERE answer IS NOT NULL LIMIT 5050"
 	quietly psql_in bench -c "VACUUM ANALYZE bench.answer"
 	FIRST=51
