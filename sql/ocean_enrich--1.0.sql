@@ -6,7 +6,7 @@
 /*
  * Nothing is looked up in a schema where others may create: an operator planted
  * there would be built into our functions and views, and run with the rights of
- * whoever calls them.  So every object of the extension is named in full.
+ * their callers.  So every object of the extension is named in full.
  */
 SET LOCAL search_path = pg_catalog, pg_temp;
 
@@ -138,9 +138,9 @@ SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call', 'WHERE state <> 
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.call_call_id_seq', '');
 
 /*
- * How long the queue is, without counting it: whoever puts rows in or takes them
- * out adds a row here in the same transaction, and the worker keeps one row for
- * each day, into which it folds the others.
+ * The length of the queue, without counting it: a transaction that puts rows in or
+ * takes them out adds a row here, and the worker keeps one row for each day, into
+ * which it folds the others.
  */
 CREATE TABLE ocean_enrich.queue_tally (
 	day       date NOT NULL,
@@ -211,7 +211,7 @@ SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.budget', '');
  * What is revealed after its answer costs the account and the role of the call
  * that asked.  The ledger has what was known with the answer, and this table the
  * rest, so that limits and budgets need not look for it in each payload.
- * Whoever merges adds a row, as with the tally of the queue.
+ * Each merge adds a row, as with the tally of the queue.
  */
 CREATE TABLE ocean_enrich.reveal_cost (
 	day     date NOT NULL,
@@ -637,7 +637,7 @@ CREATE FUNCTION ocean_enrich.resolve(call_id bigint, decision text, credits nume
 		SET resolution = resolve.decision::ocean_enrich.resolution,
 			credits = coalesce(resolve.credits::ocean_enrich.credits, c.credits),
 			resolved_by = session_user, resolved_at = now(),
-			-- Whoever decides goes on with it.
+			-- The database in which it is decided continues the call.
 			database = ocean_enrich.database_identity()
 		WHERE c.call_id = resolve.call_id AND c.state = 'unknown' AND resolve.decision IS NOT NULL
 		RETURNING ocean_enrich.spending_changed();
@@ -803,7 +803,7 @@ CREATE VIEW ocean_enrich.spending AS
 			NULL::numeric AS reveal_credits
 		FROM ocean_enrich.call WHERE sent_at IS NOT NULL
 		UNION ALL
-		-- To whoever asked first; to nobody, if no call waits for it any more.
+		-- On the account of the first call; of nobody, if none waits for it any more.
 		SELECT (w.received_at AT TIME ZONE 'UTC')::date, c.role, c.account, NULL, NULL, w.credits
 		FROM ocean_enrich.webhook AS w LEFT JOIN ocean_enrich.call AS c ON c.call_id = w.call_ids[1]
 		WHERE w.credits > 0
@@ -1387,8 +1387,8 @@ COMMENT ON COLUMN ocean_enrich.sync_settled.settled_id IS 'number of the entry';
 COMMENT ON COLUMN ocean_enrich.sync_settled.sync_id IS 'the sync';
 COMMENT ON COLUMN ocean_enrich.sync_settled.call_id IS 'the call';
 
--- Counters as differences: whoever changes rows inserts one, the applier adds
--- them up, and the sum is exact under every snapshot and after a rollback.
+-- Counters as differences: each change of rows inserts one, the applier adds them
+-- up, and the sum is exact under every snapshot and after a rollback.
 CREATE TABLE ocean_enrich.sync_count (
 	sync_id    bigint NOT NULL,
 	state      ocean_enrich.sync_row_state,
@@ -1565,7 +1565,7 @@ REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
--- Others call these for whoever may call those: they convert, show what
+-- Other functions and views call these with their callers' rights: they convert, show what
 -- current_setting() shows, and send nothing that was not submitted.
 GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
 	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake(),

@@ -3,10 +3,10 @@
  *		Budgets of roles: the table ocean_enrich.budget, and what the ledger
  *		says was spent, in the worker's memory.
  *
- * A budget goes by the name of a role, as the ledger does.  Whoever changes
- * budgets says so when that is committed: a trigger of the table sees to it, and
- * resolve() does it for the ledger.  Then the worker reads the few rows again,
- * and sums up the ledger for a role when that one asks next.
+ * A budget belongs to a role by its name, as the calls of the ledger do.  The
+ * worker is notified at commit when budgets have changed, by a trigger of the
+ * table, and when spendings have, by resolve().  It then reads the few rows again,
+ * and sums up the ledger for a role with the next call of that role.
  */
 #include "postgres.h"
 

@@ -176,7 +176,7 @@ oe_launcher_main(Datum arg)
 		}
 		MemoryContextReset(look_mcxt);
 
-		/* Not at once: whoever made the last one leave needs a moment. */
+		/* The session that made the last worker leave needs a moment first. */
 		if (!wanted && is_any_wanted())
 			wait_ms(AGAIN_MS);
 		wanted = start_where_wanted();

@@ -3,15 +3,15 @@
  *		The part of ocean_enrich.call that waits to be sent, as the worker sees
  *		it.
  *
- * Rows leave the queue at its head, and what they leave behind in the index is
- * not removed before a vacuum.  So the worker remembers how far it has come in
- * each priority, and begins there; whoever adds rows says from where on it has
- * to look again.  What is postponed stands further back in the index and is not
- * walked over.  A row that was locked when it was its turn is passed by, so from
- * time to time the whole queue is looked at.
+ * Rows leave the queue at its head, and their index entries stay until a vacuum.
+ * So the worker remembers how far it has come in each priority and begins there;
+ * a transaction that adds rows announces where it has to look again.  Postponed
+ * rows stand further back in the index and are not walked over.  A row that was
+ * locked when it was its turn is passed by, so the worker looks through the whole
+ * queue from time to time.
  *
- * What is queued in another database, of which this one is a copy or to which it
- * subscribes, is not ours and is walked over.
+ * Calls that were queued in another database, of which this one is a copy or to
+ * which it subscribes, are not ours and are walked over.
  */
 #include "postgres.h"
 

@@ -213,7 +213,7 @@ blocked_until(OeAccountEntry *entry, TimestampTz now)
 	return DT_NOEND;
 }
 
-/* Whoever else wakes the worker, or each turn would fail and log it again. */
+/* Even if others wake the worker: each turn would fail and log it again. */
 static void
 leave_queue_alone(TimestampTz now)
 {

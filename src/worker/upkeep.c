@@ -210,7 +210,7 @@ do_step(TimestampTz now)
 							  (unsigned long) erased, erased));
 }
 
-/* Whoever asks meanwhile waits that long, and for the step that is under way. */
+/* Requests that arrive meanwhile wait that long, and for the current step. */
 static void
 do_steps(TimestampTz now)
 {
@@ -238,7 +238,7 @@ oe_upkeep(TimestampTz now)
 
 		oe_ledger_abort();
 		more_to_do = false;
-		/* Whoever holds a lock will let it go; the next step tries again. */
+		/* A lock will be released; the next step tries again. */
 		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 			edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
 			ereport(WARNING,

@@ -29,7 +29,7 @@ extern void oe_wire_collect(void);
 extern int	oe_wire_in_flight(void);
 extern int	oe_wire_in_flight_of_queue(void);
 
-/* What to wait for: this descriptor, but no longer than that; -1: for ever. */
+/* Wait for this descriptor, but no longer than that; -1: without a limit. */
 extern int	oe_wire_fd(void);
 extern long oe_wire_timeout_ms(void);
 

@@ -1,5 +1,5 @@
 # cancel.pl
-#	Whoever gives up waiting is free at once: by a cancel, a time-out, the end of
+#	A session that gives up waiting is free at once: by a cancel, a time-out, the end of
 #	the session or of its client.  What was on the wire is recorded all the same,
 #	and what was not sent yet never will be.
 

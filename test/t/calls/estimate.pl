@@ -246,7 +246,7 @@ is(forecast(1000, 'SET ocean_enrich.rate_limit = 60;'), '1000|1000|3000|960', 'a
 is(forecast(100, 'SET ocean_enrich.daily_limit = 40;'), '100|40|300|0', 'the daily limit');
 is(forecast(100, q{SET ocean_enrich.credit_limit = '100';}), '100|33|300|0', 'the credit limit');
 
-# One address and one number for each person, whoever tells.
+# One address and one number for each person, whatever tells of it.
 my $revealing = q{SELECT ocean_person_request(email => format('reveal%s@example.com', i), reveal_emails => i <> 2,
 	reveal_emails_webhook_url => CASE WHEN i = 1 THEN 'https://elsewhere.example' END,
 	reveal_phones => CASE WHEN i > 2 THEN true END,

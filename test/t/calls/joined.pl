@@ -1,6 +1,6 @@
 # joined.pl
 #	Equal requests that are under way at the same time are one call: it is sent
-#	and paid once, everybody has the person, and whoever gives up takes it from
+#	and paid once, everybody has the person, and a session that gives up takes it from
 #	nobody else.
 
 use strict;

@@ -1,5 +1,5 @@
 # not_recorded.pl
-#	The ledger refuses to write an ending.  Whoever asked gets the answer, since it
+#	The ledger refuses to write an ending.  The session gets the answer, since it
 #	was paid for; the row still says "sent", and an equal request is not paid for
 #	again before somebody decides.
 

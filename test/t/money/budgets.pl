@@ -202,7 +202,7 @@ sql("SELECT ocean_enrich.resolve($unknown, 'give up', 0)");
 goes('anna', 'seven@example.com', 'it cost nothing: the next one goes at once');
 sql("SELECT ocean_enrich.resolve($unknown, 'give up', 3)");
 budget('anna', 'day', 29);
-refused('anna', 'eight@example.com', 'it did cost something');
+refused('anna', 'eight@example.com', 'it has cost something');
 budget('anna', 'day', 30);
 goes('anna', 'eight@example.com', 'just that');
 books_agree($node, $sandbox, 'resolved');
@@ -273,7 +273,7 @@ foreach my $period (qw(week month))
 sql(q{DELETE FROM ocean_enrich.call WHERE account = 'x'});
 books_agree($node, $sandbox, 'weeks and months');
 
-# Who sees what: one's own, and all for whoever may read the budgets
+# Who sees what: one's own, and all for roles that may read the budgets
 
 my $see = q{SELECT string_agg(role || ' ' || period, ', ' ORDER BY role, period)
 	FROM ocean_enrich.budget_status};
@@ -290,7 +290,7 @@ is( (OceanTest::Query->start($node, $see, user => 'treasurer')->finish)[0],
 	'who may read the budgets sees all of them');
 goes('bert', 'group@example.com', 'a budget of a group does not bind its members');
 
-# Whoever was granted it manages them.
+# A role that was granted it manages them.
 
 is( (   OceanTest::Query->start(
 			$node, q{

@@ -1,6 +1,6 @@
 # reveals_count.pl
 #	What is revealed by webhook counts in the credit limit of the day and in the
-#	budgets from the moment it is known, to whoever asked: for sessions and for the
+#	budgets from the moment it is known, to the role that asked: for sessions and for the
 #	queue, in the worker that runs and in the next one, once.
 
 use strict;
@@ -102,7 +102,7 @@ is(spent(), 'day 20, month 20', 'nor what is rolled back');
 sql(q{UPDATE ocean_enrich.budget SET credit_limit = 23 WHERE role = 'anna' AND period = 'day'});
 goes('anna', 'four', 'raised by one call');
 
-# What the payload says counts; for whoever asked first, once
+# What the payload says counts; for the first that asked, once
 
 my ($three, $four) = map { id_of($_) } qw(three four);
 my $told = qq({"phones": [{"personId": "$three", "numbers": ["+1 555 0101"], "status": "verified"},

@@ -72,7 +72,7 @@ foreach my $case ([ 'sb-notrevealed', 3 ], [ 'sb-nulls', 3 ], [ 'sb-minimal', 3 
 	books_agree($node, $sandbox, $fault);
 }
 
-# The settings of whoever asks; and what the answer says goes before them.
+# The settings of the session that asks; and what the answer says goes before them.
 
 $sandbox->config(email_cost => '0.5', phone_cost => '2.25');
 sql(q{SET ocean_enrich.credits_per_email = '0.5'; SET ocean_enrich.credits_per_phone = '2.25';
@@ -237,7 +237,7 @@ is( sql(q{
 			+ CASE WHEN ocean_enrich.contact_rank(answer -> 'phone') >= 4 THEN 10 ELSE 0 END}),
 	'', 'found is what webhooks are read by');
 
-# Whoever asked for a webhook is charged by it, and once, also where the answer had it all.
+# A call that asked for a webhook is charged by it, and once, also where the answer had it all.
 
 my ($known) = grep { $people[$_] =~ /"email": \{"address": "x\@example.com", "status": "verified"}/ } 0 .. $#people;
 my $person = qq({"id": "p$known", "domain": "example.com"$people[$known]});

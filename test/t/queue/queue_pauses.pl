@@ -66,9 +66,9 @@ $id = submit('sb-status-201.berta@example.com');
 wait_for_state($id, 'refused');
 is(row($id, 'attempts, status, detail'),
 	'2|201|Data gathering process has started. Please try again later.',
-	'gathering: not for ever');
+	'gathering: not endlessly');
 
-# 503: tried again, not for ever
+# 503: tried again, not endlessly
 
 $id = submit('sb-once-503.carla@example.com');
 wait_for_state($id, 'answered');
@@ -76,7 +76,7 @@ is(row($id, 'attempts, credits'), '2|3', '503: it was asked again');
 setting('ocean_enrich.queue_retries = 2');
 $id = submit('sb-status-503.dora@example.com');
 wait_for_state($id, 'failed');
-is(row($id, 'attempts, status'), '3|503', '503: not for ever');
+is(row($id, 'attempts, status'), '3|503', '503: not endlessly');
 
 # Each limit counts its own, in whatever order they come.
 
@@ -106,7 +106,7 @@ wait_for_state($id, 'answered');
 is(row($id, 'attempts, postponed, gathered, credits'), '5|2|2|3', '201 and 503: each has its own limit');
 $id = answered_in_turn('turns2@example.com', $away, $later, $away, $later, $later);
 wait_for_state($id, 'refused');
-is(row($id, 'attempts, status, postponed, gathered'), '5|201|2|2', '201 and 503: gathering is not for ever');
+is(row($id, 'attempts, status, postponed, gathered'), '5|201|2|2', '201 and 503: gathering is not endlessly');
 $id = answered_in_turn('turns3@example.com', $later, $away, $later, $away, $away);
 wait_for_state($id, 'failed');
 is(row($id, 'attempts, status, postponed, gathered'), '5|503|2|2', '201 and 503: nor is 503');

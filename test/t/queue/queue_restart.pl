@@ -47,7 +47,7 @@ sub no_worker
 
 sub hold { return $sandbox->config(hold => $_[0] ? JSON::PP::true : JSON::PP::false) }
 
-# Whoever only started a worker for nothing has it no more.
+# A worker that was started for nothing has left.
 
 wait_until($node, no_worker());
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'ocean_enrich launcher'}),

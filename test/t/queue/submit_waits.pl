@@ -1,5 +1,5 @@
 # submit_waits.pl
-#	Statements that wait for whoever drops or changes their table: they see what it
+#	Statements that wait for a session that drops or changes their table: they see what it
 #	is then, and what is gone is an error with a name.
 
 use strict;

@@ -193,7 +193,7 @@ foreach my $setting (qw(api_url api_token api_token_file proxy ca_file token_in 
 	mallory_fails("SET ocean_enrich.$setting = '$value'",
 		qr/42501: permission denied to set parameter/, "$setting: an ordinary role cannot set it");
 	mallory_fails("ALTER ROLE mallory SET ocean_enrich.$setting = '$value'",
-		qr/42501: permission denied/, "$setting: nor for itself for ever");
+		qr/42501: permission denied/, "$setting: nor for itself for good");
 	local $ENV{PGOPTIONS} = "-c ocean_enrich.$setting=$value";
 	my ($stdout, $stderr) =
 	  OceanTest::Query->start($node, "SELECT current_setting('ocean_enrich.$setting', true)", user => 'mallory')->finish;

@@ -263,7 +263,7 @@ foreach my $its_schema ('public', 'enrichment')
 			SELECT ocean_enrich.apply_retention()});
 		is(ran_as($log) =~ s/^mallory$//r, '', "$case: to the end");
 
-		# Whoever writes a bare name gets what fits best.
+		# A bare name finds what fits best.
 		$log = -s $node->logfile;
 		my %calls = (
 			bare => q{ocean_enrich_person('{"person": {"email": "bare@example.com"}}')},

@@ -81,7 +81,7 @@ settled($node, 'contacts', 'restored');
 is( sql(q{SELECT enriched -> 'email' ->> 'address' FROM contacts WHERE id = 70}, 'restored'),
 	'copied@example.com', 'until it is enabled there');
 is($sandbox->books->{requests}, $requests + 1, 'and then only what changed');
-is( sql('SELECT credits FROM ocean_enrich.sync_status', 'restored'), 189, 'with what it did cost before');
+is( sql('SELECT credits FROM ocean_enrich.sync_status', 'restored'), 189, 'with what it cost before');
 
 # A copy by template, and databases that go
 

@@ -158,7 +158,7 @@ sub finds_what_is_noted
 	return;
 }
 
-# A worker that ends, whoever starts the next one.
+# A worker that ends, whichever session starts the next one.
 sub end_worker
 {
 	my ($node) = @_;
@@ -247,7 +247,7 @@ $node->append_conf('postgresql.conf', 'ocean_enrich.daily_limit = 0');
 $old->quit;
 $node->restart;
 
-# The shared memory belongs to whoever has made it, to its end.
+# The shared memory belongs to the library that made it, to its end.
 my ($other) = copy_of_stage();
 replace_file($failing, library_name($other));
 like(attempt_elsewhere('SELECT ' . enrich('failing@example.com'), settings_of($other)),

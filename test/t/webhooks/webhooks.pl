@@ -76,12 +76,12 @@ is( $node->safe_psql('postgres',
 is( $node->safe_psql('postgres',
 		'SELECT count(*), sum(credits), bool_or(told), sum(deliveries) FROM ocean_enrich.webhook'),
 	'2|11|f|2',
-	'what it did cost is reckoned');
+	'its cost is calculated');
 is($sandbox->books->{reveals_charged}, 11, '... and is what the API charged');
 is( $node->safe_psql('postgres',
 		'SELECT role, calls, credits, reveal_credits FROM ocean_enrich.spending'),
 	getpwuid($<) . '|1|3|11',
-	'... on the account of whoever asked');
+	'... on the account of the call');
 is( $node->safe_psql('postgres',
 		'SELECT count(*) FROM ocean_enrich.early_reveal UNION ALL SELECT count(*) FROM ocean_enrich.open_reveals'),
 	"0\n0",
@@ -101,7 +101,7 @@ foreach my $form (qw(lists people results))
 	is( $node->safe_psql('postgres',
 			'SELECT sum(credits), bool_and(told) FROM ocean_enrich.webhook'),
 		'11|t',
-		'... which says what it did cost');
+		'... which states its cost');
 }
 $sandbox->config(webhook_form => 'person');
 

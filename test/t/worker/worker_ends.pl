@@ -130,7 +130,7 @@ is((grep { $_->[2] == 0 } @outcomes),
 all_answered('terminations', 'postgres');
 $sandbox->config(latency_ms => 0);
 
-# A worker that is told to stop waits for what is on the wire, but not for ever.
+# A worker that is told to stop waits for what is on the wire, but not without a limit.
 # What comes meanwhile is for the next one.
 
 $sandbox->config(hold => JSON::PP::true);
