@@ -83,7 +83,7 @@ static const OeVocabulary person_vocabulary = {
 	.example = "{\"person\": {\"email\": \"...\"}}, which ocean_person_request() builds",
 	.required = "person",
 	.missing_hint = "Put the values that identify the person inside \"person\", such as "
-					"{\"person\": {\"email\": ...}}.",
+	"{\"person\": {\"email\": ...}}.",
 	.empty_message = "Empty `person` body",
 	.empty_hint = "Give at least one value that identifies the "
 	"person, such as \"linkedin\" or \"email\".",

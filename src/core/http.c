@@ -79,7 +79,8 @@ typedef struct Transfer
 
 struct OeHttp
 {
-	CURLM	   *multi;			/* NULL after memory ran out; see drive_multi() */
+	CURLM	   *multi;			/* NULL after memory ran out; see
+								 * drive_multi() */
 	int			epoll_fd;
 	int64_t		deadline_us;	/* when libcurl wants to be called */
 	size_t		max_body_bytes;
@@ -404,8 +405,8 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	SET_OPTION(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 
 	/*
-	 * A replaced file is noticed soon, but the file is not read again for each
-	 * connection.
+	 * A replaced file is noticed soon, but the file is not read again for
+	 * each connection.
 	 */
 	SET_OPTION(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
 

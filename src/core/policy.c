@@ -353,7 +353,7 @@ pause_is_too_long(const OeAccount *account, const OeLimits *limits,
 	oe_error_detail(error, "It accepts no request for another %lld s.",
 					(long long) (left_ms / 1000 + (left_ms % 1000 > 0)));
 	oe_error_hint(error, "Run the statement again after that, or increase "
-						 "\"ocean_enrich.retry_wait_max\".");
+				  "\"ocean_enrich.retry_wait_max\".");
 	return true;
 }
 
@@ -392,7 +392,7 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 				 "credit limit of %s credits per day has been reached",
 				 oe_credits_text(limits->credit_limit, limit));
 	oe_error_detail(error, "%s credits have been spent or reserved since midnight UTC, and a "
-						   "request reserves %s.",
+					"request reserves %s.",
 					oe_credits_text(account->spent.credits, used),
 					oe_credits_text(oe_limits_reserve(limits), reserve));
 	oe_error_hint(error, "Increase \"ocean_enrich.credit_limit\" or wait until midnight UTC.");

@@ -336,7 +336,7 @@ unpack_result(const char *bytes, OeResult *result)
 	result->message = "the ocean_enrich worker exited before the answer arrived";
 	result->detail = "The request may have been paid for.";
 	result->hint = "The view \"ocean_enrich.unknown_calls\" lists it; use ocean_enrich.resolve() "
-				   "to allow sending it again.";
+		"to allow sending it again.";
 }
 
 bool

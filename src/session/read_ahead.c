@@ -625,8 +625,8 @@ create_state(CustomScan *scan)
 	state->css.methods = &exec_methods;
 
 	/*
-	 * The target list is compiled before the node below exists, and would take
-	 * the slot type from it.  Declare that the type is not fixed.
+	 * The target list is compiled before the node below exists, and would
+	 * take the slot type from it.  Declare that the type is not fixed.
 	 */
 	state->css.ss.ps.outeropsset = true;
 	state->css.ss.ps.outeropsfixed = false;

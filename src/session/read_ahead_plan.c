@@ -310,8 +310,8 @@ find_calls(Node *node, FindCalls *find)
 
 				/*
 				 * A constant makes the same request for all rows: one is
-				 * enough.  A call in the argument would be made before its own
-				 * argument is examined, and then begun once more.
+				 * enough.  A call in the argument would be made before its
+				 * own argument is examined, and then begun once more.
 				 */
 				if (IsA(arg, Const) || contains_call(arg) ||
 					contain_volatile_functions(arg) ||
@@ -993,7 +993,7 @@ begin_beside_nestloop(NestLoop *loop)
 	add_calls_of_run(&how, &columns, how.cached ? inner->lefttree : inner,
 					 ids, values, loop->join.plan.extParam);
 	if (how.arg_columns != NIL)
-		loop	  ->join.plan.lefttree = (Plan *)
+		loop->join.plan.lefttree = (Plan *)
 			make_read_ahead(make_result(outer, columns.tlist),
 							passed_columns(outer->targetlist), NIL, &how);
 }

@@ -17,8 +17,7 @@ extern void oe_read_ahead_add(PlannedStmt *stmt, int cursor_options);
 /* The calls of one Read Ahead node. */
 typedef struct OeReadAheadPlan
 {
-	List	   *arg_columns;	/* for each call, its argument's column
-								 * below */
+	List	   *arg_columns;	/* for each call, its argument's column below */
 	List	   *raises;			/* for each call, whether it raises errors */
 	bool		elsewhere;		/* true if made elsewhere, for each row ... */
 	bool		cached;			/* ... or less often, below a Memoize */

@@ -20,7 +20,7 @@ typedef struct OeSync
 	Oid			relation;
 	bool		enabled;
 	const char *endpoint_name;
-	const OeEndpoint *endpoint;	/* NULL: there is none that can be queued */
+	const OeEndpoint *endpoint; /* NULL: there is none that can be queued */
 	const char *request;		/* expression with qualified names ... */
 	const char *condition;		/* ... likewise, or NULL */
 	const char *table_name;		/* the table's name in both ... */

@@ -35,7 +35,7 @@ struct OeAccountEntry
 	OeAccount  *account;
 	uint64		reveals_read;	/* oe_channel_reveals() then; 0: not read */
 	uint64		full_in_turn;	/* in this turn, it gave this answer ... */
-	OePermission	full_answer;
+	OePermission full_answer;
 	OeLimits	full_limits;	/* ... under these limits */
 
 	/* Of the queue alone: sessions are told what the API says. */
@@ -79,11 +79,11 @@ extern OeAccountEntry *oe_admission_known_account(const char *name);
  * spendings, so it needs a transaction of the ledger.
  */
 extern OePermission oe_admission_ask(OeAccountEntry *account, const OeCall *call,
-								 int on_wire, TimestampTz now);
+									 int on_wire, TimestampTz now);
 
 /* The part of it that concerns the account, for limits of any request. */
 extern OePermission oe_admission_ask_account(OeAccountEntry *account,
-										 const OeLimits *limits, TimestampTz now);
+											 const OeLimits *limits, TimestampTz now);
 
 /* The same for a job that waits, which may also have a time of its own to wait for. */
 extern OePermission oe_admission_ask_for_job(OeJob *job, int on_wire, TimestampTz now);

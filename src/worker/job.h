@@ -53,13 +53,14 @@ typedef struct OeJob
 	OeJobPhase	phase;			/* see oe_job_set_phase() */
 	OeJobPhase	phase_before;	/* this turn's transaction */
 	List	   *slots;			/* the sessions that asked; the first one pays */
-	bool		begun;			/* true if its slots are running, not submitted */
+	bool		begun;			/* true if its slots are running, not
+								 * submitted */
 	bool		background;		/* true if it comes from the queue */
 	OeQueuePosition position;	/* then: its place there */
 	int			postponed;
 	int			gathered;
-	bool		passed_by;		/* true if equal ones in the queue, from "passed"
-								 * on, were left for it to answer */
+	bool		passed_by;		/* true if equal ones in the queue, from
+								 * "passed" on, were left for it to answer */
 	OeQueuePosition passed;
 	OeAccountEntry *account;
 	char	   *bytes;			/* what "call" points into */

@@ -78,7 +78,8 @@ typedef enum OeWaitReason
 {
 	OE_WAIT_TURN,				/* for nothing but its turn */
 	OE_WAIT_GATHERING,			/* 201; counted in "gathered" */
-	OE_WAIT_RETRY,				/* it was not processed; counted in "postponed" */
+	OE_WAIT_RETRY,				/* it was not processed; counted in
+								 * "postponed" */
 	OE_WAIT_LIMIT,				/* credit_limit has no room for it */
 	OE_WAIT_BUDGET,
 	OE_WAIT_CALL,				/* an equal one that another database has sent */

@@ -415,8 +415,8 @@ proceed_with_group(List *group, XLogRecPtr lsn, OeRecorded *recorded,
 	}
 
 	/*
-	 * A request that is about to be sent is on disk first.  An answer that only
-	 * came can wait: the sessions flush it themselves.
+	 * A request that is about to be sent is on disk first.  An answer that
+	 * only came can wait: the sessions flush it themselves.
 	 */
 	if (sending && oe_settings()->record_before_send)
 		XLogFlush(lsn);

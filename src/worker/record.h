@@ -16,8 +16,8 @@ typedef struct OeRecorded
 {
 	OeLedgerEnd end;			/* OE_LEDGER_HAS_FAILED is dealt with already */
 	bool		row_is_busy;	/* true if a row was locked: try again */
-	bool		orphans_left;	/* true if there are rows "sent" that nobody has
-								 * on the wire */
+	bool		orphans_left;	/* true if there are rows "sent" that nobody
+								 * has on the wire */
 } OeRecorded;
 
 /* Everything that arrived, waits or ended, as far as it can go now. */

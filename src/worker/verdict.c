@@ -84,7 +84,7 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 					 "the connection to the API was lost after the request was sent");
 	oe_error_detail(error, "The request may have been paid for: %s.", problem);
 	oe_error_hint(error, "The view \"ocean_enrich.unknown_calls\" lists it; use "
-						 "ocean_enrich.resolve() to allow sending it again.");
+				  "ocean_enrich.resolve() to allow sending it again.");
 }
 
 /*
@@ -249,7 +249,7 @@ judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 		result->detail = call->endpoint->price_count > 0
 			? "HTTP status 200.  The call was paid for." : "HTTP status 200.";
 		result->hint = "It contains a character that the database encoding lacks, a NUL character, "
-					   "half of a surrogate pair, or too many levels of nesting.";
+			"half of a surrogate pair, or too many levels of nesting.";
 	}
 	verdict->detail = result->message;
 	if (call->endpoint->recorded)

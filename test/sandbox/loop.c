@@ -42,9 +42,9 @@ sb_loop_new(void)
 	if (epoll_fd < 0)
 		return NULL;
 	loop = sb_zalloc(sizeof(*loop));
-	loop	  ->epoll_fd = epoll_fd;
-	loop	  ->capacity = FIRST_CAPACITY;
-	loop	  ->heap = sb_zalloc((loop->capacity + 1) *sizeof(*loop->heap));
+	loop->epoll_fd = epoll_fd;
+	loop->capacity = FIRST_CAPACITY;
+	loop->heap = sb_zalloc((loop->capacity + 1) * sizeof(*loop->heap));
 	return loop;
 }
 
@@ -74,7 +74,7 @@ sb_loop_unwatch(SbLoop *loop, SbWatch *watch)
 static void
 put_timer(SbLoop *loop, size_t place, SbTimer *timer)
 {
-	loop	  ->heap[place] = timer;
+	loop->heap[place] = timer;
 
 	timer->place = place;
 }
@@ -110,12 +110,12 @@ sb_loop_set_timer(SbLoop *loop, SbTimer *timer, int after_ms)
 	sb_loop_cancel_timer(loop, timer);
 	if (loop->count == loop->capacity)
 	{
-		loop	  ->capacity *= 2;
-		loop	  ->heap = sb_realloc(loop->heap,
-									  (loop->capacity + 1) *sizeof(*loop->heap));
+		loop->capacity *= 2;
+		loop->heap = sb_realloc(loop->heap,
+								(loop->capacity + 1) * sizeof(*loop->heap));
 	}
 	timer->due_us = sb_now_us() + after_ms * INT64_C(1000);
-	loop	  ->count++;
+	loop->count++;
 
 	sift_timer(loop, loop->count, timer);
 }
@@ -157,7 +157,7 @@ wait_ms(const SbLoop *loop, int max_wait_ms)
 
 	if (loop->count == 0)
 		return max_wait_ms;
-	ms = (loop->heap[1]->due_us - sb_now_us() + 999) /1000;
+	ms = (loop->heap[1]->due_us - sb_now_us() + 999) / 1000;
 	if (ms < 0)
 		ms = 0;
 	if (ms > INT_MAX)
