@@ -1,7 +1,7 @@
 /*
  * admission.c
- *		May a request go now?  The accounts in the worker's memory, restored from the
- *		ledger when they are first met.
+ *		Decides whether a request may go now.  The accounts are in the worker's
+ *		memory, restored from the ledger when they are first used.
  */
 #include "postgres.h"
 
@@ -66,7 +66,7 @@ oe_admission_known_account(const char *name)
 	return hash_search(accounts, name, HASH_FIND, NULL);
 }
 
-/* What the ledger knows of an account that this worker meets anew. */
+/* Restore an account that is new to this worker from the ledger. */
 static void
 restore_account(OeAccount *account, const OeCall *call, TimestampTz now)
 {
@@ -122,8 +122,8 @@ oe_admission_account(const OeCall *call, TimestampTz now)
  * ---------------------------------------------------------------- */
 
 /*
- * What comes from here on raises the number, and is read once more.  False:
- * somebody has it locked.
+ * Later reveals raise the number, and make us read again.  False: the table is
+ * locked.
  */
 static bool
 read_reveals(OeAccountEntry *entry, TimestampTz now)
@@ -144,7 +144,7 @@ read_reveals(OeAccountEntry *entry, TimestampTz now)
 	return true;
 }
 
-/* What is on the wire now is counted as such, whatever its row says. */
+/* Calls on the wire are counted as such, whatever their rows say. */
 static void
 restore_budgets(const char *role, TimestampTz now)
 {
@@ -158,10 +158,10 @@ restore_budgets(const char *role, TimestampTz now)
 }
 
 /*
- * Read what is not known yet of the role's budgets, and of what was spent of them
- * and by the account.  Only for requests that are to be sent: trouble with the
- * budgets must not keep an answer from being recorded.  False: somebody has
- * locked what was revealed.
+ * Read the role's budgets and the spendings of role and account, as far as
+ * they are not known yet.  Only for requests that are to be sent: trouble with
+ * the budgets must not keep an answer from being recorded.  False: the table
+ * of reveals is locked.
  */
 static bool
 read_spendings(OeAccountEntry *account, const OeCall *call, TimestampTz now)
@@ -200,7 +200,7 @@ oe_admission_ask_account(OeAccountEntry *entry, const OeLimits *limits,
 	return answer;
 }
 
-/* What is in memory: the budget first, which holds up nobody else. */
+/* Ask the state in memory: the budget first, as it holds up no other role. */
 static OePermission
 ask_budget_and_account(OeAccountEntry *account, const OeCall *call,
 					   TimestampTz now)
@@ -246,7 +246,7 @@ wait_until(OeTime when)
 	return (OePermission) {.admission = OE_ADMIT_LATER, .when = when};
 }
 
-/* The worker's loop has to wake when the first of the jobs may go. */
+/* The worker's loop has to wake up when the first of the jobs may go. */
 static void
 note_wait(const OePermission *answer)
 {
@@ -313,7 +313,7 @@ oe_admission_unsent(OeJob *job, TimestampTz now)
 	job->tries--;
 }
 
-/* The queue pauses when the next call would meet the same end. */
+/* Pause the queue if the next call would end in the same way. */
 static void
 learn_from_ending(OeJob *job, TimestampTz now)
 {
@@ -334,7 +334,7 @@ learn_from_ending(OeJob *job, TimestampTz now)
 		return;
 	}
 
-	/* One that fails now and then is no reason, 429 is. */
+	/* Occasional failures do not pause the queue, but status 429 does. */
 	entry->streak++;
 	if (entry->streak < OE_TROUBLE_STREAK && http_status != 429)
 		return;

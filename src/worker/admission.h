@@ -1,7 +1,7 @@
 /*
  * admission.h
- *		May a request go now?  Asks the budget of its role and the limits of its
- *		account, which are counted here for the whole database.
+ *		Decides whether a request may go now, by the budget of its role and the
+ *		limits of its account, both counted here for the whole database.
  */
 #ifndef OE_ADMISSION_H
 #define OE_ADMISSION_H
@@ -9,14 +9,14 @@
 #include "core/policy.h"
 #include "worker/job.h"
 
-/* What stands in the way of a request. */
+/* Why a request may not go now. */
 typedef enum OeObstacle
 {
 	OE_OBSTACLE_NONE,
-	OE_OBSTACLE_BUDGET,			/* of its role: nobody else has to wait */
+	OE_OBSTACLE_BUDGET,			/* of its role: no other role waits */
 	OE_OBSTACLE_ACCOUNT,		/* its limits, or a pause */
 	OE_OBSTACLE_FILES,			/* no more sockets can be opened */
-	OE_OBSTACLE_LOCK,			/* somebody has locked what was revealed */
+	OE_OBSTACLE_LOCK,			/* the table of reveals is locked */
 } OeObstacle;
 
 typedef struct OePermission
@@ -28,7 +28,7 @@ typedef struct OePermission
 	OeError		error;			/* if OE_ADMIT_NEVER; to be freed */
 } OePermission;
 
-/* An account is charged; its limits hold for all sessions together. */
+/* The account to charge; its limits hold for all sessions together. */
 struct OeAccountEntry
 {
 	char		name[OE_ACCOUNT_CHARS]; /* key */
@@ -38,7 +38,7 @@ struct OeAccountEntry
 	OePermission full_answer;
 	OeLimits	full_limits;	/* ... under these limits */
 
-	/* Of the queue alone: sessions are told what the API says. */
+	/* For the queue only: sessions get the API's own reply. */
 	int			blocked_by;		/* status that stopped it; 0: none */
 	TimestampTz balance_due;	/* then: when to ask for the balance */
 	bool		balance_asked;
@@ -46,61 +46,61 @@ struct OeAccountEntry
 	TimestampTz paused_until;
 };
 
-/* How many failures in a row say that the API is away. */
+/* After how many failures in a row the API counts as unreachable. */
 #define OE_TROUBLE_STREAK		8
 
 extern void oe_admission_init(void);
 
-/* A turn of the loop begins: nothing is known to wait, and no account is full. */
+/* Begin a turn of the loop: no wait is known, and no account is full. */
 extern void oe_admission_begin_turn(void);
 
-/* Accounts that were full in this turn are asked again. */
+/* Let accounts that were full in this turn be asked again. */
 extern void oe_admission_ask_again(void);
 
-/* When the first job may go that had to wait in this turn; 0: none had to. */
+/* When the first job that had to wait in this turn may go; 0: none had to. */
 extern TimestampTz oe_admission_wake_at(void);
 
 /* True if requests have ended in this turn, so that others may go at once. */
 extern bool oe_admission_room_was_made(void);
 
 /*
- * The account that is charged for a call.  Needs a transaction of the ledger
- * when it is new, to restore what was used.
+ * The account that is charged for a call.  If it is new, its usage is
+ * restored, which needs a transaction of the ledger.
  */
 extern OeAccountEntry *oe_admission_account(const OeCall *call, TimestampTz now);
 
-/* NULL: nothing was sent for it yet. */
+/* NULL: this worker has not used the account yet. */
 extern OeAccountEntry *oe_admission_known_account(const char *name);
 
 /*
  * The one place where sessions and the queue ask whether a request may go: the
- * budget of its role first, then the limits of its account, then the open files,
- * of which "on_wire" are in use.  Reads what is not known yet of budgets and
- * spendings, so it needs a transaction of the ledger.
+ * budget of its role first, then the limits of its account, then the open
+ * files, of which "on_wire" are in use.  Reads budgets and spendings that are
+ * not known yet, so it needs a transaction of the ledger.
  */
 extern OePermission oe_admission_ask(OeAccountEntry *account, const OeCall *call,
 									 int on_wire, TimestampTz now);
 
-/* The part of it that concerns the account, for limits of any request. */
+/* Ask the account only, for the limits of any request. */
 extern OePermission oe_admission_ask_account(OeAccountEntry *account,
 											 const OeLimits *limits, TimestampTz now);
 
-/* The same for a job that waits, which may also have a time of its own to wait for. */
+/* As oe_admission_ask(), for a waiting job, which may not be due yet. */
 extern OePermission oe_admission_ask_for_job(OeJob *job, int on_wire, TimestampTz now);
 
 /* True if there is a waiting job that may go, or that never may. */
 extern bool oe_admission_any_is_due(TimestampTz now);
 
-/* From now on the limits count it. */
+/* Count the job in the limits, as it is about to be sent. */
 extern void oe_admission_sent(OeJob *job, TimestampTz now);
 
-/* It does not go after all. */
+/* Undo oe_admission_sent(): the job does not go after all. */
 extern void oe_admission_unsent(OeJob *job, TimestampTz now);
 
-/* The limits learn how it ended, once that is recorded; frees the reply. */
+/* Count how the job ended, once that is recorded.  Frees the reply. */
 extern void oe_admission_ended(OeJob *job, TimestampTz now);
 
-/* The queue goes on when the balance says that it may. */
+/* Resume the queue if the balance allows it. */
 extern void oe_admission_learn_balance(const OeCall *call,
 									   const OeResult *balance);
 

@@ -66,7 +66,7 @@ static OeStatement spent_statement = {
 	" coalesce(sum(credits) FILTER (WHERE day >= (" parameter \
 	" AT TIME ZONE 'UTC')::date), 0)::text"
 
-/* Likewise. */
+/* In the order of the periods, too. */
 static OeStatement revealed_statement = {
 	"SELECT" REVEALED_SINCE("$3") "," REVEALED_SINCE("$4") "," REVEALED_SINCE("$5")
 	" FROM ocean_enrich.reveal_cost"
@@ -88,7 +88,7 @@ static OeStatement release_statement = {
 /* Roles that have a budget; NULL: not read yet. */
 static HTAB *roles;
 static uint64 changes_read;		/* oe_channel_changes() when they were read */
-static Oid	relation_read;		/* from this table */
+static Oid	relation_read;		/* OID of the table they were read from */
 static bool relation_is_in_doubt;
 
 /* ----------------------------------------------------------------
@@ -151,7 +151,7 @@ take_row(HTAB *table, uint64 row)
 	budget->limit = oe_credits_parse_sum(oe_statement_text(row, 3));
 }
 
-/* If it is not there, reading it says so. */
+/* Invalid if the table is missing: reading it raises the error. */
 static Oid
 budget_relation(void)
 {
@@ -165,7 +165,7 @@ doubt_relation(Datum arg, Oid relation)
 		relation_is_in_doubt = true;
 }
 
-/* The extension may have been dropped, and made again, with budgets of its own. */
+/* The extension may have been dropped and created again, with new budgets. */
 static bool
 is_another_table(void)
 {
@@ -193,7 +193,7 @@ oe_budget_refresh(void)
 	if (!oe_budget_is_stale())
 		return;
 
-	/* As with the ledger: everybody's answers would wait with us. */
+	/* As with the ledger, do not wait: all answers would wait with us. */
 	relation = budget_relation();
 	if (OidIsValid(relation) &&
 		!ConditionalLockRelationOid(relation, AccessShareLock))
@@ -205,7 +205,7 @@ oe_budget_refresh(void)
 		return;
 	}
 
-	/* What is changed from here on raises the number, and is read once more. */
+	/* Later changes raise the number, and make us read again. */
 	oe_ledger_use_spi();
 	oe_rights_switch(&rights, oe_owner_of("budget"), OE_RIGHTS_RESTRICTED);
 	count = oe_statement_run(&budgets_statement, NULL, NULL);
@@ -220,7 +220,7 @@ oe_budget_refresh(void)
 }
 
 /* ----------------------------------------------------------------
- * What is spent
+ * Spendings
  * ---------------------------------------------------------------- */
 
 static RoleEntry *
@@ -239,7 +239,7 @@ oe_budget_is_to_be_restored(const char *role)
 	return entry && !entry->restored;
 }
 
-/* No earlier than any period that has a budget: a month may be a long look. */
+/* The earliest start of a period with a budget: a month may be a long scan. */
 static TimestampTz
 earliest_start(const OeBudgets *budgets, const TimestampTz *starts,
 			   TimestampTz now)
@@ -303,7 +303,7 @@ oe_budget_restore(const char *role, const int64 *in_flight, int count,
 	entry->reveals_read = 0;
 }
 
-/* What comes from here on raises the number, and is read once more. */
+/* Later reveals raise the number, and make us read again. */
 bool
 oe_budget_read_reveals(const char *role, TimestampTz now)
 {
@@ -365,8 +365,8 @@ oe_budget_ended(const char *role, TimestampTz sent, TimestampTz now,
 	RoleEntry  *entry = find_role(role);
 
 	/*
-	 * Not restored: the ledger will say how it ended, as it will of a
-	 * sending.
+	 * If the role is not restored yet, the ledger will supply the ending, as
+	 * it will the sending.
 	 */
 	if (entry && entry->restored)
 		oe_budgets_ended(&entry->budgets, sent, now, outcome, reserved, credits);

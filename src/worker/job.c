@@ -1,7 +1,7 @@
 /*
  * job.c
- *		The requests that the worker has at hand: found by their account and
- *		fingerprint, listed by their phase, delivered to those who wait.
+ *		The requests that the worker has at hand: found by account and
+ *		fingerprint, listed by phase, delivered to the sessions that wait.
  */
 #include "postgres.h"
 
@@ -32,7 +32,7 @@ static HTAB *jobs;
 
 #define TO(phase)	(1 << OE_JOB_##phase)
 
-/* Which phases may follow each. */
+/* The phases that may follow each phase. */
 static const int next_phases[] = {
 	/* a request of a session; a call of the queue; one that is not recorded */
 	[OE_JOB_NEW] = TO(ARRIVED) | TO(SENDING) | TO(ON_WIRE),
@@ -48,7 +48,7 @@ static const int next_phases[] = {
 	[OE_JOB_PUT_BACK] = 0,
 };
 
-/* Of the phases that have one. */
+/* Only used for the phases that have a list. */
 static dlist_head lists[lengthof(next_phases)];
 
 HTAB *
@@ -277,7 +277,7 @@ oe_job_settle_not_recorded(OeJob *job, const char *reason)
 	oe_job_settle_with_error(job, &error);
 }
 
-/* From here on the result is for those who joined, and cost them nothing. */
+/* Change the result for the sessions that joined, which pay nothing. */
 static void
 share_result(OeJob *job)
 {
@@ -300,7 +300,7 @@ oe_job_deliver(OeJob *job, XLogRecPtr lsn)
 
 	foreach(lc, job->slots)
 	{
-		/* The one who pays is the first, or the row in the queue. */
+		/* The first slot pays, or the row in the queue. */
 		if (job->result && foreach_current_index(lc) == (job->background ? 0 : 1))
 			share_result(job);
 		oe_channel_finish(lfirst_int(lc), job->result, job->result_len, lsn);

@@ -1,18 +1,18 @@
 /*
  * job.h
- *		The requests that the worker has at hand, each with the sessions that wait
- *		for it.
+ *		The requests that the worker has at hand, each with the sessions that
+ *		wait for it.
  *
  * A new request becomes a job; an equal one joins it.  The phases of a job:
  *
- *	NEW			made, and not handed to anybody yet
+ *	NEW			just created
  *	ARRIVED		not looked up in the ledger yet
  *	WAITING		not answered there; waits for the limits, or for its next try
  *	SENDING		admitted; its row is being written
  *	ON_WIRE		with libcurl
- *	ENDED		answer or failure is here; its row is being written
- *	SETTLED		the result is there, for everybody who asked
- *	PUT_BACK	its row is in the queue again
+ *	ENDED		answered or failed; its row is being written
+ *	SETTLED		has its result, to be delivered
+ *	PUT_BACK	requeued
  *
  * job.c has the table of which phase may follow which.
  *
@@ -80,23 +80,25 @@ typedef struct OeJob
 } OeJob;
 
 /*
- * Jobs and accounts live in the first, everything else in the second, which is
- * reset with each turn of the worker's loop.
+ * Jobs and accounts live in the first context, everything else in the second,
+ * which is reset in each turn of the worker's loop.
  */
 extern MemoryContext oe_worker_mcxt;
 extern MemoryContext oe_turn_mcxt;
 
-/* Once, before anything else: makes the contexts. */
+/* Call once, before anything else: creates the contexts. */
 extern void oe_job_init(void);
 
 /* A table that lives as long as the worker; keys are compared byte by byte. */
 extern HTAB *oe_job_table(const char *name, Size keysize, Size entrysize);
 
-/* How many there are, whatever their phase. */
+/* The number of jobs, whatever their phase. */
 extern long oe_job_count(void);
 
-/* The calls of a role that are counted by the limits: fills both arrays, which
- * have room for OE_CHANNEL_SLOTS, and says how many. */
+/*
+ * Fill both arrays, which have room for OE_CHANNEL_SLOTS, with the calls of a
+ * role that the limits count.  Returns their number.
+ */
 extern int	oe_job_list_in_flight(const char *role, int64 *call_ids,
 								  OeCredits *reserved);
 
@@ -106,7 +108,7 @@ extern OeJob *oe_job_find(const char *account, const uint8 *fingerprint);
 /* A NEW job for a packed call, which is copied. */
 extern OeJob *oe_job_new(const char *bytes, Size len);
 
-/* Forget a job that no session waits for. */
+/* Free a job that no session waits for. */
 extern void oe_job_free(OeJob *job);
 
 /*
@@ -116,33 +118,33 @@ extern void oe_job_free(OeJob *job);
 extern void oe_job_set_phase(OeJob *job, OeJobPhase phase);
 extern dlist_head *oe_job_list(OeJobPhase phase);
 
-/* What the transaction has done to the job is undone: its phase is the old one. */
+/* Restore the phase that the job had before the failed transaction. */
 extern void oe_job_undo_phase(OeJob *job);
 
 /* True if a session still waits for it. */
 extern bool oe_job_is_wanted(OeJob *job);
 
-/* From here on it cannot be cancelled.  Slots that gave up before come off. */
+/* Make the job uncancellable.  Removes slots that were cancelled before. */
 extern void oe_job_begin(OeJob *job);
 
-/* Keep a result, for a job that is tried again or that ends without another. */
+/* Store a result, in case a job that is tried again gets no other. */
 extern void oe_job_set_result(OeJob *job, OeResult *result);
 
-/* The same, and the job is SETTLED: it has to be delivered. */
+/* Store a result and set the phase to SETTLED: the job has to be delivered. */
 extern void oe_job_settle(OeJob *job, OeResult *result);
 extern void oe_job_settle_with_error(OeJob *job, OeError *error);
 
-/* Nothing was sent, because it could not be recorded before. */
+/* Settle a job that was not sent, as it could not be recorded first. */
 extern void oe_job_settle_not_recorded(OeJob *job, const char *reason);
 
 /*
- * Hand the result, if any, to everybody who asked, and forget the job.  The result
- * is on disk once the log is flushed up to "lsn".
+ * Hand the result, if any, to every session that asked, and free the job.  The
+ * result is on disk once WAL is flushed up to "lsn".
  */
 extern void oe_job_deliver(OeJob *job, XLogRecPtr lsn);
 
 /*
- * Sessions that had joined a queued call which goes back: for them it is asked
+ * Free a requeued job.  For sessions that had joined it, a new job asks again
  * at once, by their own settings.
  */
 extern void oe_job_begin_anew(OeJob *job);

@@ -3,11 +3,12 @@
  *		With shared_preload_libraries: a process that keeps a worker in each
  *		database whose queue is not empty.
  *
- * When the server has started, nobody knows where something is queued: so a
- * worker goes into each database, and leaves at once if there is nothing.  After
- * that, the shared state tells which database has lost a worker that it wants.
+ * After a server start, it is not known which databases have queued calls.  So
+ * a worker is started in each database, and leaves at once if its queue is
+ * empty.  Later, the shared state lists the databases that want a worker and
+ * lost it.
  *
- * It is connected to no database, and reads none but pg_database.
+ * The launcher is connected to no database, and reads only pg_database.
  */
 #include "postgres.h"
 
@@ -32,13 +33,13 @@
 #include "shared/channel.h"
 #include "worker/launcher.h"
 
-/* How often to look for databases without anybody's telling. */
+/* How often to look for databases without being signaled. */
 #define LOOK_MS			10000
 
-/* How soon to try again when no worker could be started, or one has ended. */
+/* How soon to retry when no worker could be started, or one has ended. */
 #define AGAIN_MS		1000
 
-/* How many databases are looked after at once. */
+/* How many databases are handled at once. */
 #define ORPHANED_MAX	64
 
 static MemoryContext look_mcxt;
@@ -79,7 +80,7 @@ connectable_databases(void)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old = MemoryContextSwitchTo(look_mcxt);
 
-		/* A limit below -1 marks one whose removal was interrupted. */
+		/* A limit below -1 marks a database whose DROP was interrupted. */
 		if (database->datallowconn && !database->datistemplate &&
 			database->datconnlimit >= -1)
 			databases = lappend_oid(databases, database->oid);
@@ -105,7 +106,7 @@ wait_ms(long timeout_ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* One after the other, as slots become free. */
+/* Start the workers one after the other, as slots become free. */
 static void
 start_everywhere(void)
 {

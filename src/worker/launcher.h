@@ -6,7 +6,7 @@
 #ifndef OE_LAUNCHER_H
 #define OE_LAUNCHER_H
 
-/* From _PG_init; does nothing in a library that is loaded later. */
+/* Called by _PG_init(); does nothing if the library is loaded later. */
 extern void oe_launcher_register(void);
 
 extern PGDLLEXPORT void oe_launcher_main(Datum arg);

@@ -1,6 +1,6 @@
 /*
  * ledger_transaction.c
- *		A transaction of the worker's in the ledger.
+ *		A transaction of the worker in the ledger.
  */
 #include "postgres.h"
 
@@ -83,7 +83,7 @@ notify_applier(const List *settled)
 	oe_sync_settled(call_ids, count);
 }
 
-/* What the transaction did to the queue becomes visible with its commit. */
+/* Changes of the queue become visible with the commit. */
 static void
 publish_changes(const OeTransaction *transaction, TimestampTz now)
 {
@@ -120,7 +120,7 @@ run_in_ledger(OeTransaction *transaction, OeWork work, void *arg,
 	}
 }
 
-/* The error's context is left out: it may quote a person. */
+/* Leave out the error's context: it may quote a person. */
 static void
 undo_in_ledger(OeTransaction *transaction)
 {

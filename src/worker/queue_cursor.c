@@ -32,13 +32,13 @@ typedef struct Level
 	TimestampTz next_due;		/* DT_NOEND: nothing is behind "passed" */
 } Level;
 
-/* Highest priority first. */
+/* The levels, highest priority first. */
 static Level *levels;
 static int	level_count;
 static int	level_room;
 static Level *saved_levels;		/* by oe_queue_save() */
 static int	saved_count;
-static bool all_unknown = true; /* the levels, and where they begin */
+static bool all_unknown = true; /* true before a survey */
 
 static OeStatement next_level_statement = {
 	"SELECT priority FROM ocean_enrich.call"
@@ -81,7 +81,7 @@ static OeStatement reuse_statement = {
 	NULL
 };
 
-/* What has come to an end meanwhile, or was cancelled, is in the queue no more. */
+/* A call that has ended or was cancelled meanwhile is not requeued. */
 static OeStatement put_back_statement = {
 	"UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = $2,"
 	" waits_for = $3::ocean_enrich.wait_reason,"
@@ -97,7 +97,7 @@ static OeStatement put_back_statement = {
 	NULL
 };
 
-/* The labels of type ocean_enrich.wait_reason; NULL: it keeps its place. */
+/* The labels of ocean_enrich.wait_reason; NULL: the call keeps its place. */
 static const char *const reason_names[] = {
 	[OE_WAIT_TURN] = NULL,
 	[OE_WAIT_GATHERING] = "gathering",
@@ -116,8 +116,8 @@ static OeStatement given_up_statement = {
 };
 
 /*
- * The row keeps its number, since somebody knows it.  What may have been paid
- * stays on record in a row of its own.
+ * The row keeps its number, as users may know it.  The request that may have
+ * been paid for stays on record in a row of its own.
  */
 static OeStatement pay_again_statement = {
 	"WITH again AS (SELECT * FROM ocean_enrich.call"
@@ -246,7 +246,7 @@ add_level(int32 priority, TimestampTz due, int64 call_id)
 	return &levels[at];
 }
 
-/* "position" itself is to be looked at, so we have passed what is before it. */
+/* "position" itself is to be looked at, so only rows before it are passed. */
 void
 oe_queue_look_from(const OeQueuePosition *position)
 {
@@ -337,7 +337,7 @@ oe_queue_pass(const OeQueuePosition *position)
 {
 	Level	   *level = find_level(position->priority);
 
-	/* What is unknown is looked at from its beginning, when it is found. */
+	/* An unknown level is walked from its beginning when it is found. */
 	if (level)
 		level->passed = *position;
 }
@@ -346,7 +346,7 @@ oe_queue_pass(const OeQueuePosition *position)
  * Claiming
  * ---------------------------------------------------------------- */
 
-/* Zeros if it was erased: nobody's. */
+/* All zeros, which no request has, if it was erased. */
 static const uint8 *
 fingerprint_of(bytea *value)
 {
@@ -385,7 +385,7 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 						  OE_REVEAL_BY_WEBHOOK, &call->reveals);
 }
 
-/* What is due in one priority; returns how many. */
+/* Claim the calls due in one priority.  Returns their number. */
 static int
 claim_level(Level *level, OeQueuedCall *calls, int max, TimestampTz now)
 {
@@ -403,7 +403,7 @@ claim_level(Level *level, OeQueuedCall *calls, int max, TimestampTz now)
 	return (int) count;
 }
 
-/* The next one behind "place", which moves there; false: there is none. */
+/* Move "place" to the next queued call behind it.  False: there is none. */
 static bool
 find_next_queued(OeQueuePosition *place)
 {
@@ -419,7 +419,7 @@ find_next_queued(OeQueuePosition *place)
 	return true;
 }
 
-/* Claims begin at the first one there is, not at what is left of others. */
+/* Let claims begin at the first row, not at dead index entries before it. */
 void
 oe_queue_survey(void)
 {
@@ -461,7 +461,7 @@ oe_queue_claim(int max, TimestampTz now, int *count)
 			OeQueuePosition last = found > 0 ? calls[*count - 1].position
 				: level->passed;
 
-			/* What was due and is not ours was locked: not before a sweep. */
+			/* Due calls that were not claimed are locked: wait for a sweep. */
 			last.due = Max(last.due, now);
 			if (last.due == now)
 				last.call_id = PG_INT64_MAX;
@@ -473,7 +473,7 @@ oe_queue_claim(int max, TimestampTz now, int *count)
 }
 
 /* ----------------------------------------------------------------
- * What becomes of a claimed call
+ * Settling or requeuing claimed calls
  * ---------------------------------------------------------------- */
 
 void
@@ -542,7 +542,7 @@ oe_queue_obey(OeTally *tally)
  * How long the queue is
  * ---------------------------------------------------------------- */
 
-/* The tally need not belong to the owner of the ledger. */
+/* The tally may have another owner than the ledger. */
 static void
 begin_tally(OeRights *rights)
 {
@@ -583,7 +583,7 @@ oe_tally_fold(OeTally *tally)
 	tally->cancelled += DatumGetInt64(oe_statement_value(0, 2));
 }
 
-/* Both by the same snapshot, or what is committed between would count once. */
+/* Count both in one snapshot, or a commit in between would count only once. */
 int64
 oe_tally_recount(OeTally *tally, int64 *copied)
 {

@@ -18,9 +18,9 @@ typedef struct OeQueuedCall
 {
 	OeQueuePosition position;
 	char	   *role;
-	const OeEndpoint *endpoint; /* NULL: none that this library knows */
+	const OeEndpoint *endpoint; /* NULL: unknown to this library */
 	const uint8 *fingerprint;
-	Jsonb	   *request;		/* NULL: somebody erased it */
+	Jsonb	   *request;		/* NULL: it was erased */
 	OeReveals	reveals;
 	int			attempts;
 	int			postponed;
@@ -28,13 +28,13 @@ typedef struct OeQueuedCall
 	TimestampTz requested_at;
 } OeQueuedCall;
 
-/* The queue has changed from there on; nothing is read yet. */
+/* Note that the queue has changed from there on, without reading it yet. */
 extern void oe_queue_learn(const OeQueueNews *news);
 extern void oe_queue_look_from(const OeQueuePosition *position);
 
 /*
- * Everything may have changed: nothing is claimed before a survey, which looks
- * at the whole queue.
+ * Note that everything may have changed: nothing is claimed before a survey,
+ * which looks through the whole queue.
  */
 extern void oe_queue_look_everywhere(void);
 extern bool oe_queue_needs_survey(void);
@@ -48,28 +48,28 @@ extern TimestampTz oe_queue_next_due(void);
 
 /*
  * At most "max" calls that are due, in the order of sending, locked until the
- * end of the transaction; what others have locked is left out.  palloc'd.
+ * end of the transaction.  Rows locked by others are left out.  palloc'd.
  */
 extern OeQueuedCall *oe_queue_claim(int max, TimestampTz now, int *count);
 
-/* Claimed calls up to this one are done with: the next claim begins behind it. */
+/* Claimed calls up to this one are done: the next claim begins behind it. */
 extern void oe_queue_pass(const OeQueuePosition *position);
 
 /*
- * Before a transaction that claims, even if it may not come to that; and after
- * it, if it failed: the next claim begins where this one began.  What was learnt
- * in between is lost.
+ * Call the first before a transaction that may claim, and the second if it
+ * fails: the next claim then begins where this one began.  News learnt in
+ * between is lost.
  */
 extern void oe_queue_save(void);
 extern void oe_queue_undo(void);
 
-/* An earlier equal call answers it. */
+/* Settle a call with the result of an earlier equal call. */
 extern void oe_queue_settle_reused(int64 call_id, int64 from, TimestampTz now);
 
 typedef enum OePutBack
 {
 	OE_PUT_BACK,
-	OE_PUT_BACK_BUSY,			/* somebody holds a lock on the row: try again */
+	OE_PUT_BACK_BUSY,			/* the row is locked: try again */
 	OE_PUT_BACK_GONE,			/* neither queued nor on the wire any more */
 } OePutBack;
 
@@ -86,23 +86,23 @@ typedef enum OeWaitReason
 	OE_WAIT_DECISION,			/* about an equal one */
 } OeWaitReason;
 
-/* The call stays in the queue, or goes back to it, and is due then. */
+/* Keep the call in the queue, or requeue it, to be due then. */
 extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due,
 								   OeWaitReason reason, int attempts,
 								   int status, const char *detail);
 
-/* Was it decided that this unknown call is to be given up? */
+/* True if this unknown call was resolved with 'give up'. */
 extern bool oe_queue_is_given_up(int64 call_id);
 
 /*
- * Decisions about unknown calls: what may be paid again goes back to the queue,
- * and what waited for a decision looks for it.  Adds to "tally".
+ * Follow decisions about unknown calls: requeue those to be paid again, and
+ * make calls that waited for a decision due.  Adds to "tally".
  */
 typedef struct OeTally OeTally;
 
 extern void oe_queue_obey(OeTally *tally);
 
-/* What the transaction has done to the queue; added up until it is written. */
+/* Changes of the queue by a transaction; added up until they are written. */
 struct OeTally
 {
 	int64		waiting;
@@ -117,12 +117,13 @@ struct OeTally
 
 extern void oe_tally_write(const OeTally *tally, TimestampTz now);
 
-/* What others have added meanwhile, to be written as ours. */
+/* Take over entries that other sessions have added, to be written as ours. */
 extern void oe_tally_fold(OeTally *tally);
 
 /*
- * Counts the queue, and corrects the tally by what it is wrong; how long it is.
- * *copied: how many more are queued in another database, and so not ours.
+ * Count the queue, correct the tally by the difference, and return the count.
+ * *copied: how many more calls were queued in another database, and are not
+ * ours.
  */
 extern int64 oe_tally_recount(OeTally *tally, int64 *copied);
 

@@ -1,6 +1,6 @@
 /*
  * record.c
- *		What the worker writes of its jobs, and does once it is written.
+ *		Records the worker's jobs in the ledger, and proceeds after the commit.
  */
 #include "postgres.h"
 
@@ -35,8 +35,8 @@
  * ---------------------------------------------------------------- */
 
 /*
- * The job may never go, for the role that would pay.  Sessions of other roles that
- * joined it ask again, as themselves.
+ * Settle a job that may never go for the role that would pay.  Requests of
+ * other roles that joined it are taken again, each for its own role.
  */
 static void
 refuse_job(OeJob *job, OeError *error)
@@ -61,8 +61,8 @@ refuse_job(OeJob *job, OeError *error)
 }
 
 /*
- * Let the job go if it may: it is SENDING then.  It is SETTLED when it never
- * may, and stays WAITING otherwise, without slots if nobody wants it any more.
+ * Set the job to SENDING if it may go, or to SETTLED if it never may.
+ * Otherwise it stays WAITING; without slots if no session wants it any more.
  */
 static void
 admit_job(OeJob *job, int on_wire, TimestampTz now)
@@ -88,7 +88,7 @@ admit_job(OeJob *job, int on_wire, TimestampTz now)
 }
 
 /* ----------------------------------------------------------------
- * What one transaction records
+ * Recording one job
  * ---------------------------------------------------------------- */
 
 static void
@@ -107,7 +107,7 @@ fill_row(const OeJob *job, OeLedgerRow *row)
 	row->sent_at = job->sent_at;
 }
 
-/* False: somebody holds a lock on the row. */
+/* False: the row is locked. */
 static bool
 write_row(OeJob *job, OeLedgerRow *row)
 {
@@ -128,7 +128,7 @@ oe_record_sending(OeJob *job, TimestampTz now)
 {
 	OeLedgerRow row = {0};
 
-	/* What is queued would be sent again after a crash, and not be missed. */
+	/* An unrecorded queued call would be sent again after a crash. */
 	if (!oe_settings()->record_before_send && !job->background)
 		return;
 	fill_row(job, &row);
@@ -148,7 +148,7 @@ judge_job(OeJob *job, OeVerdict *verdict)
 	job->cost = verdict->cost;
 }
 
-/* When the job is tried again; 0: it is not. */
+/* When to try the job again; 0: never. */
 static TimestampTz
 next_try(const OeJob *job, TimestampTz now)
 {
@@ -164,8 +164,8 @@ next_try(const OeJob *job, TimestampTz now)
 }
 
 /*
- * Back into the queue, if that is what the ending means.  A job whose row
- * cannot be written stays ENDED.  False: the job is to be settled.
+ * Requeue the job if its ending calls for it.  A job whose row is locked stays
+ * ENDED.  False: the job is to be settled.
  */
 static bool
 put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
@@ -192,7 +192,7 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 		case OE_QUEUE_UNREACHABLE:
 		case OE_QUEUE_THROTTLED:
 		case OE_QUEUE_BLOCKED:
-			/* It keeps its place: the whole queue waits. */
+			/* The call keeps its place: the whole queue waits. */
 			break;
 	}
 	switch (oe_queue_put_back(job->call_id, due, reason, job->tries,
@@ -212,8 +212,8 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 }
 
 /*
- * A job that is tried again is WAITING, with the last result at hand.  One whose
- * row cannot be written stays ENDED.
+ * A job that is tried again becomes WAITING, and keeps its last result.  A job
+ * whose row is locked stays ENDED.
  */
 static void
 record_ending(OeTransaction *transaction, OeJob *job, TimestampTz now)
@@ -260,7 +260,7 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 
 	if (oe_ledger_find(job->call.account, job->call.fingerprint, since, &hit))
 	{
-		/* A live job of ours would have been joined: it is an orphan. */
+		/* The row is an orphan: a live job of ours would have been joined. */
 		if (hit.state == OE_LEDGER_SENT)
 			(void) oe_ledger_give_up(hit.call_id);
 		oe_judge_hit(job->call.endpoint, &hit, &result);
@@ -272,7 +272,7 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 	admit_job(job, on_wire, now);
 }
 
-/* Everything that the ledger has to do with the job in this turn. */
+/* Record all that has to be recorded of the job in this turn. */
 static void
 record_job(OeTransaction *transaction, OeJob *job, int *on_wire, TimestampTz now)
 {
@@ -322,7 +322,7 @@ oe_record_proceed(OeJob *job, XLogRecPtr lsn, TimestampTz now)
 	}
 }
 
-/* The transaction failed: the job is as it was before. */
+/* Restore the job after its transaction has failed. */
 static void
 undo_job(OeJob *job, TimestampTz now)
 {
@@ -332,8 +332,8 @@ undo_job(OeJob *job, TimestampTz now)
 }
 
 /*
- * The ledger cannot be written: log that, but hand over what was paid.  True if
- * the job leaves a row "sent" behind.
+ * Log that the ledger cannot be written, but deliver an answer, as it was paid
+ * for.  True if the job leaves a row "sent" behind.
  */
 static bool
 give_up_recording(OeJob *job, const char *reason, TimestampTz now)
@@ -378,7 +378,7 @@ append_jobs(List *group, OeJobPhase phase, int max)
 	return group;
 }
 
-/* All that ended, all that wait, some that arrived. */
+/* All jobs that ended, all that wait, and some that arrived. */
 static List *
 collect_group(void)
 {
@@ -398,7 +398,7 @@ record_jobs(OeTransaction *transaction, void *arg, TimestampTz now)
 		record_job(transaction, lfirst(lc), &on_wire, now);
 }
 
-/* After the commit, take each job where its phase leads. */
+/* After the commit, proceed with each job by its phase. */
 static void
 proceed_with_group(List *group, XLogRecPtr lsn, OeRecorded *recorded,
 				   TimestampTz now)
@@ -415,8 +415,8 @@ proceed_with_group(List *group, XLogRecPtr lsn, OeRecorded *recorded,
 	}
 
 	/*
-	 * A request that is about to be sent is on disk first.  An answer that
-	 * only came can wait: the sessions flush it themselves.
+	 * A request has to be on disk before it is sent.  Answers can wait: the
+	 * sessions flush them themselves.
 	 */
 	if (sending && oe_settings()->record_before_send)
 		XLogFlush(lsn);
@@ -427,8 +427,8 @@ proceed_with_group(List *group, XLogRecPtr lsn, OeRecorded *recorded,
 }
 
 /*
- * Record the group.  NULL unless that failed, else the reason.  If it is not
- * committed, every job is as it was before.
+ * Record the group.  Returns the reason of a failure, or NULL.  Without a
+ * commit, every job is left as it was before.
  */
 static const char *
 record_group(List *group, OeRecorded *recorded, TimestampTz now)
@@ -450,7 +450,7 @@ record_group(List *group, OeRecorded *recorded, TimestampTz now)
 	return transaction.reason;
 }
 
-/* One of the jobs may have harmed the others. */
+/* Record the jobs one by one, as one of them may have failed the others. */
 static void
 record_each_alone(List *group, OeRecorded *recorded, TimestampTz now)
 {
@@ -471,7 +471,7 @@ oe_record_all(TimestampTz now)
 	OeRecorded	recorded = {0};
 	List	   *group;
 
-	/* The group asks again what oe_admission_any_is_due() has asked. */
+	/* Accounts that oe_admission_any_is_due() found full are asked again. */
 	oe_admission_ask_again();
 	group = collect_group();
 	if (record_group(group, &recorded, now) != NULL)

@@ -1,9 +1,9 @@
 /*
  * record.h
- *		What the worker writes of its jobs, and does once it is written.
+ *		Records the worker's jobs in the ledger, and proceeds after the commit.
  *
- * All that one turn of the loop has to write goes into one transaction.  If
- * that fails, each job is tried alone, so that one bad row harms no other.
+ * One turn of the loop records all its jobs in one transaction.  If that
+ * fails, each job gets its own, so that one bad row harms no other.
  */
 #ifndef OE_RECORD_H
 #define OE_RECORD_H
@@ -11,7 +11,7 @@
 #include "worker/job.h"
 #include "worker/ledger_transaction.h"
 
-/* What came of a turn's transaction. */
+/* The outcome of a turn's transaction. */
 typedef struct OeRecorded
 {
 	OeLedgerEnd end;			/* OE_LEDGER_HAS_FAILED is dealt with already */
@@ -20,19 +20,19 @@ typedef struct OeRecorded
 								 * has on the wire */
 } OeRecorded;
 
-/* Everything that arrived, waits or ended, as far as it can go now. */
+/* Record the jobs that arrived, wait or ended, as far as possible now. */
 extern OeRecorded oe_record_all(TimestampTz now);
 
-/* Only what has ended, each in a transaction of its own. */
+/* Record only the jobs that ended, each in its own transaction. */
 extern OeRecorded oe_record_ended(TimestampTz now);
 
-/* No row can be written any more: tell everybody who waits. */
+/* Fail all jobs, as no row can be written any more. */
 extern void oe_record_give_up_all(const char *reason, TimestampTz now);
 
 /*
- * The two halves of sending, for calls that are taken from the queue: write the
- * job's row, in a transaction (if the row is locked, the job is WAITING again); and
- * send it once that is on disk.  Any other job is taken where its phase leads.
+ * The two halves of sending, for calls taken from the queue: write the job's
+ * row, in a transaction (if the row is locked, the job is WAITING again), and
+ * send the job once the row is on disk.  Other jobs proceed by their phase.
  */
 extern void oe_record_sending(OeJob *job, TimestampTz now);
 extern void oe_record_proceed(OeJob *job, XLogRecPtr lsn, TimestampTz now);

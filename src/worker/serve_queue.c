@@ -29,16 +29,16 @@
 /* Queued calls that one transaction takes, so that answers pass between. */
 #define CLAIM_MAX				256
 
-/* How often to look through the whole queue while it is served. */
+/* How often to look through the whole queue while it is being served. */
 #define QUEUE_SWEEP_S			10
 
 /* How often to read the settings that the queue is sent with. */
 #define QUEUE_SETTINGS_MS		1000
 
-/* How often to fold what others have added to the tally. */
+/* How often to fold the entries that sessions have added to the tally. */
 #define TALLY_FOLD_MS			1000
 
-/* How long to leave alone what cannot be recorded. */
+/* How long to leave the queue alone when calls cannot be recorded. */
 #define UNRECORDABLE_WAIT_S		10
 
 /* How the queue is being served. */
@@ -46,16 +46,16 @@ typedef struct ServedQueue
 {
 	MemoryContext mcxt;			/* holds what "call" points to */
 	OeCall		call;			/* the settings that the queue is sent with */
-	OeCall		balance_call;	/* and how its balance is asked for */
+	OeCall		balance_call;	/* and those that ask for its balance */
 	TimestampTz settings_read_at;
 	bool		has_token;
 	OeLimits	next_limits;	/* those of the call that did not fit into the
 								 * limits, otherwise those of "call" */
 	TimestampTz wake_at;
-	TimestampTz left_until;		/* the ledger could not be written */
+	TimestampTz left_until;		/* set if the ledger could not be written */
 	TimestampTz swept_at;
 	bool		touched;		/* true if there was work since then */
-	int			claim_max;		/* 1: to find the row that does harm */
+	int			claim_max;		/* 1: while looking for a harmful row */
 	bool		decisions_due;	/* true after decisions about unknown calls */
 	uint64		budgets_seen;
 	TimestampTz tally_folded_at;
@@ -65,12 +65,12 @@ typedef struct ServedQueue
 static ServedQueue queue = {.claim_max = CLAIM_MAX, .budgets_seen = PG_UINT64_MAX};
 
 /* ----------------------------------------------------------------
- * The settings that it is sent with
+ * The settings that the queue is sent with
  * ---------------------------------------------------------------- */
 
 /*
- * The worker's own.  The token may stand in a file, which does not tell when it
- * changes.  Without a usable token nothing goes.
+ * Read the worker's own settings; again and again, as a token file may change
+ * unnoticed.  Without a usable token, no call is sent.
  */
 static void
 read_queue_settings(TimestampTz now)
@@ -115,7 +115,7 @@ read_queue_settings(TimestampTz now)
  * Pauses
  * ---------------------------------------------------------------- */
 
-/* Why nothing goes, for the view. */
+/* Publish why no call is sent, for the view. */
 static void
 say_pause(const char *reason, TimestampTz until)
 {
@@ -126,7 +126,7 @@ say_pause(const char *reason, TimestampTz until)
 	status->paused_until = until;
 }
 
-/* As it is long until then, or at least not by itself. */
+/* The text for a limit that rules out the call for now. */
 static const char *
 limit_name(OeCode code)
 {
@@ -157,7 +157,7 @@ limit_ends_at(OeAccountEntry *entry, OeCode code, TimestampTz now)
 	return day_end;
 }
 
-/* When the limits let the queue go on; "now": at once, DT_NOEND: when one ends. */
+/* When the limits let the queue resume; DT_NOEND: when a request ends. */
 static TimestampTz
 limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 {
@@ -182,7 +182,7 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 	return when;
 }
 
-/* The API has stopped the account: its balance says when that is over. */
+/* The API has blocked the account: ask for its balance now and then. */
 static TimestampTz
 blocked_until(OeAccountEntry *entry, TimestampTz now)
 {
@@ -228,7 +228,7 @@ log_unsent(const char *reason)
 			errmsg("could not send queued requests: %s", reason));
 }
 
-/* Does a session wait for the limits that the queue would use up? */
+/* True if a session waits for limits that the queue would use up. */
 static bool
 sessions_wait(TimestampTz now)
 {
@@ -242,7 +242,7 @@ sessions_wait(TimestampTz now)
 	return !dlist_is_empty(oe_job_list(OE_JOB_ARRIVED));
 }
 
-/* When the queue may go on; "now": at once, DT_NOEND: not before something ends. */
+/* When the queue may resume; DT_NOEND: not before a request ends. */
 static TimestampTz
 queue_allowed_at(TimestampTz now)
 {
@@ -270,7 +270,7 @@ queue_allowed_at(TimestampTz now)
 				  entry->paused_until);
 		return entry->paused_until;
 	}
-	/* After that, one goes ahead alone. */
+	/* After such a pause, one call is sent alone. */
 	if (entry->streak >= OE_TROUBLE_STREAK && oe_wire_in_flight_of_queue() > 0)
 		return DT_NOEND;
 	if (sessions_wait(now))
@@ -288,9 +288,9 @@ typedef struct Claim
 	OeTransaction *transaction;
 	OeAccountEntry *account;
 	List	   *jobs;			/* about to be sent */
-	bool		cut_short;		/* true if a limit has: there is more */
+	bool		cut_short;		/* true if a limit left calls unsent */
 	int64		call_id;		/* the call that is being looked at */
-	int			attempts;		/* how often that was sent */
+	int			attempts;		/* how often that call was sent */
 } Claim;
 
 /* The request was checked and normalised when it was queued. */
@@ -309,7 +309,7 @@ fill_call(const OeQueuedCall *queued, OeCall *call)
 	oe_request_set_reveals(&call->limits, &call->reveals);
 }
 
-/* A call of the queue as a job, not in any list. */
+/* Create a job, in no list yet, for a queued call. */
 static OeJob *
 queued_job(const OeQueuedCall *queued, const OeCall *call)
 {
@@ -332,7 +332,7 @@ queued_job(const OeQueuedCall *queued, const OeCall *call)
 	return job;
 }
 
-/* It was never sent, and never will be. */
+/* Fail a call that will not be sent. */
 static void
 fail_queued(Claim *claim, const OeQueuedCall *queued, const char *detail,
 			TimestampTz now)
@@ -350,7 +350,7 @@ fail_queued(Claim *claim, const OeQueuedCall *queued, const char *detail,
 	claim->transaction->tally.waiting--;
 }
 
-/* An earlier equal request settles it, or has to be decided about first. */
+/* Settle the call by an earlier equal one, or let it wait for that one. */
 static void
 settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 			  TimestampTz now)
@@ -381,7 +381,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 										  INT64_FORMAT, hit->call_id));
 }
 
-/* The equal request that is under way will answer it. */
+/* Leave the call for an equal request under way to answer. */
 static void
 pass_by(OeJob *job, const OeQueuePosition *position)
 {
@@ -393,9 +393,9 @@ pass_by(OeJob *job, const OeQueuePosition *position)
 }
 
 /*
- * The call stays in the queue until its budget begins anew or requests of its role
- * that are on the wire have ended.  A raised budget releases it before:
- * release_for_budgets().
+ * Keep the call in the queue until its budget begins anew or requests of its
+ * role on the wire have ended.  After a change of budgets,
+ * release_for_budgets() releases it earlier.
  */
 static void
 put_back_for_budget(const OeQueuedCall *queued, const OePermission *answer,
@@ -412,9 +412,9 @@ put_back_for_budget(const OeQueuedCall *queued, const OePermission *answer,
 }
 
 /*
- * True if no day of this limit has room for what the call may reveal, so that the
- * others must not wait for it.  A limit that lets nothing go at all stops the
- * queue instead.
+ * True if the daily limit never has room for all that the call may reveal, so
+ * that other calls must not wait for it.  A limit that admits no call at all
+ * pauses the queue instead.
  */
 static bool
 is_beyond_credit_limit(const OeLimits *limits)
@@ -424,7 +424,7 @@ is_beyond_credit_limit(const OeLimits *limits)
 		oe_limits_reserve(limits) > limits->credit_limit;
 }
 
-/* The call may go: make it a job, and write its row. */
+/* Turn an admitted call into a job, and write its row. */
 static void
 send_queued(Claim *claim, const OeQueuedCall *queued, const OeCall *call,
 			TimestampTz now)
@@ -439,7 +439,7 @@ send_queued(Claim *claim, const OeQueuedCall *queued, const OeCall *call,
 	claim->transaction->tally.waiting--;
 }
 
-/* Send the call if it may go.  False: no further one may go now either. */
+/* Send the call if it may go.  False: no further call may go now, either. */
 static bool
 admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			 TimestampTz now)
@@ -479,7 +479,7 @@ admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	pg_unreachable();
 }
 
-/* Send one queued call, or settle it.  False: no limit lets it go now. */
+/* Send, settle or postpone one queued call.  False: no further call may go. */
 static bool
 take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			TimestampTz now)
@@ -503,7 +503,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	return true;
 }
 
-/* No more are claimed, and thereby locked, than may go now. */
+/* Claim, and thereby lock, no more calls than may go now. */
 static int
 room_for_claims(const OeAccountEntry *entry, TimestampTz now)
 {
@@ -538,7 +538,7 @@ claim_calls(OeTransaction *transaction, void *arg, TimestampTz now)
 		claim->attempts = calls[i].attempts;
 		claim->cut_short = !take_queued(claim, &calls[i],
 										on_wire + list_length(claim->jobs), now);
-		/* It is due still, although the claim has seen the end of the queue. */
+		/* The call is still due, even if the claim reached the end. */
 		if (claim->cut_short)
 			oe_queue_look_from(&calls[i].position);
 	}
@@ -552,7 +552,7 @@ typedef struct HarmfulCall
 	const char *detail;
 } HarmfulCall;
 
-/* One call of the queue cannot be recorded: the others must not wait for it. */
+/* Postpone a call that cannot be recorded: the others must not wait for it. */
 static void
 put_aside(OeTransaction *transaction, void *arg, TimestampTz now)
 {
@@ -562,7 +562,7 @@ put_aside(OeTransaction *transaction, void *arg, TimestampTz now)
 							 call->attempts, 0, call->detail);
 }
 
-/* Nothing of the claim was sent. */
+/* Undo a claim whose transaction failed: none of its calls was sent. */
 static void
 undo_claim(Claim *claim, TimestampTz now)
 {
@@ -577,8 +577,8 @@ undo_claim(Claim *claim, TimestampTz now)
 }
 
 /*
- * The transaction failed.  Next time each call is tried alone, and one that does
- * harm alone is put aside; if that cannot be recorded either, nothing can.
+ * After a failed transaction, try each call alone, and put aside the one that
+ * fails alone.  If even that cannot be recorded, leave the queue alone.
  */
 static void
 find_harmful_call(const Claim *claim, const char *reason, TimestampTz now)
@@ -604,7 +604,7 @@ send_claim(const Claim *claim, XLogRecPtr lsn, TimestampTz now)
 {
 	ListCell   *lc;
 
-	/* Unless it is a limit of ours, only an ending makes room. */
+	/* Unless a limit of ours is in the way, only an ending makes room. */
 	if (claim->cut_short)
 	{
 		queue.wake_at = queue_allowed_at(now);
@@ -642,10 +642,10 @@ claim_and_send(TimestampTz now)
 }
 
 /* ----------------------------------------------------------------
- * What others have done to it
+ * Changes by others
  * ---------------------------------------------------------------- */
 
-/* Look through the whole queue now and then: a row may have been locked. */
+/* Look through the whole queue now and then: rows may have been locked. */
 static void
 sweep_queue(TimestampTz now)
 {
@@ -664,7 +664,7 @@ fold_tally(OeTransaction *transaction, void *arg, TimestampTz now)
 	oe_tally_fold(&transaction->tally);
 }
 
-/* Not after each commit of others: the sum is right with each of them. */
+/* Not after every commit of others: unfolded entries count in the sum, too. */
 static OeLedgerEnd
 keep_tally(TimestampTz now)
 {
@@ -686,7 +686,7 @@ release_calls(OeTransaction *transaction, void *arg, TimestampTz now)
 	oe_budget_release(now);
 }
 
-/* Changed budgets may let calls go that wait until they begin anew. */
+/* Changed budgets may admit calls that wait for their budget to begin anew. */
 static OeLedgerEnd
 release_for_budgets(TimestampTz now)
 {
@@ -711,7 +711,7 @@ take_news(void)
 
 	if (!oe_channel_take_news(&news))
 		return;
-	/* Another call may be the next. */
+	/* The next call may be another one. */
 	queue.next_limits = queue.call.limits;
 	oe_queue_learn(&news);
 	queue.decisions_due |= news.decided;
@@ -747,7 +747,7 @@ survey_queue(OeTransaction *transaction, void *arg, TimestampTz now)
 	oe_queue_survey();
 }
 
-/* Whether anything may be sent or not: we may leave if there is nothing. */
+/* Needed even while no call may be sent: with an empty queue we may leave. */
 static OeLedgerEnd
 look_through_queue(TimestampTz now)
 {
@@ -765,7 +765,7 @@ look_through_queue(TimestampTz now)
 }
 
 /* ----------------------------------------------------------------
- * From the loop
+ * Called by the worker's loop
  * ---------------------------------------------------------------- */
 
 OeLedgerEnd

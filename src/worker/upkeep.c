@@ -1,13 +1,13 @@
 /*
  * upkeep.c
- *		The worker's work beside calls.  What is done is SQL, in functions of the
- *		install script, but for what is done for each call: that has saved plans.
- *		Here is when.
+ *		Schedules the worker's work beside calls.  The work itself is SQL, in
+ *		functions of the install script; only the statements that run for each
+ *		call are here, with saved plans.
  *
- * Once when the worker starts, then every minute, and when it has run out of
- * calls or read new settings, so that a worker does not leave anything behind.  A step is short, as
- * all calls wait for it; while there is more to do, steps follow each other as
- * long as nothing else is to be done.
+ * Upkeep runs when the worker starts, then every minute, and when the worker
+ * has run out of calls or reloaded its settings, so that it leaves no work
+ * behind.  A step is short, as all calls wait for it.  While there is more to
+ * do and nothing else to do, steps follow each other.
  */
 #include "postgres.h"
 
@@ -30,8 +30,8 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_expect_reveals);
 
 /*
- * What an earlier equal call was told, its copy has.  Gives whom something came
- * for already; for nearly every call that is nobody.
+ * A reused answer takes over the reveals of the earlier call.  Returns the
+ * person if a webhook for them arrived early, which is rare.
  */
 static OeStatement expect_statement = {
 	"INSERT INTO ocean_enrich.reveal AS x (call_id, person_id, emails, phones,"
@@ -72,14 +72,14 @@ static OeStatement retention_statement = {
 	NULL
 };
 
-static TimestampTz done_at;		/* the last step; 0: none yet */
-static bool more_to_do;			/* it left something */
-static bool looked_while_idle;	/* nothing has happened since */
-static TimestampTz retained_at; /* the retention came to its end; 0: not yet */
+static TimestampTz done_at;		/* time of the last steps; 0: none yet */
+static bool more_to_do;			/* true if the last step left work */
+static bool looked_while_idle;	/* true if there was no work since */
+static TimestampTz retained_at; /* when the retention completed; 0: not yet */
 
 /*
- * What went wrong, once the caller's context is current again.  Not its context:
- * that may quote a person.
+ * Copy the error into the caller's memory context.  Its error context is not
+ * to be logged: it may quote a person.
  */
 static ErrorData *
 take_error(MemoryContext caller)
@@ -92,7 +92,7 @@ take_error(MemoryContext caller)
 	return edata;
 }
 
-/* How many calls that changed. */
+/* Returns how many calls were changed. */
 static int64
 expect_reveals(int64 call_id)
 {
@@ -179,7 +179,7 @@ oe_upkeep_is_left(void)
 	return more_to_do || !looked_while_idle;
 }
 
-/* How many calls the retention erased in this step. */
+/* Returns how many calls the retention erased in this step. */
 static int64
 apply_retention(TimestampTz now)
 {
@@ -238,7 +238,7 @@ oe_upkeep(TimestampTz now)
 
 		oe_ledger_abort();
 		more_to_do = false;
-		/* A lock will be released; the next step tries again. */
+		/* The lock will be released; the next step tries again. */
 		if (edata->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 			edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
 			ereport(WARNING,

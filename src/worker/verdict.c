@@ -1,6 +1,6 @@
 /*
  * verdict.c
- *		What an ending means: for the ledger, for the session, for the limits.
+ *		Judges how a request ended, for the ledger, the session and the limits.
  */
 #include "postgres.h"
 
@@ -12,13 +12,13 @@
 #include "shared/contact.h"
 #include "worker/verdict.h"
 
-/* More than any price list has. */
+/* Longer than any price. */
 #define CREDITS_MAX_CHARS	40
 
-/* What is shorter may be a word of an answer. */
+/* A shorter token may be a word of an answer. */
 #define TOKEN_MIN_BYTES		8
 
-/* A text of the core, which is UTF-8, in the server's encoding. */
+/* Convert a text of the core from UTF-8 to the server's encoding. */
 static char *
 message_or_null(const char *utf8)
 {
@@ -53,7 +53,7 @@ ledger_state(OeOutcome outcome)
 	pg_unreachable();
 }
 
-/* The words for an ending without an answer. */
+/* Describe an ending without an answer. */
 static void
 describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 			  OeOutcome outcome, OeError *error)
@@ -88,8 +88,8 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 }
 
 /*
- * A proxy, or a page for errors, may send back what it got.  What is no answer
- * goes into messages and into the ledger, so the token is taken out of it.
+ * A proxy or an error page may echo the request.  Such a body goes into
+ * messages and into the ledger, so the token in it is masked.
  */
 static void
 hide_token(const OeCall *call, const OeBuf *body)
@@ -116,9 +116,9 @@ keep_body(const OeBuf *body, OeVerdict *verdict)
 }
 
 /*
- * The answer as jsonb's own input function reads it, which keeps every number
- * exact; NULL when it takes it for none.  That function only allocates, so an
- * error of it may be caught without the end of a subtransaction.
+ * Parse the answer with jsonb's input function, which keeps every number
+ * exact; NULL if it is not valid.  That function only allocates, so its errors
+ * can be caught without a subtransaction.
  */
 static Jsonb *
 answer_from_text(char *text)
@@ -142,7 +142,7 @@ answer_from_text(char *text)
 	return answer;
 }
 
-/* What the API said is kept to the letter, unless numeric might refuse it. */
+/* The API's number is stored verbatim, unless numeric might reject it. */
 static bool
 is_plain_number(const char *credits)
 {
@@ -150,7 +150,7 @@ is_plain_number(const char *credits)
 		strspn(credits, "0123456789.") == strlen(credits);
 }
 
-/* What the answer costs by the settings counts if it does not say itself. */
+/* The cost by the settings counts if the answer does not state its own. */
 static void
 set_credits(OeCredits by_settings, const char *used, OeVerdict *verdict)
 {
@@ -161,7 +161,7 @@ set_credits(OeCredits by_settings, const char *used, OeVerdict *verdict)
 		verdict->credits = oe_credits_text(verdict->cost, palloc(OE_CREDITS_TEXT_SIZE));
 }
 
-/* As the core has it. */
+/* The same test as in the core. */
 static bool
 is_usable(const OeEndpoint *endpoint, Jsonb *answer)
 {
@@ -207,8 +207,8 @@ price_of(const OeCall *call, Jsonb *answer)
 }
 
 /*
- * The usual case: a 200 whose body is what the endpoint promises.  What jsonb
- * holds need not be read a second time by the core.  False: it is something else.
+ * The usual case: status 200 with the body that the endpoint promises, parsed
+ * as jsonb only, and not again by the core.  False: the body is anything else.
  */
 static bool
 judge_usable(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
@@ -229,9 +229,9 @@ judge_usable(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
 }
 
 /*
- * A 200 that is no answer for us: "error" says why, unless it is one for the
- * core.  It was paid for, so its bytes are kept.  Nobody reads in them what was
- * found: all that was asked for may have been charged.
+ * Status 200 without a usable answer.  If the core could use it, jsonb could
+ * not store it.  It was paid for, so its bytes are kept.  They are not
+ * searched for what was found: everything requested may have been charged.
  */
 static void
 judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
@@ -311,7 +311,7 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 		verdict->result.credits = "0";
 }
 
-/* The sum of the numbers in "credits", whichever kinds there are. */
+/* True if any kind of "credits" is above zero, or if there is no number. */
 bool
 oe_balance_is_positive(const Jsonb *balance)
 {
@@ -373,7 +373,7 @@ oe_judge_hit(const OeEndpoint *endpoint, OeLedgerHit *hit, OeResult *result)
 	}
 	else
 	{
-		/* What the ledger holds is in the server's encoding already. */
+		/* The ledger's texts are in the server's encoding already. */
 		(void) oe_answer_error(endpoint, hit->status, hit->detail, &error);
 		result->code = error.code;
 		result->message = pstrdup(error.message ? error.message : "out of memory");

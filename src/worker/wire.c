@@ -1,6 +1,6 @@
 /*
  * wire.c
- *		The jobs that are with libcurl: sending, and what came of it.
+ *		The jobs that are with libcurl: sends them, and collects the replies.
  */
 #include "postgres.h"
 
@@ -27,8 +27,8 @@ oe_wire_init(void)
 }
 
 /*
- * Sockets count against the server's own limit of open files.  The first one
- * is ours in any case, or nothing would ever go.
+ * Sockets count against the server's limit of open files.  We take the first
+ * one in any case, or no request would ever go.
  */
 bool
 oe_wire_reserve(int on_wire)
@@ -60,7 +60,7 @@ end_unrecorded(OeJob *job)
 	oe_job_deliver(job, InvalidXLogRecPtr);
 }
 
-/* Without a reply, the next turn records that it was not sent. */
+/* Without a reply, the next turn records that the request was not sent. */
 static void
 end_job(OeJob *job)
 {

@@ -1,10 +1,10 @@
 /*
  * worker.c
- *		The loop: takes requests from the channel, answers them from the ledger
- *		or sends them, records what came, and only then hands it over.
+ *		The main loop: takes requests from the channel, answers them from the
+ *		ledger or sends them, and records each outcome before delivering it.
  *
  * No transaction is open while the loop waits for the network.  Requests of
- * sessions go before what is queued.
+ * sessions go before queued calls.
  */
 #include "postgres.h"
 
@@ -37,18 +37,18 @@
 #include "worker/upkeep.h"
 #include "worker/wire.h"
 
-/* PostgreSQL finds it by its name. */
+/* PostgreSQL looks this function up by name. */
 extern PGDLLEXPORT void oe_worker_main(Datum database);
 
-/* How often to look for requests that were given up while they wait. */
+/* How often to look for waiting requests that were cancelled. */
 #define CANCELLED_CHECK_MS		100
 
-/* How long a worker that has to leave waits for what is on the wire. */
+/* How long a worker that is told to stop waits for requests on the wire. */
 #define DRAIN_MAX_MS			2000
 
 #define EXTENSION_DROPPED	"extension \"ocean_enrich\" was dropped"
 
-/* The worker's worker.*/
+/* The state of the worker's loop. */
 typedef struct WorkerLoop
 {
 	WaitEventSet *wait_set;
@@ -69,8 +69,8 @@ static WorkerLoop worker;
  * ---------------------------------------------------------------- */
 
 /*
- * The job that a new request joins, if any.  Not one that was given up: it would
- * impose its settings on the new one.
+ * The job that a new request joins, if any.  A cancelled job is not joined: it
+ * would impose its settings on the new request.
  */
 static OeJob *
 find_job_to_join(const OeCall *call)
@@ -86,7 +86,7 @@ find_job_to_join(const OeCall *call)
 	return job;
 }
 
-/* Nothing is to be looked up or written, and no limit counts it. */
+/* The ledger has no part in such a job, and no limit counts it. */
 static void
 send_unrecorded(OeJob *job)
 {
@@ -97,7 +97,7 @@ send_unrecorded(OeJob *job)
 		oe_job_free(job);
 }
 
-/* A request from the channel becomes a job, or joins one. */
+/* Turn a request from the channel into a job, or let it join one. */
 static void
 accept_request(int slot)
 {
@@ -119,7 +119,7 @@ accept_request(int slot)
 			oe_job_set_phase(job, OE_JOB_ARRIVED);
 	}
 
-	/* What is on its way already is beyond cancelling before it was sent. */
+	/* A job under way can no longer be cancelled before it is sent. */
 	if (job->begun)
 	{
 		if (!oe_channel_begin(slot))
@@ -175,7 +175,7 @@ begin_turn(void)
 	worker.row_is_busy = false;
 }
 
-/* Changed budgets may let a waiting job go; else they can wait for a call. */
+/* Changed budgets may let a waiting job go; otherwise, they are read later. */
 static bool
 budgets_are_due(void)
 {
@@ -208,7 +208,7 @@ take_a_turn(void)
 	oe_wire_collect();
 	accept_requests();
 
-	/* Only now, or a request would be sent before it was asked for. */
+	/* Not earlier, or a request would be sent before it was made. */
 	now = GetCurrentTimestamp();
 	drop_unwanted(now);
 	if (has_something_to_record(now))
@@ -234,9 +234,9 @@ static void
 force_settings(void)
 {
 	static const OeForcedSetting settings[] = {
-		/* No lock that we did not foresee may hold up everybody for long. */
+		/* An unforeseen lock must not hold up all requests for long. */
 		{"lock_timeout", "1s"},
-		/* The sessions flush what they were given. */
+		/* The sessions flush the results they get. */
 		{"synchronous_commit", "off"},
 
 		/*
@@ -258,8 +258,8 @@ typedef struct QueueAtStart
 } QueueAtStart;
 
 /*
- * Requests that an earlier worker left on the wire may have been paid.  Only
- * while we have none there ourselves.  False: the ledger is locked.
+ * Requests that an earlier worker left on the wire may have been paid for.  To
+ * be called while we have none there ourselves.  False: the ledger is locked.
  */
 static bool
 try_reconcile(QueueAtStart *queue)
@@ -279,7 +279,7 @@ try_reconcile(QueueAtStart *queue)
 			return true;
 	}
 
-	/* A row that somebody has locked can wait, and so can we with it. */
+	/* Locked rows can be reconciled later. */
 	worker.orphans_left = !oe_ledger_reconcile(&count);
 
 	/* Calls that were added or deleted by hand are counted, too. */
@@ -289,10 +289,10 @@ try_reconcile(QueueAtStart *queue)
 	oe_queue_survey();
 
 	/*
-	 * What an earlier worker committed may be served from now on, so it has
-	 * to be on disk.  A transaction id gives us a commit record behind all of
-	 * that. (The insert position will not do: at the end of a page it is one
-	 * that XLogFlush() cannot reach.)
+	 * Rows that an earlier worker committed may be served from now on, so
+	 * they have to be on disk.  A transaction ID gives us a commit record
+	 * behind all of them.  (The insert position will not do: at the end of a
+	 * page, XLogFlush() cannot reach it.)
 	 */
 	(void) GetCurrentTransactionId();
 	XLogFlush(oe_ledger_commit());
@@ -331,7 +331,7 @@ log_copied_calls(const QueueAtStart *queue)
 						"to take a call over, or ocean_enrich.cancel() to take it out of the queue."));
 }
 
-/* After a restart, nobody else does it. */
+/* After a restart, nothing else wakes the applier. */
 static void
 wake_applier_if_needed(OeTransaction *transaction, void *arg, TimestampTz now)
 {
@@ -349,9 +349,8 @@ wake_applier_if_noted(OeTransaction *transaction, void *arg, TimestampTz now)
 }
 
 /*
- * Notifications do not come from everywhere: not from a session with another
- * library, while the server waits for a restart, and not from the commit of a
- * prepared transaction.
+ * Some commits notify nobody: that of a prepared transaction, and that of a
+ * session with another library, while the server waits for a restart.
  */
 static void
 look_for_missed_notes(void)
@@ -388,7 +387,7 @@ shorten_timeout_until(long *timeout_ms, TimestampTz when)
 					TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
 }
 
-/* Until the next turn, but no longer than until "deadline"; DT_NOEND: none. */
+/* Wait for the next turn, but not beyond "deadline"; DT_NOEND: none. */
 static void
 wait_for_next_turn(TimestampTz deadline)
 {
@@ -417,7 +416,7 @@ wait_for_next_turn(TimestampTz deadline)
 	(void) WaitEventSetWait(worker.wait_set, timeout_ms, &event, 1, worker.wait_event);
 }
 
-/* True at most every OE_DATABASE_CHECK_MS: what is looked at then costs something. */
+/* True at most every OE_DATABASE_CHECK_MS, as the check is not free. */
 static bool
 database_check_is_due(TimestampTz now)
 {
@@ -429,8 +428,8 @@ database_check_is_due(TimestampTz now)
 }
 
 /*
- * A worker without work leaves after the idle time, and at once when no session is
- * left in the database: somebody may want to drop it.
+ * A worker without work leaves after the idle time, or as soon as no session
+ * is left in the database, so that the database can be dropped.
  */
 static bool
 may_leave(void)
@@ -466,7 +465,7 @@ may_leave(void)
 	return CountDBConnections(MyDatabaseId) == 0;
 }
 
-/* Not a call: lock_timeout ends its waits, and then it is tried again. */
+/* lock_timeout ends the waits of upkeep, which is then tried again. */
 static void
 do_upkeep(void)
 {
@@ -477,8 +476,8 @@ do_upkeep(void)
 }
 
 /*
- * Unsent requests of a phase wait for the next worker; those that were sent before
- * end with what is known.
+ * Leave the unsent requests of a phase to the next worker; those that were
+ * sent before end with the last known result.
  */
 static void
 hand_back(OeJobPhase phase)
@@ -504,9 +503,9 @@ hand_back(OeJobPhase phase)
 }
 
 /*
- * Told to stop: finish what is on the wire, for a bounded time.  Requests that are
- * left after that get their "outcome unknown" from the channel when the process
- * ends, and their rows from the next worker.
+ * Finish the requests on the wire, for a bounded time, before the worker
+ * stops.  For those left after that, the channel reports "outcome unknown"
+ * when the process ends, and the next worker settles their rows.
  */
 static void
 finish_on_wire(void)
@@ -538,7 +537,7 @@ finish_on_wire(void)
 	}
 }
 
-/* The launcher goes by that when this worker is gone. */
+/* Let the launcher know whether to start another worker after this one. */
 static void
 announce_demand(void)
 {
@@ -586,7 +585,7 @@ run_loop(void)
 void
 oe_worker_main(Datum database)
 {
-	/* By the launcher, or at a commit: nobody waits for us. */
+	/* True if the launcher or a commit started us: no session waits. */
 	bool		started_for_queue = MyBgworkerEntry->bgw_extra[0];
 	QueueAtStart queue = {0};
 
