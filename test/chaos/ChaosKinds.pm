@@ -36,7 +36,8 @@ my @reveal_faults = qw(sb-notrevealed);
 my %calm = (
 	fault => undef, fault_probability => 1, redirect_to => '/elsewhere', down => undef,
 	credits => undef, credits_used => JSON::PP::false, newer_keys => JSON::PP::false,
-	latency_ms => 5, rate_limit => 0, retry_after_s => undef, keepalive_requests => 0,
+	latency_ms => 5, rate_limit => 0, rate_window_ms => 60000, rate_window_kind => 'sliding',
+	retry_after_s => undef, emails_status => undef, phones_status => undef, keepalive_requests => 0,
 	webhook_copies => 1, webhook_delay_ms => 0, webhook_retry_ms => 100,
 	webhook_form => 'person', balance_status => undef, balance_changes => undef,
 	hold => JSON::PP::false, hold_answers => JSON::PP::false);

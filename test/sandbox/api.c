@@ -31,6 +31,12 @@
 /* Not documented, but plausible. */
 #define DETAIL_RATE			"Too many requests"
 #define DETAIL_VERIFICATION	"Verification is disabled for this account"
+#define DETAIL_EMAIL_CREDITS	"Insufficient email credits"
+#define DETAIL_PHONE_CREDITS	"Insufficient phone credits"
+#define DETAIL_NO_EMAILS \
+	"Revealing e-mail addresses is not enabled for this account"
+#define DETAIL_NO_PHONES \
+	"Revealing phone numbers is not enabled for this account"
 #define DETAIL_TOO_LITTLE \
 	"Not enough data to match this person with confidence"
 
@@ -50,6 +56,7 @@ sb_api_free(SbApi *api)
 {
 	sb_books_free(&api->books);
 	sb_rate_reset(&api->rate);
+	sb_rate_reset(&api->arrivals);
 }
 
 bool
@@ -72,6 +79,7 @@ sb_api_reset(SbApi *api)
 {
 	sb_books_reset(&api->books);
 	sb_rate_reset(&api->rate);
+	sb_rate_reset(&api->arrivals);
 }
 
 /* A number in [0, 1); the same seed gives the same numbers. */
@@ -237,10 +245,40 @@ reply_unknown_fault(SbReply *reply, const char *fault)
 	sb_reply_detail(reply, 501, detail);
 }
 
+/* The title of the page that a proxy answers with this status, or NULL. */
+static const char *
+title_of_page(int status)
+{
+	switch (status)
+	{
+		case 502:
+			return "502 Bad Gateway";
+		case 520:
+			return "520: Web server is returning an unknown error";
+		case 521:
+			return "521: Web server is down";
+		case 522:
+			return "522: Connection timed out";
+		case 523:
+			return "523: Origin is unreachable";
+		case 524:
+			return "524: A timeout occurred";
+		case 525:
+			return "525: SSL handshake failed";
+		case 526:
+			return "526: Invalid SSL certificate";
+		case 530:
+			return "530: Origin DNS error";
+		default:
+			return NULL;
+	}
+}
+
 /* An answer with this status and its usual text. */
 static void
 reply_status(const SbConfig *config, int status, SbReply *reply)
 {
+	const char *title = title_of_page(status);
 	char		detail[20];
 
 	switch (status)
@@ -269,19 +307,18 @@ reply_status(const SbConfig *config, int status, SbReply *reply)
 		case 500:
 			sb_reply_detail(reply, status, "Internal Server Error");
 			break;
-		case 502:
-			sb_reply_html(reply, status, "502 Bad Gateway");
-			break;
 		case 503:
 			sb_reply_detail(reply, status, "Service Unavailable");
 			break;
 		case 504:
 			sb_reply_detail(reply, status, "Gateway Timeout");
 			break;
-		case 524:
-			sb_reply_html(reply, status, "524: A timeout occurred");
-			break;
 		default:
+			if (title != NULL)
+			{
+				sb_reply_html(reply, status, title);
+				break;
+			}
 			(void) snprintf(detail, sizeof(detail), "Status %d", status);
 			sb_reply_detail(reply, status, detail);
 			break;
@@ -360,12 +397,20 @@ static bool
 refuse_for_rate(SbApi *api, int64_t now_us, SbReply *reply)
 {
 	const SbConfig *config = &api->config;
+	SbWindow	window = {
+		.length_us = config->rate_window_ms * INT64_C(1000),
+		.fixed = strcmp(config->rate_window_kind, "fixed") == 0
+	};
+	size_t		arrivals = sb_rate_count(&api->arrivals, window, now_us);
 	int64_t		wait_us;
 
+	if (api->books.most_in_window < arrivals)
+		api->books.most_in_window = arrivals;
 	if (config->rate_limit == 0 ||
-		sb_rate_admit(&api->rate, (size_t) config->rate_limit, now_us,
+		sb_rate_admit(&api->rate, window, (size_t) config->rate_limit, now_us,
 					  &wait_us))
 		return false;
+	api->books.refused_by_rate++;
 	reply_rate_limited(config, reply);
 	if (config->retry_after_s == SB_NOT_SET)
 		(void) snprintf(reply->retry_after, sizeof(reply->retry_after), "%d",
@@ -511,6 +556,24 @@ parse_reveal(const SbCall *call, const char *key, const char *flag)
 	return reveal;
 }
 
+/* What is requested may not be enabled, or may need credits of its own. */
+static bool
+refuse_for_reveal(const SbConfig *config, Reveal email, Reveal phone,
+				  SbReply *reply)
+{
+	if (email.asked && config->emails_status != SB_NOT_SET)
+		sb_reply_detail(reply, config->emails_status,
+						config->emails_status == 402 ?
+						DETAIL_EMAIL_CREDITS : DETAIL_NO_EMAILS);
+	else if (phone.asked && config->phones_status != SB_NOT_SET)
+		sb_reply_detail(reply, config->phones_status,
+						config->phones_status == 402 ?
+						DETAIL_PHONE_CREDITS : DETAIL_NO_PHONES);
+	else
+		return false;
+	return true;
+}
+
 /* The state of the address or number in the answer. */
 static SbContact
 contact_in_answer(Reveal reveal, bool found)
@@ -631,7 +694,8 @@ sb_api_judge(SbApi *api, const SbCall *call, int64_t now_us, SbReply *reply)
 	email = parse_reveal(call, "revealEmails", "includeEmails");
 	phone = parse_reveal(call, "revealPhones", "includePhones");
 	cost = cost_of_answer(config, &fault, email, phone);
-	if (refuse_for_credits(config, cost, reply))
+	if (refuse_for_reveal(config, email, phone, reply) ||
+		refuse_for_credits(config, cost, reply))
 		return;
 
 	charge(api, call, cost);

@@ -23,7 +23,8 @@ typedef struct SbApi
 {
 	SbConfig	config;
 	SbBooks		books;
-	SbRate		rate;
+	SbRate		rate;			/* requests that were let through */
+	SbRate		arrivals;		/* the same, with those that were refused */
 	const char **tokens;		/* the registered ones, ends with NULL */
 	uint64_t	random_state;
 

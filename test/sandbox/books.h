@@ -40,6 +40,8 @@ typedef struct SbBooks
 	SbAmount	reveals_charged;
 	uint64_t	balances;		/* free */
 	uint64_t	refused_tokens;
+	uint64_t	refused_by_rate;
+	uint64_t	most_in_window; /* requests, let through or refused */
 	uint64_t	strangers;		/* requests to unknown paths */
 	uint64_t	strangers_with_token;
 	uint64_t	most_in_flight;

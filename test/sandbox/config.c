@@ -19,6 +19,7 @@ typedef enum SettingType
 	SETTING_AMOUNT,
 	SETTING_FRACTION,			/* a double from 0 to 1 */
 	SETTING_TEXT,
+	SETTING_CHOICE,				/* text that is one of the setting's choices */
 	SETTING_FAULT,				/* text that names exactly one known fault */
 	SETTING_OBJECT,				/* a JSON object, stored as text */
 } SettingType;
@@ -32,25 +33,32 @@ typedef struct Setting
 	int			min;			/* of SETTING_INT */
 	int			max;
 	size_t		size;			/* of texts */
+	const char *const *choices; /* of SETTING_CHOICE, ends with NULL */
 } Setting;
+
+static const char *const window_kinds[] = {"sliding", "fixed", NULL};
+static const char *const webhook_forms[] =
+{"person", "lists", "people", "results", NULL};
 
 #define FIELD(name)		offsetof(SbConfig, name)
 #define FIELD_SIZE(name)	sizeof(((SbConfig *) NULL)->name)
 
 #define BOOL(name) \
-	{#name, SETTING_BOOL, FIELD(name), false, 0, 0, 0}
+	{#name, SETTING_BOOL, FIELD(name), false, 0, 0, 0, NULL}
 #define INT(name, nullable, min, max) \
-	{#name, SETTING_INT, FIELD(name), nullable, min, max, 0}
+	{#name, SETTING_INT, FIELD(name), nullable, min, max, 0, NULL}
 #define AMOUNT(name, nullable) \
-	{#name, SETTING_AMOUNT, FIELD(name), nullable, 0, 0, 0}
+	{#name, SETTING_AMOUNT, FIELD(name), nullable, 0, 0, 0, NULL}
 #define FRACTION(name) \
-	{#name, SETTING_FRACTION, FIELD(name), false, 0, 0, 0}
+	{#name, SETTING_FRACTION, FIELD(name), false, 0, 0, 0, NULL}
 #define TEXT(name) \
-	{#name, SETTING_TEXT, FIELD(name), false, 0, 0, FIELD_SIZE(name)}
+	{#name, SETTING_TEXT, FIELD(name), false, 0, 0, FIELD_SIZE(name), NULL}
+#define CHOICE(name, choices) \
+	{#name, SETTING_CHOICE, FIELD(name), false, 0, 0, FIELD_SIZE(name), choices}
 #define FAULT(name) \
-	{#name, SETTING_FAULT, FIELD(name), true, 0, 0, FIELD_SIZE(name)}
+	{#name, SETTING_FAULT, FIELD(name), true, 0, 0, FIELD_SIZE(name), NULL}
 #define OBJECT(name) \
-	{#name, SETTING_OBJECT, FIELD(name), true, 0, 0, FIELD_SIZE(name)}
+	{#name, SETTING_OBJECT, FIELD(name), true, 0, 0, FIELD_SIZE(name), NULL}
 
 static const Setting settings[] =
 {
@@ -61,19 +69,23 @@ static const Setting settings[] =
 	BOOL(credits_used),
 	BOOL(newer_keys),
 	INT(rate_limit, false, 0, INT_MAX),
+	INT(rate_window_ms, false, 1, DAY_MS),
+	CHOICE(rate_window_kind, window_kinds),
 	INT(retry_after_s, true, 0, INT_MAX),
-	INT(down, true, 500, 599),
+	INT(down, true, 400, 599),
 	FAULT(fault),
 	FRACTION(fault_probability),
 	INT(seed, false, 0, INT_MAX),
 	TEXT(redirect_to),
 	BOOL(identical_tokens_conflict),
 	INT(keepalive_requests, false, 0, INT_MAX),
+	INT(emails_status, true, 402, 403),
+	INT(phones_status, true, 402, 403),
 	BOOL(hold),
 	BOOL(hold_answers),
 	AMOUNT(email_cost, false),
 	AMOUNT(phone_cost, false),
-	TEXT(webhook_form),
+	CHOICE(webhook_form, webhook_forms),
 	INT(webhook_delay_ms, false, 0, DAY_MS),
 	INT(webhook_retry_ms, false, 1, DAY_MS),
 	INT(webhook_copies, false, 1, 100),
@@ -92,11 +104,15 @@ sb_config_init(SbConfig *config)
 	static const SbConfig defaults = {
 		.credits = SB_NOT_SET,
 		.cost = 3 * SB_AMOUNT_ONE,
+		.rate_window_ms = 60 * 1000,
+		.rate_window_kind = "sliding",
 		.retry_after_s = SB_NOT_SET,
 		.down = SB_NOT_SET,
 		.fault_probability = 1,
 		.redirect_to = "/elsewhere",
 		.identical_tokens_conflict = true,
+		.emails_status = SB_NOT_SET,
+		.phones_status = SB_NOT_SET,
 		.email_cost = SB_AMOUNT_ONE,
 		.phone_cost = 10 * SB_AMOUNT_ONE,
 		.webhook_form = "person",
@@ -139,6 +155,7 @@ set_null(const Setting *setting, void *field)
 			return true;
 		case SETTING_BOOL:
 		case SETTING_FRACTION:
+		case SETTING_CHOICE:
 			break;
 	}
 	return false;
@@ -193,6 +210,18 @@ set_text(const Setting *setting, char *field, struct json_object *value)
 }
 
 static bool
+set_choice(const Setting *setting, char *field, struct json_object *value)
+{
+	const char *const *choice = setting->choices;
+
+	if (!set_text(setting, field, value))
+		return false;
+	while (*choice != NULL && strcmp(*choice, field) != 0)
+		choice++;
+	return *choice != NULL;
+}
+
+static bool
 set_fault(const Setting *setting, char *field, struct json_object *value)
 {
 	SbFault		fault;
@@ -236,6 +265,8 @@ set_setting(const Setting *setting, SbConfig *config, struct json_object *value)
 			return set_fraction(field, value);
 		case SETTING_TEXT:
 			return set_text(setting, field, value);
+		case SETTING_CHOICE:
+			return set_choice(setting, field, value);
 		case SETTING_FAULT:
 			return set_fault(setting, field, value);
 		case SETTING_OBJECT:
@@ -300,6 +331,7 @@ setting_json(const Setting *setting, const SbConfig *config)
 		case SETTING_FRACTION:
 			return json_object_new_double(*(const double *) field);
 		case SETTING_TEXT:
+		case SETTING_CHOICE:
 		case SETTING_FAULT:
 			if (setting->nullable && *(const char *) field == '\0')
 				return NULL;

@@ -23,7 +23,9 @@ typedef struct SbConfig
 	SbAmount	cost;
 	bool		credits_used;	/* answers have "creditsUsed" */
 	bool		newer_keys;		/* and the keys of the newer documentation */
-	int			rate_limit;		/* requests in any 60 seconds; 0: none */
+	int			rate_limit;		/* requests in a window; 0: none */
+	int			rate_window_ms;
+	char		rate_window_kind[16];	/* "sliding" or "fixed" */
 	int			retry_after_s;	/* SB_NOT_SET: the true time */
 	int			down;			/* the status of every answer, or SB_NOT_SET */
 	char		fault[64];		/* for requests that name none; "" if none */
@@ -32,6 +34,8 @@ typedef struct SbConfig
 	char		redirect_to[1024];
 	bool		identical_tokens_conflict;
 	int			keepalive_requests; /* per connection; 0: no limit */
+	int			emails_status;	/* if e-mail addresses are requested */
+	int			phones_status;
 	bool		hold;
 	SbAmount	email_cost;		/* of a revealed address */
 	SbAmount	phone_cost;

@@ -66,6 +66,8 @@ books_json(const SbBooks *books)
 	put_amount(json, "reveals_charged", books->reveals_charged);
 	put_count(json, "balances", books->balances);
 	put_count(json, "refused_tokens", books->refused_tokens);
+	put_count(json, "refused_by_rate", books->refused_by_rate);
+	put_count(json, "most_in_window", books->most_in_window);
 	put_count(json, "strangers", books->strangers);
 	put_count(json, "strangers_with_token", books->strangers_with_token);
 	return json;

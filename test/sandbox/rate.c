@@ -1,6 +1,6 @@
 /*
  * rate.c
- *		The requests of the last 60 seconds, as a ring of timestamps.
+ *		The requests of the current window, as a ring of timestamps.
  */
 #include "rate.h"
 
@@ -8,7 +8,6 @@
 
 #include "memory.h"
 
-#define WINDOW_US		(INT64_C(60) * 1000000)
 #define FIRST_CAPACITY	64
 
 static int64_t *
@@ -30,24 +29,49 @@ grow_ring(SbRate *rate)
 	*rate = larger;
 }
 
-bool
-sb_rate_admit(SbRate *rate, size_t limit, int64_t now_us, int64_t *wait_us)
+/* When the nth request counts no longer. */
+static int64_t
+nth_expiry(const SbRate *rate, SbWindow window, size_t n)
 {
-	while (rate->count > 0 && *nth_time(rate, 0) + WINDOW_US <= now_us)
+	int64_t		time_us = *nth_time(rate, n);
+
+	if (window.fixed)
+		time_us -= time_us % window.length_us;
+	return time_us + window.length_us;
+}
+
+static void
+expire(SbRate *rate, SbWindow window, int64_t now_us)
+{
+	while (rate->count > 0 && nth_expiry(rate, window, 0) <= now_us)
 	{
 		rate->oldest = (rate->oldest + 1) % rate->capacity;
 		rate->count--;
 	}
-	if (rate->count >= limit)
-	{
-		/* The limit may have been lowered: several requests must expire. */
-		*wait_us = *nth_time(rate, rate->count - limit) + WINDOW_US - now_us;
-		return false;
-	}
+}
+
+size_t
+sb_rate_count(SbRate *rate, SbWindow window, int64_t now_us)
+{
+	expire(rate, window, now_us);
 	if (rate->count == rate->capacity)
 		grow_ring(rate);
 	*nth_time(rate, rate->count) = now_us;
-	rate->count++;
+	return ++rate->count;
+}
+
+bool
+sb_rate_admit(SbRate *rate, SbWindow window, size_t limit, int64_t now_us,
+			  int64_t *wait_us)
+{
+	expire(rate, window, now_us);
+	if (rate->count >= limit)
+	{
+		/* The limit may have been lowered: several requests must expire. */
+		*wait_us = nth_expiry(rate, window, rate->count - limit) - now_us;
+		return false;
+	}
+	(void) sb_rate_count(rate, window, now_us);
 	return true;
 }
 

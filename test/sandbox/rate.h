@@ -1,6 +1,6 @@
 /*
  * rate.h
- *		A rate limit: a number of requests in any 60 seconds.
+ *		A rate limit: a number of requests in a window of time.
  */
 #ifndef SB_RATE_H
 #define SB_RATE_H
@@ -8,6 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* A window of this length: any, or only those that begin at its multiples. */
+typedef struct SbWindow
+{
+	int64_t		length_us;
+	bool		fixed;
+} SbWindow;
 
 /* When recent requests were let through: a ring that grows.  Starts as {0}. */
 typedef struct SbRate
@@ -22,8 +29,14 @@ typedef struct SbRate
  * True if one more request is let through at "now_us".  If not, *wait_us is
  * the time until the next one would be.
  */
-extern bool sb_rate_admit(SbRate *rate, size_t limit, int64_t now_us,
-						  int64_t *wait_us);
+extern bool sb_rate_admit(SbRate *rate, SbWindow window, size_t limit,
+						  int64_t now_us, int64_t *wait_us);
+
+/*
+ * Let one more request through, without a limit.  Returns the number of
+ * requests in the window, with this one.
+ */
+extern size_t sb_rate_count(SbRate *rate, SbWindow window, int64_t now_us);
 
 /* Forget all requests. */
 extern void sb_rate_reset(SbRate *rate);
