@@ -11,15 +11,18 @@
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "lib/stringinfo.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
 
 #include "base/rights.h"
 #include "base/statement.h"
@@ -127,61 +130,111 @@ load_definition(int64 sync_id, OeSync *sync)
 	return true;
 }
 
-/* A row counts as changed if this expression differs. */
-static char *
-image_sql(const OeSync *sync, const char *alias)
+/* Numbers that these columns of the sync's table have in "relation". */
+static AttrNumber *
+columns_in(Oid relation, const OeSync *sync, const int16 *numbers, int count)
 {
-	StringInfoData sql;
-	const char *separator = "";
+	AttrNumber *columns = palloc(sizeof(AttrNumber) * Max(count, 1));
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "ROW(");
-	for (int i = 0; i < sync->column_count; i++)
+	for (int i = 0; i < count; i++)
 	{
-		const char *name = oe_sync_column(sync->relation,
-										  sync->column_numbers[i]);
+		char	   *name = get_attname(sync->relation, numbers[i], true);
 
-		if (!name)
-			continue;
-		appendStringInfo(&sql, "%s%s.%s", separator, alias, name);
-		separator = ", ";
+		/* A dropped column is in neither table. */
+		columns[i] = name ? get_attnum(relation, name) : InvalidAttrNumber;
 	}
-	appendStringInfoString(&sql, ")::record");
-	return sql.data;
+	return columns;
+}
+
+/* Are these columns equal, byte by byte? */
+static bool
+are_equal(TupleTableSlot *a, TupleTableSlot *b, const AttrNumber *columns, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		Form_pg_attribute attribute;
+		Datum		values[2];
+		bool		nulls[2];
+
+		if (columns[i] == InvalidAttrNumber)
+			continue;
+		attribute = TupleDescAttr(a->tts_tupleDescriptor, columns[i] - 1);
+		values[0] = slot_getattr(a, columns[i], &nulls[0]);
+		values[1] = slot_getattr(b, columns[i], &nulls[1]);
+		if (nulls[0] != nulls[1] ||
+			(!nulls[0] && !datum_image_eq(values[0], values[1],
+										  attribute->attbyval, attribute->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/* Begin to read a transition table, which other triggers read, too. */
+static TupleTableSlot *
+begin_reading(Tuplestorestate *table, TupleDesc desc)
+{
+	tuplestore_select_read_pointer(table,
+								   tuplestore_alloc_read_pointer(table, EXEC_FLAG_REWIND));
+	tuplestore_rescan(table);
+	return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 }
 
 /*
- * Selects keys of updated rows with changed relevant columns, and keys that
- * are gone.
+ * Collect the updated rows whose relevant columns have changed, and those whose
+ * key is gone.
+ *
+ * The executor stores an updated row's old and new version in the same moment,
+ * so the n-th rows of the two tables belong together, and nothing has to be
+ * joined or planned.  Should the tables ever be out of step, all keys in them
+ * are noted, since those of a pair differ.
  */
-static char *
-update_sql(const OeSync *sync)
+static Tuplestorestate *
+collect_updated(const OeSync *sync, const TriggerData *data)
 {
-	char	   *new_key = oe_sync_key_sql(sync, "n");
-	char	   *old_key = oe_sync_key_sql(sync, "o");
+	Oid			relation = RelationGetRelid(data->tg_relation);
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	AttrNumber *keys = columns_in(relation, sync, sync->key_numbers, sync->key_count);
+	AttrNumber *columns = columns_in(relation, sync, sync->column_numbers,
+									 sync->column_count);
+	Tuplestorestate *updated = tuplestore_begin_heap(false, false, work_mem);
+	TupleTableSlot *old = begin_reading(data->tg_oldtable, desc);
+	TupleTableSlot *new = begin_reading(data->tg_newtable, desc);
 
-	return psprintf("SELECT $1, k FROM (SELECT %s AS k FROM ocean_new AS n"
-					" WHERE NOT EXISTS (SELECT FROM ocean_old AS o"
-					" WHERE %s = %s AND %s *= %s)"
-					" UNION ALL SELECT %s FROM ocean_old AS o"
-					" WHERE NOT EXISTS (SELECT FROM ocean_new AS n WHERE %s = %s)) AS keys",
-					new_key, old_key, new_key,
-					image_sql(sync, "o"), image_sql(sync, "n"),
-					old_key, old_key, new_key);
+	for (;;)
+	{
+		bool		has_old = tuplestore_gettupleslot(data->tg_oldtable, true, false, old);
+		bool		has_new = tuplestore_gettupleslot(data->tg_newtable, true, false, new);
+		bool		same_key;
+
+		if (!has_old && !has_new)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		same_key = has_old && has_new &&
+			are_equal(old, new, keys, sync->key_count);
+		if (has_old && !same_key)
+			tuplestore_puttupleslot(updated, old);
+		if (has_new &&
+			!(same_key && are_equal(old, new, columns, sync->column_count)))
+			tuplestore_puttupleslot(updated, new);
+	}
+	ExecDropSingleTupleTableSlot(old);
+	ExecDropSingleTupleTableSlot(new);
+	return updated;
 }
 
-static char *
-changed_sql(const OeSync *sync, TriggerEvent event)
+/* Make the rows visible to the next statements as "ocean_rows". */
+static void
+register_rows(Tuplestorestate *rows, const TriggerData *data)
 {
-	if (TRIGGER_FIRED_BY_INSERT(event))
-		return psprintf("SELECT $1, %s FROM ocean_new AS n",
-						oe_sync_key_sql(sync, "n"));
-	if (TRIGGER_FIRED_BY_DELETE(event))
-		return psprintf("SELECT $1, %s FROM ocean_old AS o",
-						oe_sync_key_sql(sync, "o"));
-	if (TRIGGER_FIRED_BY_UPDATE(event))
-		return update_sql(sync);
-	return pstrdup("SELECT $1, NULL::text[]");
+	EphemeralNamedRelation relation = palloc0(sizeof(*relation));
+
+	relation->md.name = pstrdup("ocean_rows");
+	relation->md.reliddesc = RelationGetRelid(data->tg_relation);
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = (double) tuplestore_tuple_count(rows);
+	relation->reldata = rows;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not look at the changed rows");
 }
 
 static TriggerPlan *
@@ -207,18 +260,42 @@ trigger_plan(Oid trigger)
 	return plan;
 }
 
+/* Note the keys of these rows, or a NULL key for the whole table. */
 static void
-note_changes(const OeSync *sync, TriggerData *data)
+note_rows(const OeSync *sync, const TriggerData *data, Tuplestorestate *rows)
 {
 	OeStatement *statement = &trigger_plan(data->tg_trigger->tgoid)->statement;
-	char	   *sql = psprintf("INSERT INTO ocean_enrich.sync_inbox (sync_id, key) %s",
-							   changed_sql(sync, data->tg_event));
 	Datum		value = Int64GetDatum(sync->id);
 
-	oe_statement_set(statement, sql);
+	if (rows && tuplestore_tuple_count(rows) == 0)
+		return;
+	if (rows)
+		register_rows(rows, data);
+	oe_statement_set(statement,
+					 psprintf("INSERT INTO ocean_enrich.sync_inbox (sync_id, key) SELECT $1, %s",
+							  rows ? psprintf("%s FROM ocean_rows AS r", oe_sync_key_sql(sync, "r"))
+							  : "NULL::text[]"));
 	statement->nargs = 1;
 	statement->types[0] = INT8OID;
 	oe_sync_note(statement, &value);
+}
+
+static void
+note_changes(const OeSync *sync, const TriggerData *data)
+{
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		note_rows(sync, data, data->tg_newtable);
+	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		note_rows(sync, data, data->tg_oldtable);
+	else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+	{
+		Tuplestorestate *updated = collect_updated(sync, data);
+
+		note_rows(sync, data, updated);
+		tuplestore_end(updated);
+	}
+	else
+		note_rows(sync, data, NULL);
 }
 
 void
@@ -263,9 +340,8 @@ ocean_enrich_sync_changed(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 
 	oe_rights_switch(&rights, oe_owner_of("sync"), OE_RIGHTS_PINNED);
-	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_register_trigger_data(data) != SPI_OK_TD_REGISTER)
-		elog(ERROR, "could not look at the changed rows");
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
 	if (load_definition(sync_id, &sync) &&
 		is_of_table(RelationGetRelid(data->tg_relation), sync.relation) &&
 		has_its_key(&sync))

@@ -66,6 +66,15 @@ settled($node, 'parted');
 is(sql(q{SELECT count(*) FROM parted WHERE enriched -> 'email' ->> 'address' = email}), 6,
 	'through the parent, directly in a partition, moved, in a new partition');
 is(status($node, 'parted'), 'enabled|0|0|6|0|0|0|21.0', 'each of them once');
+# Without the row that a trigger suppresses, the old and new rows behind it are out of step.
+anna(q{
+	CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+	CREATE TRIGGER vanish BEFORE INSERT ON parted_a FOR EACH ROW WHEN (NEW.id = 2) EXECUTE FUNCTION vanish();
+	UPDATE parted SET region = 'a', email = 'back' || email WHERE region = 'b'});
+settled($node, 'parted');
+is(sql(q{SELECT count(*), count(*) FILTER (WHERE enriched -> 'email' ->> 'address' = email) FROM parted}), '5|5',
+	'moved, but for one that a trigger suppressed');
+is(status($node, 'parted'), 'enabled|0|0|5|0|0|0|30.0', 'which is known no more');
 sql(q{INSERT INTO parted_c VALUES (7, 'c', 'c7@example.com')});
 anna(q{SELECT ocean_enrich.enable_sync('parted')});
 sql(q{INSERT INTO parted_c VALUES (8, 'c', 'c8@example.com')});
