@@ -329,8 +329,8 @@ open_ledger(Oid relation)
 	InitResultRelInfo(target, ledger, 1, NULL, 0);
 	ExecOpenIndices(target, false);
 	oe_init_epq(&epq_state, estate);
-	old_slot = table_slot_create(ledger, NULL);
-	new_slot = MakeSingleTupleTableSlot(RelationGetDescr(ledger), &TTSOpsVirtual);
+	old_slot = table_slot_create(ledger, &estate->es_tupleTable);
+	new_slot = ExecInitExtraTupleSlot(estate, RelationGetDescr(ledger), &TTSOpsVirtual);
 	AfterTriggerBeginQuery();
 }
 
@@ -338,9 +338,9 @@ static void
 close_ledger(void)
 {
 	AfterTriggerEndQuery(estate);
-	ExecDropSingleTupleTableSlot(new_slot);
-	ExecDropSingleTupleTableSlot(old_slot);
 	EvalPlanQualEnd(&epq_state);
+	/* Our slots, and those that row triggers were given. */
+	ExecResetTupleTable(estate->es_tupleTable, false);
 	ExecCloseIndices(target);
 	ExecCloseResultRelations(estate);
 	FreeExecutorState(estate);
