@@ -1553,12 +1553,13 @@ CREATE VIEW ocean_enrich.sync_errors WITH (security_barrier) AS
 COMMENT ON VIEW ocean_enrich.sync_errors IS
 	'errors of the syncs of the current role and of the roles it is a member of';
 
--- A dump carries the definitions and what is known of each row.  The counters are
--- added up again by the triggers above.
+-- A dump carries the definitions, what is known of each row, and the credits.  The
+-- rows are counted again by the triggers above.
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync',
 	'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class) AND owner IN (SELECT oid FROM pg_catalog.pg_roles)');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync_sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync_row', '');
+SELECT pg_catalog.pg_extension_config_dump('ocean_enrich.sync_count', 'WHERE state IS NULL');
 
 -- It spends money and holds personal data, so nobody has it who was not given it.
 REVOKE ALL ON SCHEMA ocean_enrich FROM PUBLIC;

@@ -771,9 +771,8 @@ ocean_enrich_alter_sync(PG_FUNCTION_ARGS)
 }
 
 /*
- * Adopt a sync in a copy of the database, where only the cost of its calls is
- * kept.  If queued calls were copied, as by pg_upgrade, they are cancelled,
- * since all waiting rows are requested anew.
+ * Adopt a sync in a copy of the database.  If queued calls were copied, as by
+ * pg_upgrade, they are cancelled, since all waiting rows are requested anew.
  */
 static void
 adopt_sync(OeSync *sync, Relation relation)
@@ -787,10 +786,6 @@ adopt_sync(OeSync *sync, Relation relation)
 	oe_cancel_sync(sync->id);
 	(void) change_by_id("UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
 						" WHERE sync_id = $1 AND state = 'queued'", sync->id);
-	(void) change_by_id("INSERT INTO ocean_enrich.sync_count (sync_id, credits)"
-						" SELECT $1, coalesce(sum(credits), 0)"
-						" - (SELECT coalesce(sum(credits), 0) FROM ocean_enrich.sync_count WHERE sync_id = $1)"
-						" FROM ocean_enrich.call WHERE sync_id = $1", sync->id);
 }
 
 Datum
