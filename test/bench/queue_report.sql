@@ -1,26 +1,10 @@
 -- The figures of queue.sh and its goals.  Reads facts.csv in the current folder.
 
-\set ON_ERROR_STOP on
-\set QUIET on
-\pset footer off
-\pset null ''
-
-CREATE TEMP TABLE fact
-(
-	position serial,
-	name text NOT NULL,
-	value numeric NOT NULL
-);
-\copy fact (name, value) FROM 'facts.csv' (FORMAT csv)
+\ir facts.sql
 
 -- Of several measurements the best one, since it is disturbed least.
 CREATE FUNCTION pg_temp.least(wanted text) RETURNS numeric
 	LANGUAGE sql AS 'SELECT min(value) FROM fact WHERE name = wanted';
-
-\echo
-\echo 'Figures'
-SELECT name, string_agg(value::text, ', ' ORDER BY position) AS values
-FROM fact GROUP BY name ORDER BY min(position);
 
 \echo 'Goals'
 SELECT goal, wanted, measured, CASE WHEN good THEN 'yes' ELSE 'NO' END AS met

@@ -46,7 +46,7 @@ sub takes
 sub detail
 {
 	my ($answer) = @_;
-	return "$answer->{status} " . decode_json($answer->{content})->{detail};
+	return "$answer->{status} " . (decode_json($answer->{content})->{detail} // 'no detail');
 }
 
 # The limit
