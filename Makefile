@@ -22,11 +22,13 @@ DATA = sql/ocean_enrich--1.0.sql
 OBJS = \
 	src/ocean_enrich.o \
 	src/core/answer.o \
+	src/core/breaker.o \
 	src/core/buffer.o \
 	src/core/endpoint.o \
 	src/core/error.o \
 	src/core/http.o \
 	src/core/json.o \
+	src/core/pace.o \
 	src/core/policy.o \
 	src/core/request.o \
 	src/base/at_commit.o \
@@ -57,6 +59,7 @@ OBJS = \
 	src/session/read_ahead_plan.o \
 	src/session/receive_webhook.o \
 	src/session/wait.o \
+	src/worker/access.o \
 	src/worker/admission.o \
 	src/worker/budget.o \
 	src/worker/job.o \

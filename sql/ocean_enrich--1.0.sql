@@ -27,7 +27,7 @@ CREATE TYPE ocean_enrich.call_state AS ENUM
 COMMENT ON TYPE ocean_enrich.call_state IS 'the states of a row of ocean_enrich.call';
 
 CREATE TYPE ocean_enrich.wait_reason AS ENUM
-	('gathering', 'retry', 'limit', 'budget', 'call', 'decision');
+	('gathering', 'retry', 'limit', 'budget', 'balance', 'call', 'decision');
 COMMENT ON TYPE ocean_enrich.wait_reason IS 'why a queued call is not due yet';
 
 CREATE TYPE ocean_enrich.resolution AS ENUM ('pay again', 'give up');
@@ -70,6 +70,7 @@ CREATE TABLE ocean_enrich.call (
 	background      boolean NOT NULL DEFAULT false,
 	postponed       integer NOT NULL DEFAULT 0,
 	gathered        integer NOT NULL DEFAULT 0,
+	earlier_requests integer NOT NULL DEFAULT 0,
 	reused_from     bigint,
 	sync_id         bigint,
 	-- A copy of the database, and a subscriber, leaves alone what is not its own.
@@ -127,6 +128,8 @@ COMMENT ON COLUMN ocean_enrich.call.priority IS 'queued calls with the highest p
 COMMENT ON COLUMN ocean_enrich.call.background IS 'true if the call came through ocean_enrich.submit()';
 COMMENT ON COLUMN ocean_enrich.call.postponed IS 'how often the call was requeued, other than after a 201 answer';
 COMMENT ON COLUMN ocean_enrich.call.gathered IS 'how often the call was requeued after a 201 answer';
+COMMENT ON COLUMN ocean_enrich.call.earlier_requests IS
+	'requests before the last one, on the day of sent_at, that count for the daily limit';
 COMMENT ON COLUMN ocean_enrich.call.reused_from IS 'earlier equal call that answered this one at no cost';
 COMMENT ON COLUMN ocean_enrich.call.sync_id IS 'sync that made the call';
 COMMENT ON COLUMN ocean_enrich.call.database IS
@@ -550,7 +553,8 @@ CREATE VIEW ocean_enrich.limits AS
 		WHERE day = (now() AT TIME ZONE 'UTC')::date GROUP BY account
 	), called AS (
 		SELECT c.account,
-			count(*) FILTER (WHERE c.state <> 'failed' AND c.sent_at >= s.day) AS day_calls,
+			count(*) FILTER (WHERE c.state NOT IN ('queued', 'failed', 'cancelled') AND c.sent_at >= s.day)
+				+ coalesce(sum(c.earlier_requests) FILTER (WHERE c.sent_at >= s.day), 0) AS day_calls,
 			coalesce(sum(coalesce(c.credits, c.reserved))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown') AND c.sent_at >= s.day), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
@@ -584,6 +588,12 @@ CREATE FUNCTION ocean_enrich.wake() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ocean_enrich.wake() IS
 	'has the worker look at the whole queue and at new decisions when the transaction commits';
+
+CREATE FUNCTION ocean_enrich.end_pause() RETURNS void
+	AS 'MODULE_PATHNAME', 'ocean_enrich_end_pause'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ocean_enrich.end_pause() IS
+	'ends the pauses that the API asked for and those after failures, when the transaction commits';
 
 CREATE VIEW ocean_enrich.budget_status WITH (security_barrier) AS
 	SELECT b.role, b.period, b.credit_limit, s.spent, s.reserved,

@@ -54,8 +54,10 @@ static const StatusMeaning meanings[] = {
 	{300, 399, OE_FAILED, OE_BAD_ANSWER, NULL, CHECK_URL},
 	{401, 401, OE_REFUSED, OE_API_FORBIDDEN, NULL, CHECK_TOKEN},
 	{402, 402, OE_REFUSED, OE_API_CREDITS, NULL,
-		"Buy credits in your Ocean.io account, then run the statement again."},
-	{403, 403, OE_REFUSED, OE_API_FORBIDDEN, NULL, CHECK_TOKEN},
+		"Check whether the credits of your Ocean.io account cover what the request asks for."},
+	{403, 403, OE_REFUSED, OE_API_FORBIDDEN, NULL,
+		"Check whether your Ocean.io account may use what the request asks for, "
+		"and \"ocean_enrich.api_token\"."},
 	{404, 404, OE_REFUSED, OE_API_NOT_FOUND, NULL,
 		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
 	{422, 422, OE_REFUSED, OE_API_INVALID, NULL, CHECK_REQUEST},
@@ -64,6 +66,15 @@ static const StatusMeaning meanings[] = {
 	{400, 499, OE_REFUSED, OE_API_BAD_REQUEST, NULL, CHECK_REQUEST},
 	{502, 503, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},
 	{504, 504, OE_UNKNOWN, OE_OUTCOME_UNKNOWN, NULL, LOOK_FIRST},
+
+	/*
+	 * By these a proxy says that it did not reach the API: it is down, it takes no
+	 * connection, there is no way to it, no TLS, no such host.  See
+	 * oe_policy_is_too_late() about 522.
+	 */
+	{521, 523, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},
+	{525, 526, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},
+	{530, 530, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},
 	{524, 524, OE_UNKNOWN, OE_OUTCOME_UNKNOWN, NULL, LOOK_FIRST},
 	{500, 599, OE_UNKNOWN, OE_API_FAILED, NULL, LOOK_FIRST},
 };

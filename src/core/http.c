@@ -66,6 +66,7 @@ typedef struct Transfer
 	char	   *body;
 	bool		handed;			/* true if libcurl may send it: see
 								 * prereq_callback() */
+	int64_t		handed_us;		/* then: since when */
 	bool		unusable;		/* true if the kept connection is: likewise */
 	bool		restarted;		/* true if it began again on a new one */
 	bool		headers_whole;	/* true if the headers after the last status
@@ -207,6 +208,7 @@ prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port,
 	if (transfer->unusable)
 		return CURL_PREREQFUNC_ABORT;
 	transfer->handed = true;
+	transfer->handed_us = now_us();
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -822,6 +824,7 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	reply->result = judge_transfer(transfer, code);
 	failed = reply->result != OE_HTTP_COMPLETE;
 	reply->retry_after_ms = retry_after_ms(transfer->easy);
+	reply->left_us_ago = transfer->handed ? now_us() - transfer->handed_us : -1;
 	if (reply->result == OE_HTTP_NOT_SENT)
 		forget_answer(reply);
 	if (failed)

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/buffer.h"
 #include "core/error.h"
@@ -58,6 +59,8 @@ typedef struct OeHttpReply
 								 * read */
 	int			retry_after_ms; /* from Retry-After, seconds or HTTP date; -1:
 								 * none */
+	int64_t		left_us_ago;	/* how long ago it left, when the reply was
+								 * complete; -1: it did not leave */
 	bool		timed_out;		/* true if one of our two time-outs ended it */
 	const char *problem;		/* libcurl's explanation, for people, without
 								 * URL, token and body: a static string, or

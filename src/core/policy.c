@@ -4,7 +4,7 @@
  *		does an ending mean for the money.
  *
  * An account keeps three things: how much of the UTC day is used, the times of
- * the last sendings, and until when the API asked for a pause.  The limits are
+ * the last sendings, and how fast the API lets it go (pace.h).  The limits are
  * not kept: they come with each call, so a changed one counts at once, and the
  * sendings are remembered even while there is no rate limit.
  *
@@ -24,7 +24,14 @@
 #define MINUTE				INT64_C(60000000)
 #define DAY					(INT64_C(24) * 60 * MINUTE)
 #define FIRST_CAPACITY		64
-#define FIRST_RETRY_WAIT_MS 500
+
+/* How long after it left the API has counted a request, at the latest. */
+#define ARRIVAL_MAX			INT64_C(1000000)
+#define ARRIVAL_MARGIN		INT64_C(200000)
+
+/* Spaced requests go this much faster than the rate limit, but not closer than ... */
+#define SPACING_SHARE		4
+#define SPACING_MAX			INT64_C(500000)
 #define TIME_TEXT_SIZE		48
 #define EXPONENT_MAX		1000000000
 
@@ -48,8 +55,9 @@ struct OeAccount
 	int64_t		requests;
 	OeSpent		spent;
 	OeCredits	revealed;		/* of these, after the answer */
-	OeTime		paused_until;
+	OePace		pace;
 	int			in_flight;
+	OeTime		last_sent;
 	SentRing	sent;
 };
 
@@ -160,6 +168,12 @@ ring_get(const SentRing *ring, size_t i)
 }
 
 static void
+ring_set(SentRing *ring, size_t i, OeTime time)
+{
+	ring->times[(ring->first + i) % ring->capacity] = time;
+}
+
+static void
 ring_drop_oldest(SentRing *ring)
 {
 	ring->first = (ring->first + 1) % ring->capacity;
@@ -187,22 +201,46 @@ ring_grow(SentRing *ring)
 	return true;
 }
 
+/* Move the one at "i" up to its place, as its time has become "time". */
+static void
+ring_sort_up(SentRing *ring, size_t i, OeTime time)
+{
+	for (; i + 1 < ring->count && ring_get(ring, i + 1) < time; i++)
+		ring_set(ring, i, ring_get(ring, i + 1));
+	ring_set(ring, i, time);
+}
+
+static void
+ring_sort_down(SentRing *ring, size_t i, OeTime time)
+{
+	for (; i > 0 && ring_get(ring, i - 1) > time; i--)
+		ring_set(ring, i, ring_get(ring, i - 1));
+	ring_set(ring, i, time);
+}
+
+/* The one of that time, or one past the end. */
+static size_t
+ring_find(const SentRing *ring, OeTime time)
+{
+	size_t		i = ring->count;
+
+	while (i > 0 && ring_get(ring, i - 1) > time)
+		i--;
+	return i > 0 && ring_get(ring, i - 1) == time ? i - 1 : ring->count;
+}
+
 /* Remember one sending; false if out of memory. */
 static bool
 ring_push(SentRing *ring, OeTime time)
 {
-	/* A restored one may be out of order: err on the later side. */
-	if (ring->count > 0 && time < ring_get(ring, ring->count - 1))
-		time = ring_get(ring, ring->count - 1);
-
 	while (ring->count > 0 && subtract(time, ring_get(ring, 0)) >= MINUTE)
 		ring_drop_oldest(ring);
 	if (ring->count == OE_RATE_LIMIT_MAX)
 		ring_drop_oldest(ring);
 	if (ring->count == ring->capacity && !ring_grow(ring))
 		return false;
-	ring->times[(ring->first + ring->count) % ring->capacity] = time;
 	ring->count++;
+	ring_sort_down(ring, ring->count - 1, time);
 	return true;
 }
 
@@ -240,7 +278,8 @@ move_times_back(OeAccount *account, OeTime by)
 
 		*time = subtract(*time, by);
 	}
-	account->paused_until = subtract(account->paused_until, by);
+	account->last_sent = subtract(account->last_sent, by);
+	oe_pace_move_back(&account->pace, by);
 }
 
 static void
@@ -287,7 +326,8 @@ oe_account_new(void)
 	{
 		account->seen = INT64_MIN;
 		account->day = day_of(INT64_MIN);
-		account->paused_until = INT64_MIN;
+		account->last_sent = INT64_MIN;
+		oe_pace_init(&account->pace);
 	}
 	return account;
 }
@@ -322,6 +362,11 @@ oe_account_set_revealed(OeAccount *account, OeTime now, OeCredits credits)
 bool
 oe_account_restore_sent(OeAccount *account, OeTime sent)
 {
+	const SentRing *ring = &account->sent;
+
+	/* One that is out of order: err on the later side. */
+	if (ring->count > 0 && sent < ring_get(ring, ring->count - 1))
+		sent = ring_get(ring, ring->count - 1);
 	if (!ring_push(&account->sent, sent))
 		return false;
 
@@ -345,15 +390,19 @@ static bool
 pause_is_too_long(const OeAccount *account, const OeLimits *limits,
 				  OeTime now, OeError *error)
 {
-	int64_t		left_ms = ms_until(account->paused_until, now);
+	int64_t		left_ms = ms_until(account->pace.asked_until, now);
 
 	if (left_ms <= limits->retry_wait_max_ms)
 		return false;
 	oe_error_set(error, OE_API_RATE_LIMIT, "the API asks for a pause");
 	oe_error_detail(error, "It accepts no request for another %lld s.",
 					(long long) (left_ms / 1000 + (left_ms % 1000 > 0)));
-	oe_error_hint(error, "Run the statement again after that, or increase "
-				  "\"ocean_enrich.retry_wait_max\".");
+	if (left_ms <= OE_RETRY_WAIT_MAX_MS)
+		oe_error_hint(error, "Run the statement again after that, or increase "
+					  "\"ocean_enrich.retry_wait_max\".");
+	else
+		oe_error_hint(error, "Run the statement again after that.  An administrator can "
+					  "end the pause with ocean_enrich.end_pause().");
 	return true;
 }
 
@@ -399,19 +448,38 @@ credits_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 	return true;
 }
 
+/*
+ * Once half of the minute is used: not at once after the last one.  So what has to
+ * wait for the minute to end does not go in one burst when it ends.
+ */
+static OeTime
+spacing_ends(const OeAccount *account, size_t limit, OeTime now)
+{
+	OeTime		spacing = MINUTE / SPACING_SHARE / (OeTime) limit;
+
+	if (2 * ring_count_last_minute(&account->sent, now) < limit)
+		return INT64_MIN;
+	return add(account->last_sent, spacing < SPACING_MAX ? spacing : SPACING_MAX);
+}
+
 /* When the rate limit allows the next request; may be past. */
 static OeTime
-rate_limit_ends(const OeAccount *account, const OeLimits *limits)
+rate_limit_ends(const OeAccount *account, const OeLimits *limits, OeTime now)
 {
+	const SentRing *sent = &account->sent;
 	size_t		limit = limits->rate_limit;
+	OeTime		spacing;
+	OeTime		window;
 
 	if (limits->rate_limit <= 0)
 		return INT64_MIN;
 	if (limit > OE_RATE_LIMIT_MAX)
 		limit = OE_RATE_LIMIT_MAX;
-	if (account->sent.count < limit)
-		return INT64_MIN;
-	return add(ring_get(&account->sent, account->sent.count - limit), MINUTE);
+	spacing = spacing_ends(account, limit, now);
+	if (sent->count < limit)
+		return spacing;
+	window = add(ring_get(sent, sent->count - limit), MINUTE);
+	return window > spacing ? window : spacing;
 }
 
 OeAdmission
@@ -419,6 +487,7 @@ oe_account_admit(OeAccount *account, const OeLimits *limits, OeTime now,
 				 OeTime *when, OeError *error)
 {
 	OeTime		earliest;
+	OeTime		paced;
 
 	see(account, now);
 	if (pause_is_too_long(account, limits, now, error) ||
@@ -434,9 +503,10 @@ oe_account_admit(OeAccount *account, const OeLimits *limits, OeTime now,
 	if (!credits_suffice(account->spent.credits, limits))
 		return OE_ADMIT_WHEN_ONE_ENDS;
 
-	earliest = rate_limit_ends(account, limits);
-	if (earliest < account->paused_until)
-		earliest = account->paused_until;
+	earliest = rate_limit_ends(account, limits, now);
+	paced = oe_pace_allows_at(&account->pace, now);
+	if (earliest < paced)
+		earliest = paced;
 	if (earliest <= now)
 		return OE_ADMIT_NOW;
 	*when = earliest;
@@ -449,6 +519,8 @@ oe_account_sent(OeAccount *account, const OeLimits *limits, OeTime now)
 	see(account, now);
 	if (!ring_push(&account->sent, now))
 		return false;
+	account->last_sent = now;
+	(void) oe_pace_sent(&account->pace, now);
 	account->in_flight++;
 	account->requests = add(account->requests, 1);
 	reserve_credits(&account->spent, oe_limits_reserve(limits));
@@ -459,8 +531,14 @@ void
 oe_account_unsent(OeAccount *account, const OeLimits *limits, OeTime sent,
 				  OeTime now)
 {
-	if (account->sent.count > 0)
+	size_t		i = ring_find(&account->sent, sent);
+
+	if (i < account->sent.count)
+	{
+		ring_sort_up(&account->sent, i, INT64_MAX);
 		account->sent.count--;
+	}
+	oe_pace_unsent(&account->pace);
 	oe_account_ended(account, sent, now, OE_FAILED, oe_limits_reserve(limits), 0);
 }
 
@@ -482,10 +560,43 @@ oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 }
 
 void
+oe_account_left(OeAccount *account, OeTime sent, OeTime left, OeTime now)
+{
+	size_t		i;
+	OeTime		arrived = add(left, ARRIVAL_MAX);
+
+	see(account, now);
+	i = ring_find(&account->sent, sent);
+	if (arrived > now)
+		arrived = now;
+	arrived = add(arrived, ARRIVAL_MARGIN);
+	if (i < account->sent.count && arrived > sent)
+		ring_sort_up(&account->sent, i, arrived);
+}
+
+void
+oe_account_answered(OeAccount *account, const OePaceEnding *ending, OeTime now)
+{
+	see(account, now);
+	oe_pace_ended(&account->pace, ending, now);
+}
+
+const OePace *
+oe_account_pace(const OeAccount *account)
+{
+	return &account->pace;
+}
+
+void
 oe_account_pause(OeAccount *account, OeTime until)
 {
-	if (until > account->paused_until)
-		account->paused_until = until;
+	oe_pace_pause(&account->pace, until);
+}
+
+void
+oe_account_resume(OeAccount *account)
+{
+	oe_pace_resume(&account->pace);
 }
 
 void
@@ -497,7 +608,8 @@ oe_account_usage(const OeAccount *account, OeTime now, OeUsage *usage)
 	usage->last_minute = (int) ring_count_last_minute(&account->sent, now);
 	usage->today = day_is_over ? 0 : account->requests;
 	usage->credits_today = day_is_over ? 0 : account->spent.credits;
-	usage->paused_until = account->paused_until > now ? account->paused_until : 0;
+	usage->paused_until = account->pace.paused_until > now ? account->pace.paused_until : 0;
+	usage->pace_room = oe_pace_room(&account->pace, now);
 }
 
 /*
@@ -769,25 +881,24 @@ oe_policy_outcome(OeHttpResult result, int status)
 	return OE_UNKNOWN;
 }
 
+bool
+oe_policy_is_too_late(int status, int64_t left_us_ago)
+{
+	return status == 522 && left_us_ago >= MINUTE;
+}
+
+/* Not after a redirect, which would be the same again. */
+static bool
+was_not_processed(int status)
+{
+	return status >= 400 && oe_answer_outcome(status) == OE_FAILED;
+}
+
 static bool
 may_be_tried_again(OeHttpResult result, int status)
 {
-	if (result == OE_HTTP_COMPLETE)
-		return status == 429 || status == 502 || status == 503;
-	return result == OE_HTTP_NOT_SENT;
-}
-
-/* 500 ms doubled with each try, of which a random part of the upper half. */
-int
-oe_policy_backoff_ms(int tries, int max_ms, double random)
-{
-	int64_t		wait_ms = FIRST_RETRY_WAIT_MS;
-
-	for (int i = 1; i < tries && wait_ms < max_ms; i++)
-		wait_ms *= 2;
-	if (wait_ms > max_ms)
-		wait_ms = max_ms;
-	return (int) (wait_ms - (int64_t) ((double) wait_ms / 2 * (1 - random)));
+	return result == OE_HTTP_NOT_SENT ||
+		(result == OE_HTTP_COMPLETE && was_not_processed(status));
 }
 
 bool
@@ -800,7 +911,7 @@ oe_policy_retry(const OeLimits *limits, OeHttpResult result, int status,
 	if (retry_after_ms >= 0)
 		*wait_ms = retry_after_ms;
 	else
-		*wait_ms = oe_policy_backoff_ms(tries, limits->retry_wait_max_ms, random);
+		*wait_ms = oe_backoff_ms(tries, limits->retry_wait_max_ms, random);
 	return true;
 }
 
@@ -817,11 +928,11 @@ gathering_wait_ms(const OePatience *patience, int gathered)
 
 OeQueueEnding
 oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
-				int retry_after_ms, int postponed, int gathered,
+				bool others_pass, int retry_after_ms, int postponed, int gathered,
 				double random, int64_t *wait_ms)
 {
 	*wait_ms = retry_after_ms >= 0 ? retry_after_ms :
-		oe_policy_backoff_ms(postponed + 1, patience->retry_wait_max_ms, random);
+		oe_backoff_ms(postponed + 1, patience->retry_wait_max_ms, random);
 	if (result == OE_HTTP_NOT_SENT)
 		return OE_QUEUE_UNREACHABLE;
 	if (result == OE_HTTP_LOST)
@@ -837,14 +948,12 @@ oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
 		case 403:
 			return OE_QUEUE_BLOCKED;
 		case 429:
-			return OE_QUEUE_THROTTLED;
-		case 502:
-		case 503:
-			return postponed < patience->retries ? OE_QUEUE_LATER
-				: OE_QUEUE_SETTLED;
-		default:
-			return OE_QUEUE_SETTLED;
+			if (!others_pass)
+				return OE_QUEUE_THROTTLED;
+			break;
 	}
+	return was_not_processed(status) && postponed < patience->retries ? OE_QUEUE_LATER
+		: OE_QUEUE_SETTLED;
 }
 
 /* The parts of a decimal number: "whole.fraction", times ten to "exponent". */

@@ -18,8 +18,8 @@
 #include "core/answer.h"
 #include "core/endpoint.h"
 #include "core/http.h"
+#include "core/pace.h"
 
-typedef int64_t OeTime;			/* microseconds */
 typedef int64_t OeCredits;		/* millionths of a credit */
 
 #define OE_TIME_NEVER		INT64_MAX
@@ -27,6 +27,7 @@ typedef int64_t OeCredits;		/* millionths of a credit */
 #define OE_CREDITS_MAX		(INT64_C(1000000000) * OE_CREDITS_ONE)
 #define OE_CREDITS_TEXT_SIZE	32
 #define OE_RATE_LIMIT_MAX	60000	/* requests a minute */
+#define OE_RETRY_WAIT_MAX_MS	(60 * 60 * 1000)
 
 /* What the administrator allows; 0 = no limit. */
 typedef struct OeLimits
@@ -79,12 +80,15 @@ typedef enum OeAdmission
 } OeAdmission;
 
 /*
- * May one more request go at "now"?  OE_ADMIT_LATER when the rate limit or a
- * pause (Retry-After) asks for patience; *when is in the future.
- * OE_ADMIT_NEVER when a limit of the day is reached, or when the pause is longer
- * than retry_wait_max_ms; "error" is filled: OE_LOCAL_RATE_LIMIT,
+ * May one more request go at "now"?  OE_ADMIT_LATER when the rate limit, a pause of
+ * the API or its pace asks for patience; *when is in the future.
+ * OE_ADMIT_NEVER when a limit of the day is reached, or when the API asks for a pause
+ * longer than retry_wait_max_ms; "error" is filled: OE_LOCAL_RATE_LIMIT,
  * OE_LOCAL_CREDIT_LIMIT or OE_API_RATE_LIMIT.  Counts nothing; only notes the
  * time, to see when the clock was set back.
+ *
+ * Once half of the rate limit's minute is used, requests keep a distance, so that
+ * they don't all go at once when the minute is over.
  */
 extern OeAdmission oe_account_admit(OeAccount *account,
 									const OeLimits *limits, OeTime now,
@@ -111,8 +115,24 @@ extern void oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
 							 OeOutcome outcome, OeCredits reserved,
 							 OeCredits credits);
 
+/*
+ * The request that was sent at "sent" has left for the API at "left": the API may
+ * have counted it as late as its reply came, so from then on the rate limit does.
+ */
+extern void oe_account_left(OeAccount *account, OeTime sent, OeTime left, OeTime now);
+
+/* The API has answered: see oe_pace_ended(). */
+extern void oe_account_answered(OeAccount *account, const OePaceEnding *ending,
+								OeTime now);
+
+/* What was learnt from the API's status 429. */
+extern const OePace *oe_account_pace(const OeAccount *account);
+
 /* Send nothing before "until"; the later of two pauses wins. */
 extern void oe_account_pause(OeAccount *account, OeTime until);
+
+/* End the pause, whatever the API said. */
+extern void oe_account_resume(OeAccount *account);
 
 typedef struct OeUsage
 {
@@ -121,6 +141,8 @@ typedef struct OeUsage
 	int64_t		today;			/* requests of this UTC day */
 	OeCredits	credits_today;	/* spent and reserved */
 	OeTime		paused_until;	/* 0: not paused */
+	int64_t		pace_room;		/* what may go before the API answers more;
+								 * INT64_MAX: no limit */
 } OeUsage;
 
 extern void oe_account_usage(const OeAccount *account, OeTime now,
@@ -205,8 +227,15 @@ extern void oe_budgets_ended(OeBudgets *budgets, OeTime sent, OeTime now,
 extern OeOutcome oe_policy_outcome(OeHttpResult result, int status);
 
 /*
- * Is it tried again?  Only what surely was not processed: not sent, 429, 502, 503.
- * "tries" counts those made.  True sets *wait_ms: Retry-After if given, else
+ * Did this answer come so late that the request may have been processed, whatever
+ * its status says?  A proxy gives 522 either after less than half a minute, without a
+ * connection to the API, or when the API did not acknowledge the request for 90 s.
+ */
+extern bool oe_policy_is_too_late(int status, int64_t left_us_ago);
+
+/*
+ * Is it tried again?  Only what surely was not processed: not sent, 429, 502, 503
+ * and the like.  "tries" counts those made.  True sets *wait_ms: Retry-After if given, else
  * 500 ms doubled with each try, capped by retry_wait_max_ms, of which "random"
  * (0 to 1) picks from the upper half.  A Retry-After beyond retry_wait_max_ms
  * is not waited for.
@@ -220,7 +249,7 @@ typedef struct OePatience
 {
 	int			gathering_wait_ms;	/* after the first 201; doubled after each */
 	int			gathering_retries;
-	int			retries;		/* after 502 and 503 */
+	int			retries;		/* after 502, 503 and the like */
 	int			retry_wait_max_ms;
 } OePatience;
 
@@ -230,22 +259,22 @@ typedef enum OeQueueEnding
 	OE_QUEUE_LATER,				/* it is tried again after *wait_ms */
 	OE_QUEUE_THROTTLED,			/* 429: so is the whole account */
 	OE_QUEUE_UNREACHABLE,		/* nothing was sent: no fault of the request */
-	OE_QUEUE_BLOCKED,			/* 401, 402, 403: the account may do nothing */
+	OE_QUEUE_BLOCKED,			/* 401, 402, 403: it or the account may not */
 } OeQueueEnding;
 
 /*
  * What the end of one transfer means for a queued request that was put back
  * "gathered" times after a 201, and "postponed" times after anything else.  So each
  * limit counts its own.  *wait_ms is set unless it is settled or blocked.
+ * "others_pass": the API lets others through and refuses this one again and again, so
+ * that 429 is its own trouble.
  */
 extern OeQueueEnding oe_policy_queue(const OePatience *patience,
 									 OeHttpResult result, int status,
+									 bool others_pass,
 									 int retry_after_ms, int postponed,
 									 int gathered, double random,
 									 int64_t *wait_ms);
-
-/* The wait after "tries" failures in a row: as in oe_policy_retry(). */
-extern int	oe_policy_backoff_ms(int tries, int max_ms, double random);
 
 /*
  * Decimal text to millionths, rounded up, never below what it says.  False when it is no plain

@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(ocean_enrich_cancel);
 PG_FUNCTION_INFO_V1(ocean_enrich_retry);
 PG_FUNCTION_INFO_V1(ocean_enrich_wait);
 PG_FUNCTION_INFO_V1(ocean_enrich_wake);
+PG_FUNCTION_INFO_V1(ocean_enrich_end_pause);
 PG_FUNCTION_INFO_V1(ocean_enrich_balance);
 PG_FUNCTION_INFO_V1(ocean_enrich_queue_state);
 
@@ -313,6 +314,13 @@ Datum
 ocean_enrich_wake(PG_FUNCTION_ARGS)
 {
 	oe_wake();
+	PG_RETURN_VOID();
+}
+
+Datum
+ocean_enrich_end_pause(PG_FUNCTION_ARGS)
+{
+	oe_end_pauses();
 	PG_RETURN_VOID();
 }
 

@@ -67,6 +67,7 @@ enum
 	C_BACKGROUND,
 	C_POSTPONED,
 	C_GATHERED,
+	C_EARLIER_REQUESTS,
 	C_SYNC_ID,					/* NULL unless requested by a sync */
 	C_DATABASE,
 	C_COUNT
@@ -89,12 +90,13 @@ static const char *const call_columns[C_COUNT] = {
 	[C_BACKGROUND] = "background",
 	[C_POSTPONED] = "postponed",
 	[C_GATHERED] = "gathered",
+	[C_EARLIER_REQUESTS] = "earlier_requests",
 	[C_SYNC_ID] = "sync_id",
 	[C_DATABASE] = "database",
 };
 
 /* The number of columns of ocean_enrich.call as created. */
-#define CALL_COLUMNS	32
+#define CALL_COLUMNS	33
 
 /* Cached facts about the table, for inserting; valid until it changes. */
 typedef struct Target
@@ -187,13 +189,24 @@ static OeStatement retry_statement = {
 	" CASE WHEN state = 'queued' AND next_attempt_at < 'infinity'"
 	" THEN next_attempt_at ELSE now() END,"
 	" waits_for = CASE WHEN state = 'queued' AND next_attempt_at < 'infinity' THEN waits_for END,"
-	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity()"
+	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity(),"
+	" earlier_requests = earlier_requests + (state = 'refused')::integer"
 	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
 	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
 	" AND NOT " OE_IS_SUBSCRIBER ")"
 	" RETURNING priority, next_attempt_at",
 	1,
 	{INT8OID},
+	NULL
+};
+
+/* By these a new worker would know of the pause. */
+static OeStatement end_pauses_statement = {
+	"UPDATE ocean_enrich.call SET next_attempt_at = NULL"
+	" WHERE state = 'failed' AND status = 429 AND next_attempt_at > now()"
+	" AND sent_at > now() - interval '2 days'",
+	0,
+	{0},
 	NULL
 };
 
@@ -467,6 +480,7 @@ insert_plainly(Relation relation, const NewCall *call)
 	of_column[C_BACKGROUND] = BoolGetDatum(true);
 	of_column[C_POSTPONED] = Int32GetDatum(0);
 	of_column[C_GATHERED] = Int32GetDatum(0);
+	of_column[C_EARLIER_REQUESTS] = Int32GetDatum(0);
 	of_column[C_SYNC_ID] = Int64GetDatum(call->sync_id);
 	of_column[C_DATABASE] = CStringGetTextDatum(oe_ledger_database());
 	memset(nulls, true, sizeof(nulls));
@@ -747,4 +761,20 @@ oe_wake(void)
 	news = &current_pending()->news;
 	news->everything = true;
 	news->decided = true;
+}
+
+void
+oe_end_pauses(void)
+{
+	OeRights	rights;
+	Pending    *mine;
+	Oid			owner;
+
+	oe_prevent_if_read_only("ocean_enrich.end_pause()");
+	mine = current_pending();
+	oe_queue_begin(&rights, &owner);
+	(void) oe_statement_run(&end_pauses_statement, NULL, NULL);
+	oe_rights_restore(&rights);
+	mine->news.end_pauses = true;
+	mine->news.everything = true;
 }

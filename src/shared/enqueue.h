@@ -52,4 +52,7 @@ extern void oe_queue_check_role(int64 call_id, const char *name, Oid user,
 /* Make the worker recheck the whole queue, and decisions, after the commit. */
 extern void oe_wake(void);
 
+/* Make the worker end the pauses of all accounts after the commit. */
+extern void oe_end_pauses(void);
+
 #endif							/* OE_ENQUEUE_H */

@@ -86,6 +86,7 @@ enum
 	C_BACKGROUND,
 	C_POSTPONED,
 	C_GATHERED,
+	C_EARLIER_REQUESTS,
 	C_REUSED_FROM,
 	C_SYNC_ID,
 	C_DATABASE,
@@ -133,6 +134,7 @@ static const LedgerColumn columns[C_LAST + 1] = {
 	[C_BACKGROUND] = {"background", BOOLOID},
 	[C_POSTPONED] = {"postponed", INT4OID},
 	[C_GATHERED] = {"gathered", INT4OID},
+	[C_EARLIER_REQUESTS] = {"earlier_requests", INT4OID},
 	[C_REUSED_FROM] = {"reused_from", INT8OID},
 	[C_SYNC_ID] = {"sync_id", INT8OID},
 	[C_DATABASE] = {"database", TEXTOID},
@@ -198,7 +200,8 @@ static OeStatement sent_left_statement = {
 };
 
 static OeStatement usage_statement = {
-	"SELECT count(*) FILTER (WHERE state <> 'failed'),"
+	"SELECT count(*) FILTER (WHERE state NOT IN ('queued', 'failed', 'cancelled'))"
+	" + coalesce(sum(earlier_requests), 0)::bigint,"
 	" coalesce(sum(coalesce(credits, CASE state WHEN 'unknown' THEN reserved END)), 0)::text,"
 	" max(next_attempt_at) FILTER (WHERE status = 429)"
 	" FROM ocean_enrich.call WHERE sent_at >= $1 AND account = $2",
@@ -762,12 +765,28 @@ insert_row(OeLedgerRow *row)
 	set_value(C_BACKGROUND, BoolGetDatum(false));
 	set_value(C_POSTPONED, Int32GetDatum(0));
 	set_value(C_GATHERED, Int32GetDatum(0));
+	set_value(C_EARLIER_REQUESTS, Int32GetDatum(0));
 	set_text(C_DATABASE, oe_ledger_database());
 	for (int column = C_LAST + 1; column <= new_slot->tts_tupleDescriptor->natts; column++)
 		set_default(column);
 	ExecStoreVirtualTuple(new_slot);
 	ExecSimpleRelationInsert(target, estate, new_slot);
 	ResetPerTupleExprContext(estate);
+}
+
+/* Is the time of the row in old_slot on the same day, in UTC? */
+static bool
+is_of_same_day(int column, TimestampTz time)
+{
+	OeTime		start;
+	OeTime		end;
+	TimestampTz old;
+
+	if (old_slot->tts_isnull[column - 1])
+		return false;
+	old = DatumGetTimestampTz(old_slot->tts_values[column - 1]);
+	oe_period_bounds(OE_PERIOD_DAY, time, &start, &end);
+	return old >= start && old < end;
 }
 
 /* Update the row in old_slot with another outcome. */
@@ -781,6 +800,8 @@ update_row(const OeLedgerRow *row)
 	memcpy(new_slot->tts_values, old_slot->tts_values, sizeof(Datum) * count);
 	memcpy(new_slot->tts_isnull, old_slot->tts_isnull, sizeof(bool) * count);
 	set_outcome(row);
+	if (!is_of_same_day(C_SENT_AT, row->sent_at))
+		set_value(C_EARLIER_REQUESTS, Int32GetDatum(0));
 	ExecStoreVirtualTuple(new_slot);
 	ExecSimpleRelationUpdate(target, estate, &epq_state, old_slot, new_slot);
 	ResetPerTupleExprContext(estate);

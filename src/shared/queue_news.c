@@ -34,6 +34,7 @@ oe_news_merge(OeQueueNews *news, const OeQueueNews *more)
 {
 	news->everything |= more->everything;
 	news->decided |= more->decided;
+	news->end_pauses |= more->end_pauses;
 	for (int i = 0; i < more->count; i++)
 		oe_news_add(news, &more->first[i]);
 }

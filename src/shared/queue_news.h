@@ -24,6 +24,7 @@ typedef struct OeQueueNews
 	int			count;
 	bool		everything;		/* more priorities than there is room for */
 	bool		decided;		/* what to do about a call that was unknown */
+	bool		end_pauses;		/* whatever the API said */
 	OeQueuePosition first[OE_QUEUE_NEWS_MAX];
 } OeQueueNews;
 

@@ -277,7 +277,7 @@ define_limit_settings(void)
 	DefineCustomIntVariable("ocean_enrich.retry_wait_max",
 							"Sets the maximum time to wait before a request is sent again.",
 							"If the API asks for a longer pause, the call fails at once.",
-							&retry_wait_max_ms, 60 * 1000, 0, 60 * 60 * 1000,
+							&retry_wait_max_ms, 60 * 1000, 0, OE_RETRY_WAIT_MAX_MS,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
@@ -362,7 +362,7 @@ define_queue_settings(void)
 							&gathering_retries, 8, 0, 100,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.queue_retries",
-							"Sets how many times a queued request is sent again after HTTP status 502 or 503.",
+							"Sets how many times a queued request is sent again after HTTP status 502, 503 or the like.",
 							"In between it waits as long as the queue does when the API cannot be reached.",
 							&queue_retries, 20, 0, 1000,
 							PGC_SUSET, 0, NULL, NULL, NULL);

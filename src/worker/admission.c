@@ -18,6 +18,9 @@
 #include "worker/verdict.h"
 #include "worker/wire.h"
 
+/* Tries refused by 429 count again from this many times max_retries on. */
+#define TRIES_WITHIN_REASON		10
+
 static HTAB *accounts;
 static uint64 turn_number;
 static TimestampTz wake_at;
@@ -296,6 +299,12 @@ oe_admission_sent(OeJob *job, TimestampTz now)
 
 	if (!oe_account_sent(job->account->account, limits, now))
 		oe_ereport_out_of_memory();
+	job->round = oe_account_pace(job->account->account)->round;
+	if (job->background)
+	{
+		job->breaker_round = oe_breaker_sent(&job->account->breaker);
+		job->went_alone = oe_access_sent(&job->account->access);
+	}
 	oe_budget_sent(job->call.role, oe_limits_reserve(limits), now);
 	job->in_flight = true;
 	job->sent_at = now;
@@ -311,40 +320,95 @@ oe_admission_unsent(OeJob *job, TimestampTz now)
 					oe_limits_reserve(&job->call.limits), 0);
 	job->in_flight = false;
 	job->tries--;
+	if (job->background)
+	{
+		oe_breaker_unsent(&job->account->breaker, job->breaker_round);
+		oe_access_not_trying(&job->account->access);
+	}
 }
 
-/* Pause the queue if the next call would end in the same way. */
+void
+oe_admission_learn(OeJob *job, TimestampTz now)
+{
+	OeAccount  *account = job->account->account;
+	const OeHttpReply *reply = job->reply;
+	TimestampTz left = reply->left_us_ago >= 0 ? now - reply->left_us_ago : 0;
+	OePaceEnding ending = {
+		.round = job->round,
+		.refused = reply->status == 429,
+		.left = left,
+		.retry_after_ms = reply->retry_after_ms,
+		.backoff_max_ms = job->call.limits.retry_wait_max_ms,
+		.random = pg_prng_double(&pg_global_prng_state)
+	};
+
+	if (left != 0)
+		oe_account_left(account, job->sent_at, left, now);
+	if (reply->result == OE_HTTP_COMPLETE)
+		oe_account_answered(account, &ending, now);
+}
+
+int
+oe_admission_counted_tries(const OeJob *job)
+{
+	int			barren = oe_account_pace(job->account->account)->barren;
+
+	if (!job->reply || job->reply->status != 429 ||
+		job->tries > job->call.limits.max_retries * TRIES_WITHIN_REASON)
+		return job->tries;
+	return Min(job->tries, barren + 1);
+}
+
+bool
+oe_admission_others_pass(const OeJob *job)
+{
+	return job->tries > TRIES_WITHIN_REASON &&
+		oe_account_pace(job->account->account)->barren == 0;
+}
+
+/* What the ending of a queued job says about the API, and about the account. */
+static void
+learn_for_queue(OeJob *job, OeTrouble trouble, TimestampTz now)
+{
+	OeAccountEntry *entry = job->account;
+	int			status = job->reply ? job->reply->status : 0;
+	OePatience	patience;
+	OeBreakerEnding ending = {
+		.round = job->breaker_round,
+		.trouble = trouble,
+		.status = status,
+		.again = trouble == OE_TROUBLE_UNAVAILABLE && job->postponed > 0,
+		.retry_after_ms = job->reply ? job->reply->retry_after_ms : -1,
+		.random = pg_prng_double(&pg_global_prng_state)
+	};
+
+	oe_settings_patience(&patience);
+	ending.backoff_max_ms = patience.retry_wait_max_ms;
+	oe_breaker_ended(&entry->breaker, &ending, now);
+	if (job->went_alone)
+		oe_access_not_trying(&entry->access);
+	if (status == 401 || status == 402 || status == 403)
+		oe_access_refused(&entry->access, job, status,
+						  job->phase == OE_JOB_SETTLED, now);
+}
+
+/*
+ * Whoever it was for, an answer shows that the API works; but what a session calls
+ * trouble may be its own settings.
+ */
 static void
 learn_from_ending(OeJob *job, TimestampTz now)
 {
-	OeAccountEntry *entry = job->account;
-	int			http_status = job->reply ? job->reply->status : 0;
-	bool		reached = job->reply && job->reply->result == OE_HTTP_COMPLETE;
-	OePatience	patience;
-	int			wait_ms;
+	OeTrouble	trouble = oe_trouble_of(job->reply ? job->reply->result : OE_HTTP_NOT_SENT,
+										job->reply ? job->reply->status : 0,
+										!job->unusable);
 
-	if (http_status == 401 || http_status == 402 || http_status == 403)
-	{
-		entry->blocked_by = http_status;
-		entry->balance_due = now + oe_settings()->balance_interval_s * USECS_PER_SEC;
-	}
-	if (reached && http_status != 429 && http_status != 502 && http_status != 503)
-	{
-		entry->streak = 0;
-		return;
-	}
-
-	/* Occasional failures do not pause the queue, but status 429 does. */
-	entry->streak++;
-	if (entry->streak < OE_TROUBLE_STREAK && http_status != 429)
-		return;
-	oe_settings_patience(&patience);
-	wait_ms = oe_policy_backoff_ms(http_status == 429 ? entry->streak
-								   : entry->streak - OE_TROUBLE_STREAK + 1,
-								   patience.retry_wait_max_ms,
-								   pg_prng_double(&pg_global_prng_state));
-	entry->paused_until = Max(entry->paused_until,
-							  now + wait_ms * INT64CONST(1000));
+	if (job->background)
+		learn_for_queue(job, trouble, now);
+	else if (trouble == OE_TROUBLE_NONE)
+		oe_breaker_ended(&job->account->breaker, &(OeBreakerEnding) {0}, now);
+	if (job->outcome == OE_ANSWERED)
+		oe_access_answered(&job->account->access, job);
 }
 
 void
@@ -358,11 +422,7 @@ oe_admission_ended(OeJob *job, TimestampTz now)
 	oe_budget_ended(job->call.role, job->sent_at, now, job->outcome, reserved,
 					job->cost);
 	job->in_flight = false;
-	if (job->reply && job->reply->retry_after_ms > 0)
-		oe_account_pause(account,
-						 now + job->reply->retry_after_ms * INT64CONST(1000));
-	if (job->background)
-		learn_from_ending(job, now);
+	learn_from_ending(job, now);
 	oe_http_reply_free(job->reply);
 	job->reply = NULL;
 	room_was_made = true;
@@ -373,10 +433,23 @@ oe_admission_learn_balance(const OeCall *call, const OeResult *balance)
 {
 	OeAccountEntry *entry = oe_admission_known_account(call->account);
 
-	if (!entry)
-		return;
-	entry->balance_asked = false;
-	if (balance->answer && (entry->blocked_by != 402 ||
-							oe_balance_is_positive(balance->answer)))
-		entry->blocked_by = 0;
+	if (entry)
+		oe_access_learn_balance(&entry->access, balance->answer != NULL,
+								balance->answer ? oe_balance_credits(balance->answer) : 0,
+								GetCurrentTimestamp());
+}
+
+void
+oe_admission_end_pauses(void)
+{
+	HASH_SEQ_STATUS scan;
+	OeAccountEntry *entry;
+
+	hash_seq_init(&scan, accounts);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		oe_account_resume(entry->account);
+		oe_breaker_ended(&entry->breaker, &(OeBreakerEnding) {0}, 0);
+		entry->access.ask_at = 0;
+	}
 }

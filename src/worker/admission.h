@@ -6,7 +6,9 @@
 #ifndef OE_ADMISSION_H
 #define OE_ADMISSION_H
 
+#include "core/breaker.h"
 #include "core/policy.h"
+#include "worker/access.h"
 #include "worker/job.h"
 
 /* Why a request may not go now. */
@@ -39,15 +41,9 @@ struct OeAccountEntry
 	OeLimits	full_limits;	/* ... under these limits */
 
 	/* For the queue only: sessions get the API's own reply. */
-	int			blocked_by;		/* status that stopped it; 0: none */
-	TimestampTz balance_due;	/* then: when to ask for the balance */
-	bool		balance_asked;
-	int			streak;			/* failures without an answer between them */
-	TimestampTz paused_until;
+	OeAccess	access;
+	OeBreaker	breaker;
 };
-
-/* After how many failures in a row the API counts as unreachable. */
-#define OE_TROUBLE_STREAK		8
 
 extern void oe_admission_init(void);
 
@@ -97,11 +93,29 @@ extern void oe_admission_sent(OeJob *job, TimestampTz now);
 /* Undo oe_admission_sent(): the job does not go after all. */
 extern void oe_admission_unsent(OeJob *job, TimestampTz now);
 
+/*
+ * Learn from the reply how fast the API lets requests through, as soon as it has
+ * come: that does not depend on what is recorded.
+ */
+extern void oe_admission_learn(OeJob *job, TimestampTz now);
+
+/*
+ * How many tries count against max_retries.  Those that the API refused with 429
+ * while it let others through do not, within reason.
+ */
+extern int	oe_admission_counted_tries(const OeJob *job);
+
+/* True if the API refuses this job with 429 again and again while others pass. */
+extern bool oe_admission_others_pass(const OeJob *job);
+
 /* Count how the job ended, once that is recorded.  Frees the reply. */
 extern void oe_admission_ended(OeJob *job, TimestampTz now);
 
 /* Resume the queue if the balance allows it. */
 extern void oe_admission_learn_balance(const OeCall *call,
 									   const OeResult *balance);
+
+/* End all pauses, whatever the API said. */
+extern void oe_admission_end_pauses(void);
 
 #endif							/* OE_ADMISSION_H */

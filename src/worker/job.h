@@ -59,6 +59,10 @@ typedef struct OeJob
 	OeQueuePosition position;	/* then: its place there */
 	int			postponed;
 	int			gathered;
+	bool		refused_before; /* with 402 or 403 */
+	bool		went_alone;		/* see access.h */
+	uint32		words;			/* a hash of the API's detail, if it refused */
+	uint64		breaker_round;
 	bool		passed_by;		/* true if equal ones in the queue, from
 								 * "passed" on, were left for it to answer */
 	OeQueuePosition passed;
@@ -71,9 +75,11 @@ typedef struct OeJob
 	TimestampTz not_before;
 	int			tries;
 	bool		in_flight;		/* true if the limits count it */
+	uint64		round;			/* in which it was sent: see core/pace.h */
 	int64		call_id;
 	OeHttpReply *reply;
 	OeOutcome	outcome;
+	bool		unusable;		/* true if OE_ANSWERED without a usable answer */
 	OeCredits	cost;
 	char	   *result;			/* packed, for the session that pays */
 	Size		result_len;

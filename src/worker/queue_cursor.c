@@ -50,7 +50,8 @@ static OeStatement next_level_statement = {
 
 static OeStatement claim_statement = {
 	"SELECT call_id, next_attempt_at, role, endpoint, fingerprint, request, attempts,"
-	" postponed, gathered, requested_at, reveals_in_answer, reveals_by_webhook"
+	" postponed, gathered, requested_at, reveals_in_answer, reveals_by_webhook,"
+	" waits_for IS NOT DISTINCT FROM 'balance'"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
 	" AND " OE_OF_THIS_DATABASE
@@ -87,13 +88,13 @@ static OeStatement put_back_statement = {
 	" waits_for = $3::ocean_enrich.wait_reason,"
 	" postponed = postponed + ($3 IS NOT DISTINCT FROM 'retry')::integer,"
 	" gathered = gathered + ($3 IS NOT DISTINCT FROM 'gathering')::integer,"
-	" attempts = $4, status = $5, detail = $6"
+	" earlier_requests = earlier_requests + $7, attempts = $4, status = $5, detail = $6"
 	" FROM (SELECT call_id FROM ocean_enrich.call"
 	" WHERE call_id = $1 AND state IN ('queued', 'sent')"
 	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
 	" WHERE c.call_id = free.call_id",
-	6,
-	{INT8OID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, TEXTOID},
+	7,
+	{INT8OID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID},
 	NULL
 };
 
@@ -104,6 +105,7 @@ static const char *const reason_names[] = {
 	[OE_WAIT_RETRY] = "retry",
 	[OE_WAIT_LIMIT] = "limit",
 	[OE_WAIT_BUDGET] = "budget",
+	[OE_WAIT_BALANCE] = "balance",
 	[OE_WAIT_CALL] = "call",
 	[OE_WAIT_DECISION] = "decision",
 };
@@ -374,6 +376,7 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 	call->postponed = DatumGetInt32(oe_statement_value(row, 8));
 	call->gathered = DatumGetInt32(oe_statement_value(row, 9));
 	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 10));
+	call->refused_before = DatumGetBool(oe_statement_value(row, 13));
 	call->reveals = (OeReveals) {0};
 	if (!call->endpoint)
 		return;
@@ -491,8 +494,8 @@ OePutBack
 oe_queue_put_back(int64 call_id, TimestampTz due, OeWaitReason reason,
 				  int attempts, int status, const char *detail)
 {
-	Datum		values[6];
-	char		nulls[] = "      ";
+	Datum		values[7];
+	char		nulls[] = "       ";
 
 	values[0] = Int64GetDatum(call_id);
 	values[1] = TimestampTzGetDatum(due);
@@ -508,6 +511,7 @@ oe_queue_put_back(int64 call_id, TimestampTz due, OeWaitReason reason,
 		values[5] = CStringGetTextDatum(detail);
 	else
 		nulls[5] = 'n';
+	values[6] = Int32GetDatum(status != 0 && oe_answer_outcome(status) == OE_REFUSED);
 	oe_ledger_use_spi();
 	if (oe_statement_run(&put_back_statement, values, nulls) > 0)
 		return OE_PUT_BACK;

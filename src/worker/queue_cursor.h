@@ -25,6 +25,7 @@ typedef struct OeQueuedCall
 	int			attempts;
 	int			postponed;
 	int			gathered;
+	bool		refused_before; /* with 402 or 403 */
 	TimestampTz requested_at;
 } OeQueuedCall;
 
@@ -82,11 +83,15 @@ typedef enum OeWaitReason
 								 * "postponed" */
 	OE_WAIT_LIMIT,				/* credit_limit has no room for it */
 	OE_WAIT_BUDGET,
+	OE_WAIT_BALANCE,			/* it was refused with 402 or 403, or is too dear */
 	OE_WAIT_CALL,				/* an equal one that another database has sent */
 	OE_WAIT_DECISION,			/* about an equal one */
 } OeWaitReason;
 
-/* Keep the call in the queue, or requeue it, to be due then. */
+/*
+ * Keep the call in the queue, or requeue it, to be due then.  "status": of the
+ * request that has just ended; 0: there was none, or no answer.
+ */
 extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due,
 								   OeWaitReason reason, int attempts,
 								   int status, const char *detail);

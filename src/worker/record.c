@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
@@ -146,6 +147,16 @@ judge_job(OeJob *job, OeVerdict *verdict)
 	oe_judge_reply(&job->call, job->reply, verdict);
 	job->outcome = verdict->outcome;
 	job->cost = verdict->cost;
+	job->unusable = verdict->outcome == OE_ANSWERED && !verdict->answer;
+	job->words = verdict->detail
+		? hash_bytes((const unsigned char *) verdict->detail, strlen(verdict->detail)) : 0;
+}
+
+/* When the API lets the account go on, in its own words. */
+static TimestampTz
+pause_ends(const OeJob *job, TimestampTz now)
+{
+	return Max(oe_account_pace(job->account->account)->asked_until, now);
 }
 
 /* When to try the job again; 0: never. */
@@ -157,10 +168,11 @@ next_try(const OeJob *job, TimestampTz now)
 	if (!job->reply || ShutdownRequestPending ||
 		!oe_policy_retry(&job->call.limits, job->reply->result,
 						 job->reply->status, job->reply->retry_after_ms,
-						 job->tries, pg_prng_double(&pg_global_prng_state),
-						 &wait_ms))
+						 oe_admission_counted_tries(job),
+						 pg_prng_double(&pg_global_prng_state), &wait_ms))
 		return 0;
-	return now + wait_ms * INT64CONST(1000);
+	return job->reply->status == 429 ? pause_ends(job, now)
+		: now + wait_ms * INT64CONST(1000);
 }
 
 /*
@@ -175,10 +187,12 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 	OeHttpResult result = job->reply ? job->reply->result : OE_HTTP_NOT_SENT;
 	TimestampTz due = job->position.due;
 	OeWaitReason reason = OE_WAIT_TURN;
+	OeAccess   *access = &job->account->access;
 	int64		wait_ms;
 
 	oe_settings_patience(&patience);
 	switch (oe_policy_queue(&patience, result, verdict->status,
+							oe_admission_others_pass(job),
 							job->reply ? job->reply->retry_after_ms : -1,
 							job->postponed, job->gathered,
 							pg_prng_double(&pg_global_prng_state), &wait_ms))
@@ -189,9 +203,16 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 			due = now + wait_ms * INT64CONST(1000);
 			reason = verdict->status == 201 ? OE_WAIT_GATHERING : OE_WAIT_RETRY;
 			break;
+		case OE_QUEUE_BLOCKED:
+			if (oe_access_is_final(access, job, verdict->status, now))
+				return false;
+			/* One tries again first, the others after what is in order. */
+			reason = verdict->status == 401 ? OE_WAIT_TURN : OE_WAIT_BALANCE;
+			if (!oe_access_keeps_place(access, verdict->status))
+				due = now;
+			break;
 		case OE_QUEUE_UNREACHABLE:
 		case OE_QUEUE_THROTTLED:
-		case OE_QUEUE_BLOCKED:
 			/* The call keeps its place: the whole queue waits. */
 			break;
 	}
@@ -237,7 +258,8 @@ record_ending(OeTransaction *transaction, OeJob *job, TimestampTz now)
 	row.answered_at = now;
 	row.next_attempt_at = again;
 	if (!again && job->reply && job->reply->retry_after_ms > 0)
-		row.next_attempt_at = now + job->reply->retry_after_ms * INT64CONST(1000);
+		row.next_attempt_at = verdict.status == 429 ? pause_ends(job, now)
+			: now + job->reply->retry_after_ms * INT64CONST(1000);
 	if (!write_row(job, &row))
 		return;
 	if (verdict.answer && oe_reveals_by_webhook(&job->call.reveals))

@@ -26,6 +26,10 @@
 /* How long a queued call waits for others of its role that are on the wire. */
 #define BUDGET_RESERVED_MS		500
 
+/* Of max_concurrency, what the queue leaves to sessions: a share, up to so many. */
+#define SESSIONS_SHARE			8
+#define SESSIONS_MAX			8
+
 /* Queued calls that one transaction takes, so that answers pass between. */
 #define CLAIM_MAX				256
 
@@ -68,6 +72,14 @@ static ServedQueue queue = {.claim_max = CLAIM_MAX, .budgets_seen = PG_UINT64_MA
  * The settings that the queue is sent with
  * ---------------------------------------------------------------- */
 
+static void
+leave_room_for_sessions(OeLimits *limits)
+{
+	if (limits->max_concurrency > 1)
+		limits->max_concurrency -= Min(Max(limits->max_concurrency / SESSIONS_SHARE, 1),
+									   SESSIONS_MAX);
+}
+
 /*
  * Read the worker's own settings; again and again, as a token file may change
  * unnoticed.  Without a usable token, no call is sent.
@@ -93,6 +105,7 @@ read_queue_settings(TimestampTz now)
 	PG_TRY();
 	{
 		oe_settings_fill(&oe_endpoint_person, &queue.call);
+		leave_room_for_sessions(&queue.call.limits);
 		queue.next_limits = queue.call.limits;
 		queue.balance_call = queue.call;
 		oe_settings_set_endpoint(&oe_endpoint_balance, &queue.balance_call);
@@ -157,6 +170,19 @@ limit_ends_at(OeAccountEntry *entry, OeCode code, TimestampTz now)
 	return day_end;
 }
 
+/* What has to be waited for until then: the API's pace alone is none. */
+static void
+say_wait(const OeAccountEntry *entry, TimestampTz until, TimestampTz now)
+{
+	OeUsage		usage;
+
+	oe_account_usage(entry->account, now, &usage);
+	if (usage.paused_until >= until)
+		say_pause("the API asks for a pause", until);
+	else if (queue.next_limits.rate_limit > 0 && usage.pace_room > 0)
+		say_pause("rate_limit has been reached", until);
+}
+
 /* When the limits let the queue resume; DT_NOEND: when a request ends. */
 static TimestampTz
 limits_allow_at(OeAccountEntry *entry, TimestampTz now)
@@ -169,7 +195,7 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 		case OE_ADMIT_NOW:
 			return now;
 		case OE_ADMIT_LATER:
-			say_pause("rate_limit has been reached", answer.when);
+			say_wait(entry, answer.when, now);
 			return answer.when;
 		case OE_ADMIT_WHEN_ONE_ENDS:
 			return DT_NOEND;
@@ -182,25 +208,17 @@ limits_allow_at(OeAccountEntry *entry, TimestampTz now)
 	return when;
 }
 
-/* The API has blocked the account: ask for its balance now and then. */
-static TimestampTz
-blocked_until(OeAccountEntry *entry, TimestampTz now)
+/* Ask for the balance, unless that is under way or was done a short while ago. */
+static void
+ask_for_balance(OeAccess *access, TimestampTz now)
 {
 	OeJob	   *job;
 	char	   *bytes;
 	Size		len;
 
-	if (entry->blocked_by == 402)
-		say_pause("no credits are left", 0);
-	else
-		say_pause(psprintf("the API refuses access (HTTP status %d)",
-						   entry->blocked_by), 0);
-	if (entry->balance_asked)
-		return DT_NOEND;
-	if (entry->balance_due > now)
-		return entry->balance_due;
-	entry->balance_asked = true;
-	entry->balance_due = now + oe_settings()->balance_interval_s * USECS_PER_SEC;
+	if (access->asked || access->ask_at > now)
+		return;
+	access->asked = true;
 	bytes = oe_call_pack(&queue.balance_call, &len);
 	job = oe_job_find(queue.balance_call.account, queue.balance_call.fingerprint);
 	if (!job)
@@ -210,7 +228,43 @@ blocked_until(OeAccountEntry *entry, TimestampTz now)
 		oe_wire_send(job);
 	}
 	explicit_bzero(bytes, len);
-	return DT_NOEND;
+}
+
+/*
+ * The API has refused access: ask for the balance now and then.  What is in flight
+ * may still use up credits, so the balance says nothing about them before.
+ */
+static TimestampTz
+blocked_until(OeAccess *access, TimestampTz now)
+{
+	if (access->blocked_by == 402)
+		say_pause("too few credits are left", 0);
+	else
+		say_pause(psprintf("the API refuses access (HTTP status %d)",
+						   access->blocked_by), 0);
+	if (access->blocked_by == 402 && oe_wire_in_flight_of_queue() > 0)
+		return DT_NOEND;
+	ask_for_balance(access, now);
+	return access->asked ? DT_NOEND : access->ask_at;
+}
+
+/* The API is in trouble: one call at a time tries whether that is over. */
+static TimestampTz
+troubled_until(const OeBreaker *breaker, TimestampTz now)
+{
+	TimestampTz until = oe_breaker_allows_at(breaker, now);
+	const char *reason = "the API cannot be reached";
+
+	if (until <= now)
+		return until;
+	if (breaker->status == 200)
+		reason = "the API gives no usable answers";
+	else if (breaker->status != 0)
+		reason = psprintf("the API fails (HTTP status %d)", breaker->status);
+	else if (breaker->trouble == OE_TROUBLE_IN_DOUBT)
+		reason = "the API does not answer";
+	say_pause(reason, until == DT_NOEND ? 0 : until);
+	return until;
 }
 
 /* Even if others wake the worker: each turn would fail and log it again. */
@@ -247,6 +301,7 @@ static TimestampTz
 queue_allowed_at(TimestampTz now)
 {
 	OeAccountEntry *entry;
+	TimestampTz until;
 
 	say_pause("", 0);
 	if (!oe_settings()->queue_enabled)
@@ -262,18 +317,12 @@ queue_allowed_at(TimestampTz now)
 	entry = oe_admission_known_account(queue.call.account);
 	if (!entry)
 		return now;
-	if (entry->blocked_by != 0)
-		return blocked_until(entry, now);
-	if (entry->streak > 0 && entry->paused_until > now)
-	{
-		say_pause("the API cannot be reached, or asks for a pause",
-				  entry->paused_until);
-		return entry->paused_until;
-	}
-	/* After such a pause, one call is sent alone. */
-	if (entry->streak >= OE_TROUBLE_STREAK && oe_wire_in_flight_of_queue() > 0)
-		return DT_NOEND;
-	if (sessions_wait(now))
+	if (entry->access.blocked_by != 0)
+		return blocked_until(&entry->access, now);
+	until = troubled_until(&entry->breaker, now);
+	if (until > now)
+		return until;
+	if (entry->access.trying || sessions_wait(now))
 		return DT_NOEND;
 	return limits_allow_at(entry, now);
 }
@@ -326,6 +375,7 @@ queued_job(const OeQueuedCall *queued, const OeCall *call)
 	job->position = queued->position;
 	job->postponed = queued->postponed;
 	job->gathered = queued->gathered;
+	job->refused_before = queued->refused_before;
 	job->call_id = queued->position.call_id;
 	job->requested_at = queued->requested_at;
 	job->tries = queued->attempts;
@@ -424,6 +474,27 @@ is_beyond_credit_limit(const OeLimits *limits)
 		oe_limits_reserve(limits) > limits->credit_limit;
 }
 
+/*
+ * Keep the call in the queue: too few credits are left for what it may reveal.  When it
+ * comes again, so does the question how many are left.
+ */
+static void
+put_back_for_credits(Claim *claim, const OeQueuedCall *queued, OeCredits reserve,
+					 TimestampTz now)
+{
+	OeAccess   *access = &claim->account->access;
+	char		left[OE_CREDITS_TEXT_SIZE];
+	char		cost[OE_CREDITS_TEXT_SIZE];
+
+	ask_for_balance(access, now);
+	(void) oe_queue_put_back(queued->position.call_id,
+							 now + oe_settings()->balance_interval_s * USECS_PER_SEC,
+							 OE_WAIT_BALANCE, queued->attempts, 0,
+							 psprintf("%s credits are left, and the call may cost %s",
+									  oe_credits_text(access->credits_left, left),
+									  oe_credits_text(reserve, cost)));
+}
+
 /* Turn an admitted call into a job, and write its row. */
 static void
 send_queued(Claim *claim, const OeQueuedCall *queued, const OeCall *call,
@@ -453,6 +524,11 @@ admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		(void) oe_queue_put_back(queued->position.call_id, now + USECS_PER_HOUR, OE_WAIT_LIMIT,
 								 queued->attempts, 0,
 								 "may cost more than credit_limit allows per day");
+		return true;
+	}
+	if (oe_access_is_too_dear(&claim->account->access, oe_limits_reserve(&call.limits)))
+	{
+		put_back_for_credits(claim, queued, oe_limits_reserve(&call.limits), now);
 		return true;
 	}
 	answer = oe_admission_ask(claim->account, &call, on_wire, now);
@@ -511,10 +587,11 @@ room_for_claims(const OeAccountEntry *entry, TimestampTz now)
 	int			room = queue.claim_max;
 	OeUsage		usage;
 
-	if (entry->streak >= OE_TROUBLE_STREAK)
+	if (oe_breaker_is_open(&entry->breaker) || entry->access.try_one)
 		return 1;
 	oe_account_usage(entry->account, now, &usage);
 	room = Min(room, limits->max_concurrency - usage.in_flight);
+	room = (int) Min((int64) room, usage.pace_room);
 	if (limits->rate_limit > 0)
 		room = Min(room, limits->rate_limit - usage.last_minute);
 	return Max(room, 1);
@@ -715,6 +792,8 @@ take_news(void)
 	queue.next_limits = queue.call.limits;
 	oe_queue_learn(&news);
 	queue.decisions_due |= news.decided;
+	if (news.end_pauses)
+		oe_admission_end_pauses();
 	queue.touched = true;
 	queue.tally_unfolded = true;
 }

@@ -311,32 +311,45 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 		verdict->result.credits = "0";
 }
 
-/* True if any kind of "credits" is above zero, or if there is no number. */
-bool
-oe_balance_is_positive(const Jsonb *balance)
+/* The sum of the numbers in an object such as {"oneTime": 97.5, "recurrent": 0.0}. */
+static Datum
+sum_of_kinds(JsonbContainer *kinds, Datum sum, bool *known)
 {
-	JsonbValue	credits;
-	JsonbValue	value;
-	JsonbIterator *iterator;
+	JsonbIterator *iterator = JsonbIteratorInit(kinds);
 	JsonbIteratorToken token;
-	bool		known = false;
+	JsonbValue	value;
 
-	if (!getKeyJsonValueFromContainer(unconstify(JsonbContainer *, &balance->root),
-									  "credits", 7, &credits) ||
-		credits.type != jbvBinary)
-		return true;
-	iterator = JsonbIteratorInit(credits.val.binary.data);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
 		if (token != WJB_VALUE || value.type != jbvNumeric)
 			continue;
-		known = true;
-		if (DatumGetBool(DirectFunctionCall2(numeric_gt,
-											 NumericGetDatum(value.val.numeric),
-											 NumericGetDatum(int64_to_numeric(0)))))
-			return true;
+		*known = true;
+		sum = DirectFunctionCall2(numeric_add, sum,
+								  NumericGetDatum(value.val.numeric));
 	}
-	return !known;
+	return sum;
+}
+
+OeCredits
+oe_balance_credits(const Jsonb *balance)
+{
+	static const char *const purses[] = {"credits", "emailCredits", "phoneCredits"};
+	Datum		sum = NumericGetDatum(int64_to_numeric(0));
+	bool		known = false;
+
+	for (Size i = 0; i < lengthof(purses); i++)
+	{
+		JsonbValue	kinds;
+
+		if (getKeyJsonValueFromContainer(unconstify(JsonbContainer *, &balance->root),
+										 purses[i], strlen(purses[i]), &kinds) &&
+			kinds.type == jbvBinary)
+			sum = sum_of_kinds(kinds.val.binary.data, sum, &known);
+	}
+	if (!known)
+		return OE_CREDITS_MAX;
+	sum = DirectFunctionCall2(numeric_larger, sum, NumericGetDatum(int64_to_numeric(0)));
+	return oe_credits_parse_sum(DatumGetCString(DirectFunctionCall1(numeric_out, sum)));
 }
 
 void

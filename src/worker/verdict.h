@@ -38,8 +38,8 @@ typedef struct OeVerdict
 extern void oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 						   OeVerdict *verdict);
 
-/* True if credits are left, or if the balance does not say. */
-extern bool oe_balance_is_positive(const Jsonb *balance);
+/* All credits of a balance, of whatever kind; OE_CREDITS_MAX if it does not say. */
+extern OeCredits oe_balance_credits(const Jsonb *balance);
 
 /* The result that an earlier equal request to the endpoint gives. */
 extern void oe_judge_hit(const OeEndpoint *endpoint, OeLedgerHit *hit,

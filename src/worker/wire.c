@@ -6,6 +6,7 @@
 
 #include "access/xact.h"
 #include "storage/fd.h"
+#include "utils/timestamp.h"
 
 #include "core/http.h"
 #include "base/errors.h"
@@ -97,6 +98,17 @@ oe_wire_send(OeJob *job)
 	end_job(job);
 }
 
+/* The request may have been processed, so this answer does not count as one. */
+static void
+take_late_answer(OeHttpReply *reply)
+{
+	if (reply->result != OE_HTTP_COMPLETE ||
+		!oe_policy_is_too_late(reply->status, reply->left_us_ago))
+		return;
+	reply->result = OE_HTTP_LOST;
+	reply->problem = "a proxy lost the connection to the API";
+}
+
 void
 oe_wire_run(void)
 {
@@ -107,14 +119,19 @@ void
 oe_wire_collect(void)
 {
 	OeHttpReply *reply;
+	TimestampTz now;
 
 	oe_wire_run();
+	now = GetCurrentTimestamp();
 	while ((reply = oe_http_next_reply(http)) != NULL)
 	{
 		OeJob	   *job = reply->tag;
 
 		job->reply = reply;
 		in_flight_of_queue -= job->background;
+		take_late_answer(reply);
+		if (job->call.endpoint->recorded)
+			oe_admission_learn(job, now);
 		end_job(job);
 	}
 }

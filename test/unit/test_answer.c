@@ -17,6 +17,9 @@
 	"Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API."
 #define CHECK_REQUEST_HINT \
 	"Compare the request with the documentation of the API."
+#define CHECK_ACCESS_HINT \
+	"Check whether your Ocean.io account may use what the request asks for, " \
+	"and \"ocean_enrich.api_token\"."
 #define CHECK_TOKEN_HINT \
 	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
 #define LOOK_FIRST_HINT \
@@ -168,13 +171,13 @@ static const RefusalCase refusals[] = {
 	{402, "{\"detail\":\"Insufficient credits\"}", "Insufficient credits",
 		OE_API_CREDITS, OE_REFUSED, "Insufficient credits",
 		"HTTP status 402.  Nothing was paid.",
-		"Buy credits in your Ocean.io account, then run the statement again."},
+		"Check whether the credits of your Ocean.io account cover what the request asks for."},
 	{403, "{\"detail\":\"Current API token is not registered in our "
 		"database\"}",
 		"Current API token is not registered in our database",
 		OE_API_FORBIDDEN, OE_REFUSED,
 		"Current API token is not registered in our database",
-		"HTTP status 403.  Nothing was paid.", CHECK_TOKEN_HINT},
+		"HTTP status 403.  Nothing was paid.", CHECK_ACCESS_HINT},
 	{404, "{\"detail\":\"No matching record found\"}",
 		"No matching record found",
 		OE_API_NOT_FOUND, OE_REFUSED, "No matching record found",
@@ -193,7 +196,7 @@ static const RefusalCase refusals[] = {
 		"Verification is disabled for this account",
 		OE_API_FORBIDDEN, OE_REFUSED,
 		"Verification is disabled for this account",
-		"HTTP status 403.  Nothing was paid.", CHECK_TOKEN_HINT},
+		"HTTP status 403.  Nothing was paid.", CHECK_ACCESS_HINT},
 	{422, "{\"detail\":\"Too little data\"}", "Too little data",
 		OE_API_INVALID, OE_REFUSED, "Too little data",
 		"HTTP status 422.  Nothing was paid.", CHECK_REQUEST_HINT},
@@ -239,7 +242,7 @@ static const RefusalCase refusals[] = {
 	{402, "{\"detail\":\"\"}", "", OE_API_CREDITS, OE_REFUSED,
 		"the API answered with HTTP status 402",
 		"HTTP status 402.  Nothing was paid.",
-		"Buy credits in your Ocean.io account, then run the statement again."},
+		"Check whether the credits of your Ocean.io account cover what the request asks for."},
 	{429, "{}", NULL, OE_API_RATE_LIMIT, OE_FAILED,
 		"the API answered with HTTP status 429",
 		"HTTP status 429.  Nothing was paid.",
@@ -642,7 +645,8 @@ test_outcomes(void)
 		else if (status == 201)
 			CHECK_INT(outcome, OE_REFUSED);
 		else if (status == 429 || status == 502 || status == 503 ||
-				 (status >= 300 && status <= 399))
+				 (status >= 521 && status <= 523) || status == 525 || status == 526 ||
+				 status == 530 || (status >= 300 && status <= 399))
 			CHECK_INT(outcome, OE_FAILED);
 		else if (status >= 400 && status <= 499)
 			CHECK_INT(outcome, OE_REFUSED);

@@ -334,8 +334,61 @@ test_rate_limit(void)
 	limits.rate_limit = 1;
 	CHECK(admit(account, &limits, NOON + MINUTE) == OE_ADMIT_LATER);
 	CHECK(when == NOON + 2 * MINUTE);
-	limits.rate_limit = 4;
+	limits.rate_limit = 7;
 	CHECK(may_go(account, &limits, NOON + MINUTE));
+	oe_account_free(account);
+}
+
+/* Once half of the minute is used, a request keeps its distance. */
+static void
+test_spacing(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+
+	limits.rate_limit = 100;	/* one in 600 ms, or in 150 ms */
+	send_and_end(account, NOON, 49);
+	CHECK(may_go(account, &limits, NOON));
+	send_and_end(account, NOON, 1);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	CHECK(when == NOON + SECOND * 15 / 100);
+	CHECK(may_go(account, &limits, when));
+	limits.rate_limit = 4;		/* but not more than half a second */
+	oe_account_free(account);
+	account = oe_account_new();
+	send_and_end(account, NOON, 2);
+	CHECK(admit(account, &limits, NOON) == OE_ADMIT_LATER);
+	CHECK(when == NOON + SECOND / 2);
+	oe_account_free(account);
+}
+
+/* A request counts from when the API may have counted it, not from the claim. */
+static void
+test_left(void)
+{
+	OeAccount  *account = oe_account_new();
+	OeLimits	limits = no_limits;
+	const OeTime margin = SECOND / 5;
+
+	limits.rate_limit = 2;
+	CHECK(oe_account_sent(account, &limits, NOON));
+	CHECK(oe_account_sent(account, &limits, NOON + SECOND));
+
+	/* It was slow to leave, and fast to be answered. */
+	oe_account_left(account, NOON, NOON + 3 * SECOND, NOON + 3 * SECOND + 1);
+	CHECK(admit(account, &limits, NOON + 4 * SECOND) == OE_ADMIT_LATER);
+	CHECK(when == NOON + SECOND + MINUTE);
+	/* This one was answered later than it can have arrived. */
+	oe_account_left(account, NOON + SECOND, NOON + SECOND, NOON + 9 * SECOND);
+	CHECK(admit(account, &limits, NOON + 9 * SECOND) == OE_ADMIT_LATER);
+	CHECK(when == NOON + 2 * SECOND + margin + MINUTE);
+	CHECK(may_go(account, &limits, NOON + 2 * SECOND + margin + MINUTE));
+	CHECK(usage(account, NOON + 2 * SECOND + margin + MINUTE).last_minute == 1);
+	CHECK(usage(account, NOON + 3 * SECOND + MINUTE + margin + 1).last_minute == 0);
+
+	/* What is not remembered any more changes nothing. */
+	oe_account_left(account, NOON, NOON, NOON + MINUTE);
+	CHECK(usage(account, NOON + 2 * MINUTE).last_minute == 0);
 	oe_account_free(account);
 }
 
@@ -916,11 +969,25 @@ model_in_doubt(const Model *model, OeTime now)
 	return result;
 }
 
+/* Once half of the minute is used, requests keep a distance. */
+static OeTime
+model_spaced(const Model *model, const OeLimits *limits, OeTime now)
+{
+	OeTime		spacing;
+
+	if (limits->rate_limit <= 0 || model->count == 0 ||
+		2 * model_usage(model, now).last_minute < limits->rate_limit)
+		return now;
+	spacing = MINUTE / 4 / limits->rate_limit;
+	return model->requests[model->count - 1].sent + (spacing < SECOND / 2 ? spacing : SECOND / 2);
+}
+
 /* The first time at which neither rate_limit nor a pause delays a request. */
 static OeTime
 model_when(const Model *model, const OeLimits *limits, OeTime now)
 {
 	OeTime		best = model->paused_until > now ? model->paused_until : now;
+	OeTime		spaced = model_spaced(model, limits, now);
 
 	for (int i = 0; limits->rate_limit > 0 && i < model->count; i++)
 	{
@@ -930,7 +997,7 @@ model_when(const Model *model, const OeLimits *limits, OeTime now)
 		if (ends > best && later >= limits->rate_limit)
 			best = ends;
 	}
-	return best;
+	return best > spaced ? best : spaced;
 }
 
 static OeAdmission
@@ -1479,9 +1546,12 @@ test_when_the_last_goes(void)
 		goes = now;
 		for (int i = 1; i <= requests; i++)
 		{
+			OeTime		expected = oe_policy_last_goes(limits.rate_limit, sent, count, now, i);
+
 			while (admit(account, &limits, goes) == OE_ADMIT_LATER)
 				goes = when;
-			CHECK(oe_policy_last_goes(limits.rate_limit, sent, count, now, i) == goes);
+			/* The distance between requests may delay it by up to a quarter of a minute. */
+			CHECK(goes >= expected && goes <= expected + MINUTE / 4);
 			send_and_end(account, goes, 1);
 		}
 		oe_account_free(account);
@@ -1643,7 +1713,7 @@ test_queue(void)
 		int64_t		wait_ms = -1;
 
 		CHECK(oe_policy_queue(&patience, table[i].result, table[i].status,
-							  table[i].retry_after_ms, table[i].postponed,
+							  false, table[i].retry_after_ms, table[i].postponed,
 							  table[i].gathered, 1, &wait_ms) == table[i].ending);
 		if (table[i].wait_ms >= 0)
 			CHECK_INT(wait_ms, table[i].wait_ms);
@@ -1662,6 +1732,8 @@ static const UnitTest tests[] = {
 	{"no limits", test_no_limits},
 	{"max_concurrency", test_concurrency},
 	{"rate_limit", test_rate_limit},
+	{"distance between requests", test_spacing},
+	{"time at which a request has left", test_left},
 	{"rate_limit at its maximum", test_rate_limit_at_its_maximum},
 	{"daily_limit", test_daily_limit},
 	{"messages of daily_limit", test_daily_limit_texts},

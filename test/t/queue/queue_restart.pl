@@ -95,12 +95,12 @@ $sandbox->config(latency_ms => 0);
 
 hold(1);
 submit(100, 'killed');
-$sandbox->wait(held => 64);
+$sandbox->wait(held => 56);
 crash($node, worker_pid($node));
 hold(0);
-wait_for_answers('killed', 36);
+wait_for_answers('killed', 44);
 is( $node->safe_psql('postgres', 'SELECT to_be_resolved, waiting FROM ocean_enrich.queue_status'),
-	'64|0', 'killed: what was on the wire waits for a decision');
+	'56|0', 'killed: what was on the wire waits for a decision');
 is($sandbox->books->{requests}, 440, 'killed: each was sent once');
 books_agree($node, $sandbox, 'killed', 'postgres', 'second');
 
