@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $sandbox = OceanTest::Sandbox->new;
-my $node = node($sandbox, extra_conf => 'ocean_enrich.max_concurrency = 4');
+# The queue leaves one to sessions.
+my $node = node($sandbox, extra_conf => 'ocean_enrich.max_concurrency = 5');
 owner($node, $_) foreach qw(anna berta);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }

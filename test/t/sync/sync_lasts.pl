@@ -11,7 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $sandbox = OceanTest::Sandbox->new;
-my $node = node($sandbox, extra_conf => "ocean_enrich.max_concurrency = 8\nocean_enrich.reuse_for = 0");
+# The queue leaves one to sessions.
+my $node = node($sandbox, extra_conf => "ocean_enrich.max_concurrency = 9\nocean_enrich.reuse_for = 0");
 owner($node, 'anna');
 
 sub sql { return $node->safe_psql($_[1] // 'postgres', $_[0]) }
