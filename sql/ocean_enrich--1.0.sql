@@ -1350,10 +1350,11 @@ CREATE TABLE ocean_enrich.sync_row (
 	message     text,
 	settled_at  timestamptz,
 	refresh_at  timestamptz,
-	PRIMARY KEY (sync_id, key)
+	PRIMARY KEY (key, sync_id)
 ) WITH (fillfactor = 80);
--- By state and key, so that a long walk goes on where it was.
-CREATE INDEX sync_row_state_idx ON ocean_enrich.sync_row (sync_id, state, key);
+-- No two indexes begin with the same column, so that statistics do not decide which
+-- of them serves a statement.  By state and key, so that a long walk goes on where it was.
+CREATE INDEX sync_row_state_idx ON ocean_enrich.sync_row (state, sync_id, key);
 CREATE INDEX sync_row_call_id_idx ON ocean_enrich.sync_row (call_id);
 CREATE INDEX sync_row_refresh_at_idx ON ocean_enrich.sync_row (sync_id, refresh_at)
 	WHERE refresh_at IS NOT NULL;

@@ -22,13 +22,22 @@ static const char *const pinned_settings[][2] = {
 	{"row_security", "on"},
 };
 
-static void
-pin_settings(void)
+void
+oe_rights_pin_setting(const char *name, const char *value)
 {
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+pin_settings(int flags)
+{
+	if (flags & OE_RIGHTS_INDEXED)
+		oe_rights_pin_setting("enable_seqscan", "off");
+	if (!(flags & OE_RIGHTS_PINNED))
+		return;
 	for (int i = 0; i < (int) lengthof(pinned_settings); i++)
-		(void) set_config_option(pinned_settings[i][0], pinned_settings[i][1],
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+		oe_rights_pin_setting(pinned_settings[i][0], pinned_settings[i][1]);
 }
 
 void
@@ -42,8 +51,7 @@ oe_rights_switch(OeRights *before, Oid role, int flags)
 							? SECURITY_RESTRICTED_OPERATION
 							: SECURITY_LOCAL_USERID_CHANGE));
 	before->guc_level = NewGUCNestLevel();
-	if (flags & OE_RIGHTS_PINNED)
-		pin_settings();
+	pin_settings(flags);
 	before->spi = (flags & OE_RIGHTS_SPI) != 0;
 	if (before->spi && SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");

@@ -23,9 +23,12 @@
 /* Connect SPI; the caller's memory context stays current. */
 #define OE_RIGHTS_SPI			0x04
 
+/* Find rows by indexes, even if a table is small when the plan is made. */
+#define OE_RIGHTS_INDEXED		0x08
+
 /* For our own SQL on our own tables, from a session. */
 #define OE_RIGHTS_FOR_SQL \
-	(OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED | OE_RIGHTS_SPI)
+	(OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED | OE_RIGHTS_SPI | OE_RIGHTS_INDEXED)
 
 typedef struct OeRights
 {
@@ -41,6 +44,9 @@ typedef struct OeRights
  */
 extern void oe_rights_switch(OeRights *before, Oid role, int flags);
 extern void oe_rights_restore(const OeRights *before);
+
+/* Change another setting until then. */
+extern void oe_rights_pin_setting(const char *name, const char *value);
 
 /*
  * The owner of a table in schema ocean_enrich.  Raises 42P01 (undefined_table)

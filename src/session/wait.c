@@ -21,7 +21,7 @@
 static OeStatement pending_statement = {
 	"SELECT call_id, role, xmin, " OE_OF_THIS_DATABASE " OR " OE_IS_SUBSCRIBER
 	" FROM ocean_enrich.call"
-	" WHERE call_id = ANY ($1) AND state IN ('queued', 'sent')",
+	" WHERE call_id = ANY ($1) AND state::text IN ('queued', 'sent')",
 	1,
 	{INT8ARRAYOID},
 	NULL

@@ -149,9 +149,14 @@ static OeStatement role_statement = {
 	NULL
 };
 
+/*
+ * A call's state is compared as text where the call is found by its number:
+ * statistics may tempt the planner to find it by the index on states, and read
+ * the whole queue for each call.
+ */
 static OeStatement cancel_statement = {
 	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
-	" WHERE call_id = $1 AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
+	" WHERE call_id = $1 AND state::text = 'queued' RETURNING " OE_OF_THIS_DATABASE,
 	1,
 	{INT8OID},
 	NULL
@@ -159,7 +164,7 @@ static OeStatement cancel_statement = {
 
 static OeStatement cancel_calls_statement = {
 	"UPDATE ocean_enrich.call SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
-	" WHERE call_id = ANY ($1) AND state = 'queued' RETURNING " OE_OF_THIS_DATABASE,
+	" WHERE call_id = ANY ($1) AND state::text = 'queued' RETURNING " OE_OF_THIS_DATABASE,
 	1,
 	{INT8ARRAYOID},
 	NULL
@@ -167,13 +172,13 @@ static OeStatement cancel_calls_statement = {
 
 /* Counts the cancelled calls: a row may have turned to another call. */
 static OeStatement cancel_sync_statement = {
-	"WITH cancelled AS (UPDATE ocean_enrich.call AS c"
+	"WITH cancelled AS (UPDATE ocean_enrich.call"
 	" SET state = 'cancelled', next_attempt_at = NULL, waits_for = NULL"
-	" FROM ocean_enrich.sync_row AS r"
-	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed') AND c.call_id = r.call_id"
-	" AND c.state = 'queued' RETURNING c.call_id, " OE_OF_THIS_DATABASE " AS is_ours),"
-	" marked AS (UPDATE ocean_enrich.sync_row AS r SET state = 'changed', call_id = NULL"
-	" FROM cancelled AS c WHERE r.call_id = c.call_id)"
+	" WHERE call_id = ANY (ARRAY(SELECT r.call_id FROM ocean_enrich.sync_row AS r"
+	" WHERE r.sync_id = $1 AND r.state IN ('queued', 'changed')))"
+	" AND state::text = 'queued' RETURNING call_id, " OE_OF_THIS_DATABASE " AS is_ours),"
+	" marked AS (UPDATE ocean_enrich.sync_row SET state = 'changed', call_id = NULL"
+	" WHERE call_id = ANY (ARRAY(SELECT c.call_id FROM cancelled AS c)))"
 	" SELECT is_ours FROM cancelled",
 	1,
 	{INT8OID},
@@ -191,8 +196,8 @@ static OeStatement retry_statement = {
 	" waits_for = CASE WHEN state = 'queued' AND next_attempt_at < 'infinity' THEN waits_for END,"
 	" postponed = 0, gathered = 0, background = true, database = ocean_enrich.database_identity(),"
 	" earlier_requests = earlier_requests + (state = 'refused')::integer"
-	" WHERE call_id = $1 AND (state IN ('refused', 'failed', 'cancelled')"
-	" OR state = 'queued' AND NOT " OE_OF_THIS_DATABASE
+	" WHERE call_id = $1 AND (state::text IN ('refused', 'failed', 'cancelled')"
+	" OR state::text = 'queued' AND NOT " OE_OF_THIS_DATABASE
 	" AND NOT " OE_IS_SUBSCRIBER ")"
 	" RETURNING priority, next_attempt_at",
 	1,

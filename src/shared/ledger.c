@@ -167,25 +167,23 @@ static bool spi_connected;
 #define NOBODY_ENDS_IT "(" OE_OF_THIS_DATABASE " OR NOT " OE_IS_SUBSCRIBER ")"
 
 static OeStatement reconcile_statement = {
-	"WITH free AS (SELECT call_id, " OE_OF_THIS_DATABASE " AS is_ours"
-	" FROM ocean_enrich.call WHERE state = 'sent' AND " NOBODY_ENDS_IT
-	" FOR NO KEY UPDATE SKIP LOCKED)"
-	" UPDATE ocean_enrich.call AS c SET state = 'unknown', detail = CASE WHEN is_ours"
+	"UPDATE ocean_enrich.call SET state = 'unknown', detail = CASE WHEN " OE_OF_THIS_DATABASE
 	" THEN 'the worker exited before the answer arrived'"
 	" ELSE 'the request was on the wire when the database was copied' END"
-	" FROM free WHERE c.call_id = free.call_id",
+	" WHERE call_id = ANY (ARRAY(SELECT call_id"
+	" FROM ocean_enrich.call WHERE state = 'sent' AND " NOBODY_ENDS_IT
+	" FOR NO KEY UPDATE SKIP LOCKED))",
 	0,
 	{0},
 	NULL
 };
 
 static OeStatement orphan_statement = {
-	"WITH free AS (SELECT call_id FROM ocean_enrich.call"
-	" WHERE call_id = $1 AND state = 'sent' AND " NOBODY_ENDS_IT
-	" FOR NO KEY UPDATE SKIP LOCKED)"
-	" UPDATE ocean_enrich.call AS c SET state = 'unknown',"
+	"UPDATE ocean_enrich.call SET state = 'unknown',"
 	" detail = 'the outcome could not be recorded'"
-	" FROM free WHERE c.call_id = free.call_id",
+	" WHERE call_id = (SELECT call_id FROM ocean_enrich.call"
+	" WHERE call_id = $1 AND state::text = 'sent' AND " NOBODY_ENDS_IT
+	" FOR NO KEY UPDATE SKIP LOCKED)",
 	1,
 	{INT8OID},
 	NULL

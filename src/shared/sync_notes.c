@@ -91,11 +91,12 @@ static OeStatement forgotten_statement = {
 	NULL
 };
 
+/* OFFSET 0 keeps the planner from reading a whole table into a hash. */
 #define FOR_WHICH_IS_NOTED \
 	"SELECT FROM ocean_enrich.sync AS s WHERE s.enabled" \
 	" AND s.database = ocean_enrich.database_identity()" \
-	" AND (EXISTS (SELECT FROM ocean_enrich.sync_inbox AS i WHERE i.sync_id = s.sync_id)" \
-	" OR EXISTS (SELECT FROM ocean_enrich.sync_settled AS t WHERE t.sync_id = s.sync_id)"
+	" AND (EXISTS (SELECT FROM ocean_enrich.sync_inbox AS i WHERE i.sync_id = s.sync_id OFFSET 0)" \
+	" OR EXISTS (SELECT FROM ocean_enrich.sync_settled AS t WHERE t.sync_id = s.sync_id OFFSET 0)"
 
 static OeStatement noted_statement = {
 	FOR_WHICH_IS_NOTED ") LIMIT 1",
@@ -107,7 +108,7 @@ static OeStatement noted_statement = {
 static OeStatement work_statement = {
 	FOR_WHICH_IS_NOTED
 	" OR EXISTS (SELECT FROM ocean_enrich.sync_row AS r WHERE r.sync_id = s.sync_id"
-	" AND r.state IN ('changed', 'queued'))"
+	" AND r.state IN ('changed', 'queued') OFFSET 0)"
 	" OR s.refresh_after IS NOT NULL) LIMIT 1",
 	0,
 	{0},

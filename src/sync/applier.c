@@ -80,9 +80,9 @@ static OeStatement drainable_statement = {
 };
 
 static OeStatement drain_statement = {
-	"WITH taken AS (DELETE FROM ocean_enrich.sync_inbox WHERE inbox_id IN"
-	" (SELECT inbox_id FROM ocean_enrich.sync_inbox WHERE sync_id = ANY ($1)"
-	" ORDER BY inbox_id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING sync_id, key),"
+	"WITH taken AS (DELETE FROM ocean_enrich.sync_inbox WHERE ctid = ANY"
+	" (ARRAY(SELECT ctid FROM ocean_enrich.sync_inbox WHERE sync_id = ANY ($1)"
+	" ORDER BY inbox_id LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING sync_id, key),"
 	" noted AS (INSERT INTO ocean_enrich.sync_row AS r (sync_id, key, state)"
 	" SELECT DISTINCT sync_id, key, 'changed'::ocean_enrich.sync_row_state"
 	" FROM taken WHERE key IS NOT NULL"
@@ -161,7 +161,6 @@ run_in_transaction(OeSyncState *state, Work work, bool *worked)
 	PG_CATCH();
 	{
 		edata = oe_apply_undo();
-		oe_apply_forget_statements(state);
 	}
 	PG_END_TRY();
 	return edata;
@@ -193,12 +192,7 @@ fail_row(OeSyncState *state, OeSync *sync)
 		(void) oe_statement_run(&fail_statement, values, NULL);
 	}
 	if (state->settled)
-	{
-		Datum		settled = Int64GetDatum(state->settled);
-
-		oe_apply_forget_settled(sync,
-								oe_statement_array(&settled, NULL, 1, INT8OID));
-	}
+		oe_apply_forget_settled(sync, state->settled);
 	oe_rights_restore(&rights);
 	return true;
 }
@@ -412,7 +406,6 @@ forget_states(void)
 	{
 		if (state->seen == round_number)
 			continue;
-		oe_apply_forget_statements(state);
 		if (state->key)
 			pfree(DatumGetPointer(state->key));
 		if (state->after_key)

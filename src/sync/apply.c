@@ -17,7 +17,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -118,22 +117,15 @@ oe_apply_undo(void)
  * Rights
  * ---------------------------------------------------------------- */
 
-static void
-pin_setting(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/* Avoid plans that suit only tables that are still small. */
+/* Tables are joined by looking up each row of a batch in an index. */
 void
 oe_apply_as_extension(OeRights *before)
 {
-	oe_rights_switch(before, oe_owner_of("sync"), OE_RIGHTS_PINNED);
-	pin_setting("enable_seqscan", "off");
-	pin_setting("enable_bitmapscan", "off");
-	pin_setting("enable_hashjoin", "off");
-	pin_setting("enable_mergejoin", "off");
+	oe_rights_switch(before, oe_owner_of("sync"),
+					 OE_RIGHTS_PINNED | OE_RIGHTS_INDEXED);
+	oe_rights_pin_setting("enable_bitmapscan", "off");
+	oe_rights_pin_setting("enable_hashjoin", "off");
+	oe_rights_pin_setting("enable_mergejoin", "off");
 }
 
 /*
@@ -163,7 +155,7 @@ void
 oe_apply_as_owner(const OeSync *sync, OeRights *before)
 {
 	oe_rights_switch(before, sync->owner, OE_RIGHTS_RESTRICTED | OE_RIGHTS_PINNED);
-	pin_setting("lock_timeout", OE_APPLY_LOCK_MAX);
+	oe_rights_pin_setting("lock_timeout", OE_APPLY_LOCK_MAX);
 	enable_timeout_after(STATEMENT_TIMEOUT, STATEMENT_MAX_MS);
 	runs_as_owner = true;
 	if (ShutdownRequestPending)
@@ -318,23 +310,30 @@ split_keys(const OeSync *sync, const OeBatch *batch, Datum *values)
 		values[part] = oe_statement_array(parts[part], NULL, batch->count, TEXTOID);
 }
 
+/*
+ * Planned anew each time: the table may have grown since the last batch, and
+ * settings that suit our statement need not suit users' expressions in it.
+ */
 uint64
-oe_apply_run(OeStatement *statement, const char *sql, const OeSync *sync,
-			 const OeBatch *batch, Datum answers)
+oe_apply_run(const char *sql, const OeSync *sync, const OeBatch *batch,
+			 Datum answers)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[OE_SYNC_KEY_MAX + 1];
 	Datum		values[OE_SYNC_KEY_MAX + 1];
+	int			count = sync->key_count;
 
-	oe_statement_set(statement, sql);
-	statement->nargs = sync->key_count;
-	for (int i = 0; i < sync->key_count; i++)
-		statement->types[i] = TEXTARRAYOID;
+	for (int i = 0; i < count; i++)
+		types[i] = TEXTARRAYOID;
 	split_keys(sync, batch, values);
 	if (answers)
 	{
-		statement->types[statement->nargs] = get_array_type(JSONBOID);
-		values[statement->nargs++] = answers;
+		types[count] = get_array_type(JSONBOID);
+		values[count++] = answers;
 	}
-	return oe_statement_run(statement, values, NULL);
+	oe_sync_execute(sql, count, types, values, NULL);
+	MemoryContextSwitchTo(caller);
+	return SPI_processed;
 }
 
 bool *
@@ -361,13 +360,12 @@ check_request(const OeSync *sync, OeFound *row, Jsonb *request)
 }
 
 OeFound *
-oe_apply_evaluate(OeSyncState *state, const OeSync *sync, const OeBatch *batch, bool lock)
+oe_apply_evaluate(const OeSync *sync, const OeBatch *batch, bool lock)
 {
 	OeFound    *found = palloc0(sizeof(OeFound) * Max(batch->count, 1));
 	uint64		count;
 
-	count = oe_apply_run(lock ? &state->lock : &state->evaluate,
-						 oe_sync_evaluate_sql(sync, lock), sync, batch, (Datum) 0);
+	count = oe_apply_run(oe_sync_evaluate_sql(sync, lock), sync, batch, (Datum) 0);
 
 	/* It was jsonb, but the type of a column or function may have changed. */
 	oe_sync_check_request_type(oe_statement_type(2));
@@ -380,15 +378,6 @@ oe_apply_evaluate(OeSyncState *state, const OeSync *sync, const OeBatch *batch, 
 			check_request(sync, row, DatumGetJsonbP(oe_statement_value(i, 2)));
 	}
 	return found;
-}
-
-void
-oe_apply_forget_statements(OeSyncState *state)
-{
-	oe_statement_forget(&state->evaluate);
-	oe_statement_forget(&state->lock);
-	oe_statement_forget(&state->exist);
-	oe_statement_forget(&state->write);
 }
 
 bool

@@ -43,10 +43,6 @@ typedef struct OeSyncState
 	bool		alone;			/* true if the batch was one row: */
 	Datum		key;
 	int64		settled;		/* 0: none */
-	OeStatement evaluate;
-	OeStatement lock;
-	OeStatement exist;
-	OeStatement write;
 } OeSyncState;
 
 /* The rows of a batch, by their keys. */
@@ -110,9 +106,8 @@ extern void oe_apply_remember(OeSyncState *state, int count, Datum key, int64 se
  * Run one of the statements of sync/definition.h for the batch; "answers" is
  * an array of jsonb, or 0.  Returns the number of result rows.
  */
-extern uint64 oe_apply_run(OeStatement *statement, const char *sql,
-						   const OeSync *sync, const OeBatch *batch,
-						   Datum answers);
+extern uint64 oe_apply_run(const char *sql, const OeSync *sync,
+						   const OeBatch *batch, Datum answers);
 
 /* Which keys of the batch have their numbers in the result? */
 extern bool *oe_apply_numbers_found(const OeBatch *batch, uint64 count);
@@ -122,11 +117,8 @@ extern bool *oe_apply_numbers_found(const OeBatch *batch, uint64 count);
  * are locked.  This is done twice for a row: before its request is queued, and
  * before the answer is written, since its request may have changed by then.
  */
-extern OeFound *oe_apply_evaluate(OeSyncState *state, const OeSync *sync,
-								  const OeBatch *batch, bool lock);
-
-/* Free the plans of the sync's own statements. */
-extern void oe_apply_forget_statements(OeSyncState *state);
+extern OeFound *oe_apply_evaluate(const OeSync *sync, const OeBatch *batch,
+								  bool lock);
 
 /*
  * True if the row's request has this fingerprint.  Neither 0 nor an erased

@@ -21,13 +21,20 @@
  */
 #define QUEUE_AHEAD			10000
 
+/*
+ * Compared and ordered so that only the index on (state, sync_id, key) fits.
+ * OFFSET 0 makes the planner look up one call for each row.
+ */
 static OeStatement changed_statement = {
-	"SELECT r.ctid, r.key, r.call_id, c.fingerprint, c.state::text,"
-	" c.status, c.answer IS NOT NULL, r.settled_at IS NOT NULL AND r.error_code IS NULL,"
+	"SELECT r.ctid, r.key, r.call_id, c.fingerprint, c.state,"
+	" c.status, c.has_answer, r.settled_at IS NOT NULL AND r.error_code IS NULL,"
 	" r.differences"
-	" FROM ocean_enrich.sync_row AS r LEFT JOIN ocean_enrich.call AS c ON c.call_id = r.call_id"
-	" WHERE r.sync_id = $1 AND r.state = 'changed' AND r.key > $2"
-	" ORDER BY r.key LIMIT $3",
+	" FROM ocean_enrich.sync_row AS r LEFT JOIN LATERAL"
+	" (SELECT fingerprint, state::text, status, answer IS NOT NULL AS has_answer"
+	" FROM ocean_enrich.call WHERE call_id = r.call_id OFFSET 0) AS c ON true"
+	" WHERE (r.state, r.sync_id, r.key) > ('changed', $1, $2)"
+	" AND (r.state, r.sync_id) <= ('changed', $1)"
+	" ORDER BY r.state, r.sync_id, r.key LIMIT $3",
 	3, {INT8OID, TEXTARRAYOID, INT4OID}, NULL
 };
 
@@ -39,8 +46,8 @@ static OeStatement queued_statement = {
 
 static OeStatement refresh_statement = {
 	"UPDATE ocean_enrich.sync_row SET state = 'changed', call_id = NULL, refresh_at = NULL"
-	" WHERE ctid IN (SELECT ctid FROM ocean_enrich.sync_row WHERE sync_id = $1"
-	" AND refresh_at <= now() LIMIT $2)",
+	" WHERE ctid = ANY (ARRAY(SELECT ctid FROM ocean_enrich.sync_row WHERE sync_id = $1"
+	" AND refresh_at <= now() LIMIT $2))",
 	2, {INT8OID, INT4OID}, NULL
 };
 
@@ -207,7 +214,7 @@ oe_apply_changed(OeSyncState *state, OeSync *sync)
 	decisions.cancelled = palloc(sizeof(Datum) * batch.count);
 	decisions.settled = palloc(sizeof(Datum) * batch.count);
 	oe_apply_as_owner(sync, &rights);
-	found = oe_apply_evaluate(state, sync, &batch, false);
+	found = oe_apply_evaluate(sync, &batch, false);
 	/* The calls are submitted as the owner. */
 	for (int i = 0; i < batch.count; i++)
 		decide_row(sync, &rows[i], &found[i], &decisions);

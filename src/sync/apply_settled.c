@@ -18,29 +18,38 @@
 /* How often a row's request may differ when its answer arrives. */
 #define DIFFERENCES_MAX		3
 
+/* OFFSET 0 makes the planner look up the row and the call of each entry. */
 static OeStatement settled_statement = {
-	"SELECT s.settled_id, r.ctid, r.key, r.state::text, c.fingerprint, r.differences,"
-	" s.call_id, c.state::text, c.status, c.detail, c.answer"
+	"SELECT s.settled_id, r.ctid, r.key, r.state, c.fingerprint, r.differences,"
+	" s.call_id, c.state, c.status, c.detail, c.answer, s.ctid"
 	" FROM ocean_enrich.sync_settled AS s"
-	" LEFT JOIN ocean_enrich.sync_row AS r ON r.call_id = s.call_id"
-	" LEFT JOIN ocean_enrich.call AS c ON c.call_id = s.call_id"
+	" LEFT JOIN LATERAL (SELECT ctid, key, state::text, differences"
+	" FROM ocean_enrich.sync_row WHERE call_id = s.call_id OFFSET 0) AS r ON true"
+	" LEFT JOIN LATERAL (SELECT fingerprint, state::text, status, detail, answer"
+	" FROM ocean_enrich.call WHERE call_id = s.call_id OFFSET 0) AS c ON true"
 	" WHERE s.sync_id = $1 AND s.settled_id > $2 ORDER BY s.settled_id LIMIT $3",
 	3, {INT8OID, INT8OID, INT4OID}, NULL
 };
 
+/* The ctids were just read, and nothing else deletes the rows. */
 static OeStatement forget_statement = {
-	"DELETE FROM ocean_enrich.sync_settled WHERE sync_id = $1 AND settled_id = ANY ($2)",
-	2, {INT8OID, INT8ARRAYOID}, NULL
+	"DELETE FROM ocean_enrich.sync_settled WHERE ctid = ANY ($1)",
+	1, {TIDARRAYOID}, NULL
+};
+
+static OeStatement forget_one_statement = {
+	"DELETE FROM ocean_enrich.sync_settled WHERE sync_id = $1 AND settled_id = $2",
+	2, {INT8OID, INT8OID}, NULL
 };
 
 static OeStatement sweep_statement = {
 	"INSERT INTO ocean_enrich.sync_settled (sync_id, call_id)"
-	" SELECT r.sync_id, r.call_id FROM ocean_enrich.sync_row AS r"
-	" LEFT JOIN ocean_enrich.call AS c ON c.call_id = r.call_id"
+	" SELECT $1, ended.call_id FROM (SELECT r.call_id FROM ocean_enrich.sync_row AS r"
 	" WHERE r.sync_id = $1 AND r.state = 'queued'"
-	" AND (c.state IS NULL OR c.state NOT IN ('queued', 'sent'))"
-	" AND r.call_id <> ALL (ARRAY(SELECT s.call_id FROM ocean_enrich.sync_settled AS s"
-	" WHERE s.sync_id = $1))",
+	" AND (SELECT c.state::text FROM ocean_enrich.call AS c WHERE c.call_id = r.call_id)"
+	" IN ('queued', 'sent') IS NOT TRUE"
+	" EXCEPT SELECT s.call_id FROM ocean_enrich.sync_settled AS s"
+	" WHERE s.sync_id = $1) AS ended",
 	1, {INT8OID}, NULL
 };
 
@@ -59,7 +68,8 @@ typedef enum Fate
 /* A row of settled_statement. */
 typedef struct SettledCall
 {
-	Datum		settled_id;
+	int64		settled_id;
+	Datum		settled_tid;
 	Datum		tid;
 	Datum		key;
 	bool		again;			/* true if the row's answer has changed */
@@ -121,7 +131,7 @@ fetch_settled(OeSyncState *state, int *count)
 	{
 		SettledCall *call = &calls[i];
 
-		call->settled_id = oe_statement_value(i, 1);
+		call->settled_id = DatumGetInt64(oe_statement_value(i, 1));
 		call->tid = oe_statement_value(i, 2);
 		call->key = oe_statement_value(i, 3);
 		call->fingerprint = oe_statement_value(i, 5);
@@ -132,6 +142,7 @@ fetch_settled(OeSyncState *state, int *count)
 		call->status = DatumGetInt32(oe_statement_value(i, 9));
 		call->detail = oe_statement_text(i, 10);
 		call->answer = oe_statement_value(i, 11);
+		call->settled_tid = oe_statement_value(i, 12);
 		call->fate = is_repeated(calls, i) ? FATE_NONE
 			: first_fate(call, oe_statement_text(i, 4));
 	}
@@ -170,8 +181,7 @@ fate_of_row(const SettledCall *call, const OeFound *found)
 
 /* Tell rows locked by others from rows that are gone. */
 static void
-tell_locked_from_gone(OeSyncState *state, const OeSync *sync, SettledCall *calls,
-					  int count)
+tell_locked_from_gone(const OeSync *sync, SettledCall *calls, int count)
 {
 	OeBatch		batch;
 	SettledCall **missing = select_fate(calls, count, FATE_GONE, &batch);
@@ -180,8 +190,7 @@ tell_locked_from_gone(OeSyncState *state, const OeSync *sync, SettledCall *calls
 
 	if (batch.count == 0)
 		return;
-	found = oe_apply_run(&state->exist, oe_sync_exist_sql(sync), sync, &batch,
-						 (Datum) 0);
+	found = oe_apply_run(oe_sync_exist_sql(sync), sync, &batch, (Datum) 0);
 	there = oe_apply_numbers_found(&batch, found);
 	for (int i = 0; i < batch.count; i++)
 	{
@@ -191,7 +200,7 @@ tell_locked_from_gone(OeSyncState *state, const OeSync *sync, SettledCall *calls
 }
 
 static void
-write_answers(OeSyncState *state, const OeSync *sync, SettledCall *calls, int count)
+write_answers(const OeSync *sync, SettledCall *calls, int count)
 {
 	OeBatch		batch;
 	SettledCall **written = select_fate(calls, count, FATE_WRITE, &batch);
@@ -212,8 +221,7 @@ write_answers(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
 	/* Our own update is no new request; its triggers' updates may be. */
 	oe_triggers_ignore_writes_of(sync->id);
 	answers = oe_statement_array(values, nulls, batch.count, JSONBOID);
-	found = oe_apply_run(&state->write, oe_sync_write_sql(sync), sync, &batch,
-						 answers);
+	found = oe_apply_run(oe_sync_write_sql(sync), sync, &batch, answers);
 	done = oe_apply_numbers_found(&batch, found);
 	oe_triggers_ignore_writes_of(0);
 	for (int i = 0; i < batch.count; i++)
@@ -224,7 +232,7 @@ write_answers(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
 }
 
 static void
-apply_to_rows(OeSyncState *state, const OeSync *sync, SettledCall *calls, int count)
+apply_to_rows(const OeSync *sync, SettledCall *calls, int count)
 {
 	OeBatch		batch;
 	SettledCall **wanted = select_fate(calls, count, FATE_WRITE, &batch);
@@ -236,11 +244,11 @@ apply_to_rows(OeSyncState *state, const OeSync *sync, SettledCall *calls, int co
 	oe_apply_as_owner(sync, &rights);
 	/* Deferred triggers would run later without the owner's rights. */
 	oe_sync_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
-	found = oe_apply_evaluate(state, sync, &batch, true);
+	found = oe_apply_evaluate(sync, &batch, true);
 	for (int i = 0; i < batch.count; i++)
 		wanted[i]->fate = fate_of_row(wanted[i], &found[i]);
-	tell_locked_from_gone(state, sync, calls, count);
-	write_answers(state, sync, calls, count);
+	tell_locked_from_gone(sync, calls, count);
+	write_answers(sync, calls, count);
 	oe_apply_no_longer_as_owner(&rights);
 }
 
@@ -350,13 +358,13 @@ set_fate(const OeSync *sync, OeUpdates *updates, const SettledCall *call)
 }
 
 void
-oe_apply_forget_settled(const OeSync *sync, Datum settled_ids)
+oe_apply_forget_settled(const OeSync *sync, int64 settled_id)
 {
 	Datum		values[2];
 
 	values[0] = Int64GetDatum(sync->id);
-	values[1] = settled_ids;
-	(void) oe_statement_run(&forget_statement, values, NULL);
+	values[1] = Int64GetDatum(settled_id);
+	(void) oe_statement_run(&forget_one_statement, values, NULL);
 }
 
 /* Returns the number of calls processed. */
@@ -364,20 +372,22 @@ static int
 record_fates(const OeSync *sync, SettledCall *calls, int count)
 {
 	OeUpdates	updates;
-	Datum	   *ids = palloc(sizeof(Datum) * count);
+	Datum	   *tids = palloc(sizeof(Datum) * count);
 	Datum	   *later = palloc(sizeof(Datum) * count);
 	int			later_count = 0;
+	Datum		value;
 
 	oe_apply_begin_updates(&updates, count);
 	for (int i = 0; i < count; i++)
 	{
 		set_fate(sync, &updates, &calls[i]);
-		ids[i] = calls[i].settled_id;
+		tids[i] = calls[i].settled_tid;
 		if (calls[i].fate == FATE_LATER)
 			later[later_count++] = Int64GetDatum(calls[i].call_id);
 	}
 	oe_apply_write_updates(&updates);
-	oe_apply_forget_settled(sync, oe_statement_array(ids, NULL, count, INT8OID));
+	value = oe_statement_array(tids, NULL, count, TIDOID);
+	(void) oe_statement_run(&forget_statement, &value, NULL);
 	/* Requeue the locked ones at the end. */
 	oe_apply_note_settled(sync, later, later_count);
 	return count - later_count;
@@ -399,7 +409,7 @@ oe_apply_settled(OeSyncState *state, OeSync *sync)
 	calls = fetch_settled(state, &count);
 	oe_rights_restore(&rights);
 	oe_apply_remember(state, count, count > 0 ? calls[0].key : (Datum) 0,
-					  count > 0 ? DatumGetInt64(calls[0].settled_id) : 0);
+					  count > 0 ? calls[0].settled_id : 0);
 	if (count == 0)
 	{
 		bool		begins_anew = state->after_settled > 0;
@@ -407,11 +417,11 @@ oe_apply_settled(OeSyncState *state, OeSync *sync)
 		state->after_settled = 0;
 		return begins_anew;
 	}
-	apply_to_rows(state, sync, calls, count);
+	apply_to_rows(sync, calls, count);
 	oe_apply_as_extension(&rights);
 	dealt_with = record_fates(sync, calls, count);
 	oe_rights_restore(&rights);
-	state->after_settled = DatumGetInt64(calls[count - 1].settled_id);
+	state->after_settled = calls[count - 1].settled_id;
 	if (dealt_with == 0)
 		oe_apply_put_off(state, OE_APPLY_BUSY_WAIT_MS);
 	return true;
@@ -438,8 +448,8 @@ oe_apply_try_definition(OeSyncState *state, OeSync *sync)
 	OeRights	rights;
 
 	oe_apply_as_owner(sync, &rights);
-	(void) oe_apply_evaluate(state, sync, &none, true);
-	(void) oe_apply_run(&state->write, oe_sync_write_sql(sync), sync, &none,
+	(void) oe_apply_evaluate(sync, &none, true);
+	(void) oe_apply_run(oe_sync_write_sql(sync), sync, &none,
 						oe_statement_array(NULL, NULL, 0, JSONBOID));
 	oe_apply_no_longer_as_owner(&rights);
 	return true;

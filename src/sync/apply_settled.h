@@ -17,7 +17,7 @@ extern bool oe_apply_sweep(OeSyncState *state, OeSync *sync);
 /* Run the statements without rows, which checks names and privileges. */
 extern bool oe_apply_try_definition(OeSyncState *state, OeSync *sync);
 
-/* Delete processed entries of ocean_enrich.sync_settled; an int8[]. */
-extern void oe_apply_forget_settled(const OeSync *sync, Datum settled_ids);
+/* Delete a processed entry of ocean_enrich.sync_settled. */
+extern void oe_apply_forget_settled(const OeSync *sync, int64 settled_id);
 
 #endif							/* OE_APPLY_SETTLED_H */

@@ -84,15 +84,14 @@ static OeStatement reuse_statement = {
 
 /* A call that has ended or was cancelled meanwhile is not requeued. */
 static OeStatement put_back_statement = {
-	"UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = $2,"
+	"UPDATE ocean_enrich.call SET state = 'queued', next_attempt_at = $2,"
 	" waits_for = $3::ocean_enrich.wait_reason,"
 	" postponed = postponed + ($3 IS NOT DISTINCT FROM 'retry')::integer,"
 	" gathered = gathered + ($3 IS NOT DISTINCT FROM 'gathering')::integer,"
 	" earlier_requests = earlier_requests + $7, attempts = $4, status = $5, detail = $6"
-	" FROM (SELECT call_id FROM ocean_enrich.call"
-	" WHERE call_id = $1 AND state IN ('queued', 'sent')"
-	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
-	" WHERE c.call_id = free.call_id",
+	" WHERE call_id = (SELECT call_id FROM ocean_enrich.call"
+	" WHERE call_id = $1 AND state::text IN ('queued', 'sent')"
+	" FOR NO KEY UPDATE SKIP LOCKED)",
 	7,
 	{INT8OID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID},
 	NULL
@@ -138,7 +137,7 @@ static OeStatement pay_again_statement = {
 	" postponed = 0, gathered = 0, status = NULL, detail = NULL, raw = NULL,"
 	" raw_truncated = false, credits = NULL, reserved = NULL, sent_at = NULL, answered_at = NULL,"
 	" resolution = NULL, resolved_by = NULL, resolved_at = NULL"
-	" FROM again WHERE c.call_id = again.call_id",
+	" WHERE c.call_id = ANY (ARRAY(SELECT again.call_id FROM again))",
 	0,
 	{0},
 	NULL
@@ -156,7 +155,7 @@ static OeStatement release_statement = {
 
 static OeStatement is_there_statement = {
 	"SELECT FROM ocean_enrich.call"
-	" WHERE call_id = $1 AND state IN ('queued', 'sent')",
+	" WHERE call_id = $1 AND state::text IN ('queued', 'sent')",
 	1,
 	{INT8OID},
 	NULL

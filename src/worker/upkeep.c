@@ -40,12 +40,13 @@ static OeStatement expect_statement = {
 	" FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT"
 	" coalesce('email' = ANY (c.reveals_by_webhook), false),"
 	" coalesce('phone' = ANY (c.reveals_by_webhook), false)) AS a (emails, phones)"
-	" LEFT JOIN ocean_enrich.reveal AS r ON r.call_id = c.reused_from"
-	" WHERE c.call_id = $1 AND c.state = 'answered' AND c.answer ->> 'id' <> ''"
+	" LEFT JOIN LATERAL (SELECT email_status, phone_status"
+	" FROM ocean_enrich.reveal WHERE call_id = c.reused_from OFFSET 0) AS r ON true"
+	" WHERE c.call_id = $1 AND c.state::text = 'answered' AND c.answer ->> 'id' <> ''"
 	" AND (a.emails OR a.phones)"
 	" ON CONFLICT DO NOTHING"
 	" RETURNING CASE WHEN EXISTS (SELECT FROM ocean_enrich.early_reveal AS e"
-	" WHERE e.person_id = x.person_id) THEN ARRAY[x.person_id] END",
+	" WHERE e.person_id = x.person_id OFFSET 0) THEN ARRAY[x.person_id] END",
 	1,
 	{INT8OID},
 	NULL
