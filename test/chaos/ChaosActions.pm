@@ -10,7 +10,7 @@ package ChaosActions;
 
 use ChaosKinds;
 use JSON::PP;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 # Frequency, name and function of each action.
 my @harmless = (
@@ -37,6 +37,9 @@ my @harmless = (
 	[ 2, 'stop a process for a while', \&stop_process ],
 	[ 6, 'setting', \&change_setting ],
 	[ 6, 'weather', \&weather ],
+	[ 4, 'rate limit for a while', sub { disturb(\&ChaosKinds::rate_limit, @_) } ],
+	[ 3, 'no feature for a while', sub { disturb(\&ChaosKinds::missing_feature, @_) } ],
+	[ 4, 'outage', sub { disturb(\&ChaosKinds::outage, @_) } ],
 	[ 1, 'buy', \&buy ],
 	[ 3, 'hold', \&hold ],
 	[ 1, 'stop the API for a while', \&stop_api ],
@@ -437,6 +440,36 @@ sub weather
 	my $weather = ChaosKinds::weather($chance);
 	$database->{sandbox}->config(%{ ChaosKinds::calm() }, %$weather);
 	return "in $database->{name}: " . JSON::PP->new->canonical->encode($weather);
+}
+
+# For some seconds, in addition to the weather.
+sub disturb
+{
+	my ($kind, $world, $chance) = @_;
+	my $database = database($world, $chance);
+	my $config = $kind->($chance);
+	my $seconds = (200 + $chance->number(4000)) / 1000;
+	calm_down($database);
+	$database->{sandbox}->config(%$config);
+	$database->{disturbed} = { keys => [ keys %$config ], until => time() + $seconds };
+	return "in $database->{name} for $seconds s: " . JSON::PP->new->canonical->encode($config);
+}
+
+# Ends the disturbances whose time is over.
+sub calm_down_in_time
+{
+	my ($world) = @_;
+	calm_down($_) foreach grep { $_->{disturbed} && $_->{disturbed}{until} < time() } $world->databases;
+	return;
+}
+
+sub calm_down
+{
+	my ($database) = @_;
+	my $disturbed = delete $database->{disturbed} or return;
+	my $calm = ChaosKinds::calm();
+	$database->{sandbox}->config(map { $_ => $calm->{$_} } @{ $disturbed->{keys} });
+	return;
 }
 
 # Buys credits, which are unlimited in calm weather.

@@ -105,6 +105,7 @@ sub check_books
 		check_reveals($world, $database, $books);
 	}
 	check_people($world, $database, $books);
+	check_ends($world, $database);
 	nothing_in($world, $database, 'no reveal is still awaited', q{
 		SELECT call_id, emails, email_status, phones, phone_status FROM ocean_enrich.open_reveals});
 	nothing_in($world, $database, 'the tally of the queue agrees',
@@ -162,6 +163,25 @@ sub check_people
 	  grep { !$known{$_} && !/\.forget\d/ && $people{$_}{charges} > 0 } keys %people;
 	nothing(where($database), 'the books agree, person by person', @wrong);
 	nothing(where($database), 'no person is charged twice', @twice);
+	return;
+}
+
+# A call that was sent once has the status of that answer.  It may end as refused while
+# a feature is missing, but then it asked for it.  No answer takes so long that the
+# outcome of a 522 is unknown.
+sub check_ends
+{
+	my ($world, $database) = @_;
+	nothing_in($world, $database, 'the outcome is unknown after those statuses that say so', q{
+		SELECT call_id, state, status, detail FROM ocean_enrich.call
+		WHERE attempts <= 1
+			AND (state = 'unknown' AND status IN (402, 403, 404, 422, 429, 502, 503, 521, 522, 523, 525, 526, 530)
+				OR state IN ('refused', 'failed') AND status IN (500, 504, 520, 524))});
+	nothing_in($world, $database, 'no call is refused for a feature that it did not ask for', q{
+		SELECT call_id, status, detail, request FROM ocean_enrich.call
+		WHERE state = 'refused' AND status IN (402, 403) AND request IS NOT NULL
+			AND (detail ~ 'e-?mail' AND request #>> '{revealEmails,includeEmails}' IS DISTINCT FROM 'true'
+				OR detail ~ 'phone' AND request #>> '{revealPhones,includePhones}' IS DISTINCT FROM 'true')});
 	return;
 }
 

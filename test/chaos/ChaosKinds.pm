@@ -12,16 +12,17 @@ use File::Basename qw(dirname);
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 
-# Faults of a person, who always gets the same answer.  402, 403 and 429 are not among
-# them, since the queue would try such a person forever.
+# Faults of a person, who always gets the same answer.  429 is not among them, since the
+# queue would try such a person forever.
 my @faults = qw(sb-unknown sb-gathering-200 sb-status-201 sb-status-204 sb-status-301
-  sb-status-400 sb-status-408 sb-status-413 sb-status-418 sb-status-500 sb-status-502
-  sb-status-503 sb-status-504 sb-status-524 sb-status-599 sb-once-503 sb-once-429 sb-once-402
-  sb-once-403 sb-once-500 sb-toolittle-422 sb-toolittle-404 sb-422 sb-redirect sb-latency-300
-  sb-hang sb-cut-before sb-cut-lost sb-cut-during sb-truncated sb-cut-after sb-drip-300
-  sb-oversized-1500 sb-badjson sb-notobject sb-empty sb-noid sb-detail200 sb-badutf8 sb-nul
-  sb-surrogate sb-hugeint sb-newkeys sb-nulls sb-minimal sb-unicode sb-latin1 sb-html
-  sb-deep-5000 sb-badcredits-1 sb-badcredits-2 sb-badcredits-3 sb-badcredits-4);
+  sb-status-400 sb-status-402 sb-status-403 sb-detail-verification sb-status-408 sb-status-413
+  sb-status-418 sb-status-500 sb-status-502 sb-status-503 sb-status-504 sb-status-521
+  sb-status-524 sb-status-599 sb-once-503 sb-once-429 sb-once-402 sb-once-403 sb-once-500
+  sb-toolittle-422 sb-toolittle-404 sb-422 sb-redirect sb-latency-300 sb-hang sb-cut-before
+  sb-cut-lost sb-cut-during sb-truncated sb-cut-after sb-drip-300 sb-oversized-1500 sb-badjson
+  sb-notobject sb-empty sb-noid sb-detail200 sb-badutf8 sb-nul sb-surrogate sb-hugeint
+  sb-newkeys sb-nulls sb-minimal sb-unicode sb-latin1 sb-html sb-deep-5000 sb-badcredits-1
+  sb-badcredits-2 sb-badcredits-3 sb-badcredits-4);
 
 # Faults that can happen to any person, for a while.
 my @passing_faults = qw(sb-status-503 sb-status-502 sb-status-500 sb-status-422 sb-status-402
@@ -132,6 +133,35 @@ sub weather
 		{ webhook_retry_ms => 10 },
 		{ balance_status => 500, credits => '60' },
 		{ balance_changes => { credits => undef }, credits => '60' });
+}
+
+# The API's limit, lower than what is sent.
+sub rate_limit
+{
+	my ($chance) = @_;
+	my %limit = (
+		rate_limit => 1 + $chance->number(20),
+		rate_window_ms => 200 + $chance->number(2000),
+		rate_window_kind => $chance->one_of(qw(sliding fixed)));
+	my %retry_after = (retry_after_s => $chance->one_of(1, 2));
+	return $chance->one_of(
+		{%limit}, { %limit, %retry_after },
+		{ down => 429 }, { down => 429, %retry_after });
+}
+
+# What the account may not use, or has no credits for.
+sub missing_feature
+{
+	my ($chance) = @_;
+	my $feature = $chance->one_of(qw(emails_status phones_status));
+	return { $feature => $chance->one_of(402, 403) };
+}
+
+# The API itself, or a proxy that does not reach it.
+sub outage
+{
+	my ($chance) = @_;
+	return { down => $chance->one_of(500, 500, 503, 503, 521, 521, 504, 520, 522, 523, 525, 526, 530) };
 }
 
 # ----------------------------------------------------------------

@@ -42,6 +42,7 @@ sub step
 	my $chance = ChaosChance->new("$seed step $number");
 	my ($name, $action) = ChaosActions::choose($chance, $may_end);
 	my $pause = $chance->number(250) / 1000;
+	ChaosActions::calm_down_in_time($world);
 	my $said = $action->($world, $chance) // '';
 	note sprintf('%s step %d: %s %s', $world->clock, $number, $name, $said);
 	$world->{done}{$name}++;
