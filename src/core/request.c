@@ -236,6 +236,35 @@ nearest_inner_member(const OeObject *request, const char *key, size_t limit,
 }
 
 /*
+ * A member of an inner object whose name follows that of the object, as in
+ * "companyName" and in the arguments of ocean_person_request().
+ */
+static const OeMember *
+prefixed_member(const OeObject *request, const char *key,
+				const OeObject **owner)
+{
+	char		folded[KEY_SHOWN_MAX_BYTES + 1];
+
+	(void) fold_key(folded, key);
+	for (size_t i = 0; i < request->count; i++)
+	{
+		const OeObject *type = request->members[i].object;
+		char		name[KEY_SHOWN_MAX_BYTES + 1];
+		size_t		prefix = fold_key(name, request->members[i].name);
+		const OeMember *member = NULL;
+
+		if (type != NULL && strncmp(folded, name, prefix) == 0)
+			member = nearest_member(type, folded + prefix, 0);
+		if (member != NULL)
+		{
+			*owner = type;
+			return member;
+		}
+	}
+	return NULL;
+}
+
+/*
  * The member that "key" in "type" may have meant, and where it belongs.  At
  * top level people forget the inner objects, so members of those come before
  * keys that are merely similar.
@@ -249,10 +278,18 @@ meant_member(const OeObject *request, const OeObject *type, const char *key,
 	const OeMember *member;
 
 	*owner = type;
-	if ((member = nearest_member(type, key, alike)) == NULL &&
-		(member = nearest_inner_member(request, key, 0, owner)) == NULL &&
+	if ((member = nearest_member(type, key, alike)) != NULL ||
+		(member = nearest_inner_member(request, key, 0, owner)) != NULL ||
+		(member = prefixed_member(request, key, owner)) != NULL)
+		return member;
+
+	*owner = request;
+	if ((member = nearest_member(request, key, 0)) == NULL &&
 		(member = nearest_inner_member(request, key, 1, owner)) == NULL)
+	{
+		*owner = type;
 		member = nearest_member(type, key, (typo > 1) ? typo : 1);
+	}
 	return member;
 }
 
@@ -269,6 +306,9 @@ hint_at_meant_key(const Check *check, const OeObject *type, const char *key)
 		oe_error_hint(check->error, "Set \"ocean_enrich.unknown_keys\" to \"pass\" to send it anyway.");
 	else if (owner == type)
 		oe_error_hint(check->error, "Perhaps you meant \"%s\".", member->name);
+	else if (owner->name == NULL)
+		oe_error_hint(check->error, "\"%s\" belongs beside \"%s\", not inside it.",
+					  member->name, type->name);
 	else
 		oe_error_hint(check->error, "\"%s\" belongs inside \"%s\".",
 					  member->name, owner->name);

@@ -246,6 +246,25 @@ static const HintCase hints[] = {
 	{"person", "includePhones",
 		"\"includePhones\" belongs inside \"revealPhones\"."},
 
+	/* one level too deep */
+	{"person", "company", "\"company\" belongs beside \"person\", not inside it."},
+	{"person", "Company", "\"company\" belongs beside \"person\", not inside it."},
+	{"company", "person", "\"person\" belongs beside \"company\", not inside it."},
+	{"person", "revealEmails",
+		"\"revealEmails\" belongs beside \"person\", not inside it."},
+	{"company", "reveal_phones",
+		"\"revealPhones\" belongs beside \"company\", not inside it."},
+
+	/* the name of the object comes first, as in ocean_person_request() */
+	{NULL, "companyName", "\"name\" belongs inside \"company\"."},
+	{NULL, "company_domain", "\"domain\" belongs inside \"company\"."},
+	{NULL, "personEmail", "\"email\" belongs inside \"person\"."},
+	{"person", "companyName", "\"name\" belongs inside \"company\"."},
+	{"person", "company-linkedin", "\"linkedin\" belongs inside \"company\"."},
+	{"company", "company_name", "Perhaps you meant \"name\"."},
+	{NULL, "reveal_emails_webhook_url", "\"webhookUrl\" belongs inside \"revealEmails\"."},
+	{NULL, "companyWebsite", "Perhaps you meant \"company\"."},
+
 	/* nothing similar */
 	{"person", "zodiac", PASS_HINT},
 	{"person", "zip", PASS_HINT},
