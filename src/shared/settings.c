@@ -85,10 +85,18 @@ has_control_character(const char *text)
 static bool
 check_token(char **newval, void **extra, GucSource source)
 {
+	const char *copied = oe_token_copied_with(*newval);
+
 	if (strlen(*newval) > OE_TOKEN_MAX_BYTES)
 	{
 		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
 		GUC_check_errdetail("A token can have at most %d bytes.", OE_TOKEN_MAX_BYTES);
+		return false;
+	}
+	if (copied)
+	{
+		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.api_token\"");
+		GUC_check_errdetail("%s", copied);
 		return false;
 	}
 	for (const char *c = *newval; *c; c++)

@@ -51,6 +51,60 @@ check_token_file(int fd)
 				 "u=rw,g=r (0640) or less if owned by root.");
 }
 
+/* True if the first "len" bytes of "text" end with "word", in any case. */
+static bool
+ends_with(const char *text, Size len, const char *word)
+{
+	Size		word_len = strlen(word);
+
+	return len >= word_len &&
+		pg_strncasecmp(text + len - word_len, word, word_len) == 0;
+}
+
+/*
+ * True if "Bearer" is in front of the token, or the name of a header, parameter
+ * or variable.
+ */
+static bool
+has_prefix(const char *token)
+{
+	Size		name = strcspn(token, " :=");
+	Size		separators = strspn(token + name, " :=");
+
+	if (separators == 0 || token[name + separators] == '\0')
+		return false;
+	if (token[name] == ' ')
+		return name == strlen("Bearer") && ends_with(token, name, "Bearer");
+	return ends_with(token, name, "token") || ends_with(token, name, "Authorization");
+}
+
+static bool
+is_quoted(const char *token)
+{
+	Size		len = strlen(token);
+
+	return len > 1 && strchr("\"'`", token[0]) && token[len - 1] == token[0];
+}
+
+const char *
+oe_token_copied_with(const char *token)
+{
+	if (has_prefix(token))
+		return "The token has a \"Bearer\", or the name of a header or parameter, in front of it.";
+	if (is_quoted(token))
+		return "The token is in quotes.";
+	return NULL;
+}
+
+/* Text editors write it: as UTF-8, and as UTF-16 of either order. */
+static bool
+has_byte_order_mark(const char *bytes, Size len)
+{
+	return (len >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0) ||
+		(len >= 2 && (memcmp(bytes, "\xFF\xFE", 2) == 0 ||
+					  memcmp(bytes, "\xFE\xFF", 2) == 0));
+}
+
 /* The only line of the file, without surrounding white space. */
 static char *
 token_from_file(const char *path)
@@ -58,6 +112,7 @@ token_from_file(const char *path)
 	char		buffer[OE_TOKEN_MAX_BYTES + 2];
 	char	   *start = buffer;
 	char	   *end;
+	const char *copied;
 	ssize_t		len;
 	int			fd;
 
@@ -71,6 +126,10 @@ token_from_file(const char *path)
 	if (CloseTransientFile(fd) != 0 || len < 0)
 		no_token("The token file could not be read.",
 				 "Check the file specified by \"ocean_enrich.api_token_file\".");
+	if (has_byte_order_mark(buffer, len))
+		no_token("The token file begins with a byte order mark.",
+				 "Save the file specified by \"ocean_enrich.api_token_file\" as ASCII, "
+				 "or as UTF-8 without a byte order mark.");
 
 	end = buffer + len;
 	while (end > start && strchr(" \t\r\n", end[-1]))
@@ -80,6 +139,10 @@ token_from_file(const char *path)
 	if (*start == '\0')
 		no_token("The token file is empty.",
 				 "Write the token to the file specified by \"ocean_enrich.api_token_file\".");
+	copied = oe_token_copied_with(start);
+	if (copied)
+		no_token(copied, "Write only the token to the file specified by "
+				 "\"ocean_enrich.api_token_file\".");
 	for (const char *c = start; c < end; c++)
 	{
 		if (*c <= ' ' || *c > '~')

@@ -14,4 +14,10 @@
  */
 extern char *oe_token(const char *token, const char *file);
 
+/*
+ * A sentence about what was copied together with a token: "Bearer", the name of a
+ * header, quotes; NULL if nothing was.
+ */
+extern const char *oe_token_copied_with(const char *token);
+
 #endif							/* OE_TOKEN_H */

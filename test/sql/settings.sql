@@ -66,7 +66,8 @@ FROM unnest(ARRAY['https://api.ocean.io/', 'HTTPS://API.Ocean.io:443//', 'https:
 SELECT value, shown IS NOT NULL AS taken, code, message, detail, hint,
 	format('%s %s %s', message, detail, hint) LIKE '%secret%' AS leaks
 FROM unnest(ARRAY['', 'secret-1', '!"#$%&''()*+,-./0:;<=>?@A[\]^_`a{|}~',
-		'secret 1', ' secret', 'secret ', E'secret\n', E'secret\r\nx: y', E'secret\t', E'secret\x01', E'secret\x7f', 'sécret']) AS value,
+		'secret 1', ' secret', 'secret ', E'secret\n', E'secret\r\nx: y', E'secret\t', E'secret\x01', E'secret\x7f', 'sécret',
+		'Bearer secret', 'x-api-token:secret', 'apiToken=secret', '"secret"', '''secret''', 'secret=']) AS value,
 	pg_temp.set_to('api_token', value);
 SELECT length, shown IS NOT NULL AS taken, code, detail, message LIKE '%xxx%' AS leaks
 FROM unnest(ARRAY[4096, 4097]) AS length, pg_temp.set_to('api_token', repeat('x', length));

@@ -67,10 +67,31 @@ write_token("$token\nother\n");
 refuses_file(qr/The token file contains more than a single line/, 'two lines');
 write_token("$token other");
 refuses_file(qr/The token file contains more than a single line/, 'two words');
-write_token("\xEF\xBB\xBF$token");
-refuses_file(qr/The token file contains more than a single line/, 'a byte order mark');
+write_token("$token other token");
+refuses_file(qr/The token file contains more than a single line/, 'three words');
 write_token("$token\0other");
 refuses_file(qr/The token file contains more than a single line/, 'a NUL byte');
+
+# What a text editor, a shell or a copied header leaves in a file
+
+write_token("\xEF\xBB\xBF$token\n");
+refuses_file(qr/The token file begins with a byte order mark\.\nHINT:  Save the file .* as ASCII/,
+	'a byte order mark');
+write_token(join '', "\xFF\xFE", map { "$_\0" } split //, "$token\r\n");
+refuses_file(qr/The token file begins with a byte order mark\./, 'UTF-16');
+write_token(join '', "\xFE\xFF", map { "\0$_" } split //, $token);
+refuses_file(qr/The token file begins with a byte order mark\./, 'UTF-16, the other way round');
+foreach my $prefix ('Bearer ', 'bearer  ', 'x-api-token: ', 'X-API-Token:', 'Authorization: Bearer ', 'apiToken=', 'OCEAN_TOKEN=')
+{
+	write_token("$prefix$token\n");
+	refuses_file(qr/The token has a "Bearer", or the name of a header or parameter, in front of it\.\nHINT:  Write only the token/,
+		"'$prefix'");
+}
+foreach my $quoted (qq{"$token"}, "'$token'", "`$token`")
+{
+	write_token("$quoted\n");
+	refuses_file(qr/The token is in quotes\.\nHINT:  Write only the token/, "$quoted");
+}
 write_token('x' x 4097);
 refuses_file(qr/The token file is too long\./, 'a long line');
 write_token('x' x 100_000);
@@ -112,6 +133,14 @@ accepts_file('white space and empty lines round it');
 rename $file, "$folder/elsewhere" or die "could not rename $file: $!";
 symlink "$folder/elsewhere", $file or die "could not create $file: $!";
 accepts_file('a symbolic link to a good file');
+
+# Nor is it refused for what it merely looks like; the sandbox does not know it.
+
+foreach my $other ('Bearer', 'x-api-token', 'my-token==', 'mytoken', qq{a"b"}, '"')
+{
+	write_token("$other\n");
+	fails($node, 'SELECT ' . enrich('berta@example.com'), qr/OE403: /, "sent: $other");
+}
 
 # A replaced token counts with the next call, without a reload.
 
