@@ -32,6 +32,9 @@ typedef struct StatusMeaning
 
 #define CHECK_URL \
 	"Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API."
+#define CHECK_URL_AND_RESOLVE \
+	"Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API, then use " \
+	"ocean_enrich.resolve() to allow sending the request again."
 #define CHECK_REQUEST \
 	"Compare the request with the documentation of the API."
 #define CHECK_TOKEN \
@@ -46,7 +49,7 @@ typedef struct StatusMeaning
 
 /* The first row that fits counts. */
 static const StatusMeaning meanings[] = {
-	{200, 200, OE_ANSWERED, OE_BAD_ANSWER, NULL, CHECK_URL},
+	{200, 200, OE_ANSWERED, OE_BAD_ANSWER, NULL, CHECK_URL_AND_RESOLVE},
 	{201, 201, OE_REFUSED, OE_GATHERING,
 		"Data gathering process has started. Please try again later.",
 		"Run the statement again in 2 to 5 minutes."},
@@ -119,12 +122,14 @@ money_for_people(const OeEndpoint *endpoint, OeOutcome outcome)
 	return "";
 }
 
-/* No hint where nothing can have been paid. */
+/* No question of money where nothing can have been paid. */
 static const char *
 hint_of(const OeEndpoint *endpoint, const StatusMeaning *meaning)
 {
 	if (endpoint->price_count == 0 && meaning->outcome == OE_UNKNOWN)
 		return ASK_AGAIN;
+	if (endpoint->price_count == 0 && meaning->outcome == OE_ANSWERED)
+		return CHECK_URL;
 	return meaning->hint;
 }
 
@@ -409,7 +414,7 @@ fault_of_value(const OeEndpoint *endpoint, struct json_object *value)
 static void
 set_fault(const OeEndpoint *endpoint, int status, Fault fault, OeError *error)
 {
-	const char *money = money_for_people(endpoint, oe_answer_outcome(status));
+	const char *money = money_for_people(endpoint, OE_UNKNOWN);
 	const char *sentence = "";
 
 	switch (fault)
@@ -476,12 +481,51 @@ extract_detail(struct json_object *value, char **detail)
 }
 
 static bool
-extract(struct json_object *value, OeAnswer *answer)
+extract(int status, struct json_object *value, OeAnswer *answer)
 {
-	if (answer->outcome == OE_ANSWERED &&
-		!extract_credits(value, &answer->credits))
+	if (status == 200 && !extract_credits(value, &answer->credits))
 		return false;
 	return answer->is_usable || extract_detail(value, &answer->detail);
+}
+
+/*
+ * What the status means for the money while it is not known whether the API said it:
+ * nothing is reused, and nothing is sent again that may have been paid.
+ */
+static OeOutcome
+cautious_outcome(int status)
+{
+	if (status == 200)
+		return OE_UNKNOWN;
+	if (status == 404)
+		return OE_FAILED;
+	return oe_answer_outcome(status);
+}
+
+/*
+ * The API says by a 404 with a "detail" that it does not know the person.  A web
+ * server that does not know the path says something else, and the framework of the API
+ * says "Not Found".
+ */
+static bool
+is_404_of_api(const OeAnswer *answer)
+{
+	return answer->detail != NULL && strcmp(answer->detail, "Not Found") != 0;
+}
+
+/* A 404 that nobody can take for an answer about a person. */
+static void
+set_path_not_found(const OeEndpoint *endpoint, const char *detail, OeError *error)
+{
+	const char *money = money_for_people(endpoint, OE_FAILED);
+
+	if (detail != NULL && detail[0] != '\0')
+		oe_error_set(error, OE_BAD_ANSWER, "%s", detail);
+	else
+		oe_error_set(error, OE_BAD_ANSWER, "the API answered with HTTP status 404");
+	oe_error_detail(error, "HTTP status 404.%s  This is not how the API says that it does not know a %s.",
+					money, endpoint->name);
+	oe_error_hint(error, CHECK_URL);
 }
 
 /* Keep what needs no memory: what the status means for the money. */
@@ -507,7 +551,7 @@ oe_answer_decode(const OeEndpoint *endpoint, int status,
 	struct json_object *value = NULL;
 
 	memset(answer, 0, sizeof(*answer));
-	answer->outcome = oe_answer_outcome(status);
+	answer->outcome = cautious_outcome(status);
 	oe_error_free(error);
 
 	if (fault == FAULT_NONE)
@@ -516,9 +560,11 @@ oe_answer_decode(const OeEndpoint *endpoint, int status,
 		fault = (result == OE_JSON_OK) ? fault_of_value(endpoint, value) :
 			FAULT_NOT_AN_OBJECT;
 	}
-	answer->is_usable = answer->outcome == OE_ANSWERED && fault == FAULT_NONE;
+	answer->is_usable = status == 200 && fault == FAULT_NONE;
+	if (answer->is_usable)
+		answer->outcome = OE_ANSWERED;
 
-	if (result == OE_JSON_OK && !extract(value, answer))
+	if (result == OE_JSON_OK && !extract(status, value, answer))
 		result = OE_JSON_OUT_OF_MEMORY;
 	(void) json_object_put(value);	/* what we need was copied */
 
@@ -526,9 +572,14 @@ oe_answer_decode(const OeEndpoint *endpoint, int status,
 		return decode_out_of_memory(answer, error);
 	if (answer->is_usable)
 		return OE_OK;
+	if (status == 404 && is_404_of_api(answer))
+		answer->outcome = OE_REFUSED;
 
-	(void) oe_answer_error(endpoint, status, answer->detail, error);
-	if (answer->outcome == OE_ANSWERED)
+	if (status == 404 && answer->outcome == OE_FAILED)
+		set_path_not_found(endpoint, answer->detail, error);
+	else
+		(void) oe_answer_error(endpoint, status, answer->detail, error);
+	if (status == 200)
 		set_fault(endpoint, status, fault, error);
 	return error->code;
 }

@@ -18,7 +18,7 @@
 /* What the answer means for the money. */
 typedef enum OeOutcome
 {
-	OE_ANSWERED,				/* 200: paid */
+	OE_ANSWERED,				/* 200 with what the endpoint promises: paid */
 	OE_REFUSED,					/* the API said no: nothing paid */
 	OE_FAILED,					/* surely not processed: nothing paid */
 	OE_UNKNOWN,					/* may have been paid */
@@ -26,7 +26,9 @@ typedef enum OeOutcome
 
 typedef struct OeAnswer
 {
-	OeOutcome	outcome;
+	OeOutcome	outcome;		/* as the status says, but for two: 200 without
+								 * a usable answer is OE_UNKNOWN, and 404 that is
+								 * not the API's is OE_FAILED */
 	bool		is_usable;		/* 200 and the body is what the endpoint
 								 * promises */
 	char	   *credits;		/* "creditsUsed" of a 200 as the decimal text
@@ -58,14 +60,15 @@ extern OeCode oe_answer_decode(const OeEndpoint *endpoint, int status,
  * one that is served from the ledger.  "detail" may be NULL; the text of a JSON
  * array (422) becomes a readable message such as "person.email: str type
  * expected", several joined by "; ", with the whole array in the error's detail.
- * For 200 that is always OE_BAD_ANSWER, and "detail" is not quoted.
+ * For 200 that is always OE_BAD_ANSWER, and "detail" is not quoted.  A 404 is taken
+ * for the API's.
  */
 extern OeCode oe_answer_error(const OeEndpoint *endpoint, int status,
 							  const char *detail, OeError *error);
 
 extern void oe_answer_free(OeAnswer *answer);
 
-/* What "status" alone says about money; the body never changes it. */
+/* What "status" says about money, if the answer is the API's. */
 extern OeOutcome oe_answer_outcome(int status);
 
 #endif							/* OE_ANSWER_H */

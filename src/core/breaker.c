@@ -4,22 +4,17 @@
  */
 #include "core/breaker.h"
 
-#include "core/answer.h"
-
 /* It opens at so many failures in a row. */
 #define OPENS_AT	8
 
 OeTrouble
-oe_trouble_of(OeHttpResult result, int status, bool usable)
+oe_trouble_of(OeHttpResult result, int status, OeOutcome outcome)
 {
 	if (result == OE_HTTP_NOT_SENT)
 		return OE_TROUBLE_UNREACHABLE;
-	if (result == OE_HTTP_LOST)
-		return OE_TROUBLE_IN_DOUBT;
-	switch (oe_answer_outcome(status))
+	switch (outcome)
 	{
 		case OE_ANSWERED:
-			return usable ? OE_TROUBLE_NONE : OE_TROUBLE_IN_DOUBT;
 		case OE_REFUSED:
 			return OE_TROUBLE_NONE;
 		case OE_FAILED:

@@ -14,6 +14,7 @@
 #ifndef OE_BREAKER_H
 #define OE_BREAKER_H
 
+#include "core/answer.h"
 #include "core/http.h"
 #include "core/pace.h"
 
@@ -50,10 +51,10 @@ typedef struct OeBreakerEnding
 /* A closed one is {0}. */
 
 /*
- * What the end of a transfer says about the API.  "usable" is false for status 200
- * without a usable answer.  A 429 is no trouble: see pace.h.
+ * What the end of a transfer says about the API; "outcome" is what it means for the
+ * money.  A 429 is no trouble: see pace.h.
  */
-extern OeTrouble oe_trouble_of(OeHttpResult result, int status, bool usable);
+extern OeTrouble oe_trouble_of(OeHttpResult result, int status, OeOutcome outcome);
 
 /* When a request may go: now, later, or INT64_MAX: not before one has ended. */
 extern OeTime oe_breaker_allows_at(const OeBreaker *breaker, OeTime now);

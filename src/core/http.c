@@ -40,6 +40,7 @@
 #define TOKEN_HEADER			"x-api-token: "
 #define HEADERS_MAX_BYTES		((size_t) 256 * 1024)
 #define TOKEN_PARAMETER			"apiToken="
+#define PATH_VERSION			"/v2"
 
 #define KEEP_CONNECTIONS		16	/* unless oe_http_keep_connections()
 									 * changes it */
@@ -1255,9 +1256,19 @@ parse_and_judge_url(const char *url, CURLU *parsed, OeError *error)
 	return code == CURLUE_OK && !fault;
 }
 
+static void
+trim_slashes(char *url)
+{
+	size_t		len = strlen(url);
+
+	while (len > 0 && url[len - 1] == '/')
+		url[--len] = '\0';
+}
+
 /*
  * Use one spelling for all: scheme and host in lower case, no default port, no
- * slash at the end.  NULL if out of memory.
+ * slash at the end, and without the version that the paths of the endpoints begin
+ * with.  NULL if out of memory.
  */
 static char *
 normal_url(CURLU *parsed)
@@ -1277,9 +1288,12 @@ normal_url(CURLU *parsed)
 		if (*c >= 'A' && *c <= 'Z')
 			*c += 'a' - 'A';
 	}
+	trim_slashes(normal);
 	len = strlen(normal);
-	while (len > 0 && normal[len - 1] == '/')
-		normal[--len] = '\0';
+	if (len > strlen(PATH_VERSION) &&
+		strcmp(normal + len - strlen(PATH_VERSION), PATH_VERSION) == 0)
+		normal[len - strlen(PATH_VERSION)] = '\0';
+	trim_slashes(normal);
 	return normal;
 }
 

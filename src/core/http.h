@@ -117,7 +117,7 @@ extern int	oe_http_open_sockets(const OeHttp *http);
 /*
  * The URL that the paths of endpoints are appended to, in a spelling that is the
  * same for all that mean the same: scheme and host in lower case, no default port,
- * no slash at the end.  malloc'd.
+ * no slash at the end, no "/v2", with which the paths begin.  malloc'd.
  *
  * NULL with "error" filled (OE_BAD_SETTING) unless "url" may be the API's: https
  * anywhere, plain http only at a loopback address or "localhost"; without user,

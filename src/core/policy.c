@@ -928,7 +928,7 @@ gathering_wait_ms(const OePatience *patience, int gathered)
 
 OeQueueEnding
 oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
-				bool others_pass, int retry_after_ms, int postponed, int gathered,
+				OeOutcome outcome, bool others_pass, int retry_after_ms, int postponed, int gathered,
 				double random, int64_t *wait_ms)
 {
 	*wait_ms = retry_after_ms >= 0 ? retry_after_ms :
@@ -952,8 +952,8 @@ oe_policy_queue(const OePatience *patience, OeHttpResult result, int status,
 				return OE_QUEUE_THROTTLED;
 			break;
 	}
-	return was_not_processed(status) && postponed < patience->retries ? OE_QUEUE_LATER
-		: OE_QUEUE_SETTLED;
+	return outcome == OE_FAILED && status >= 400 && postponed < patience->retries
+		? OE_QUEUE_LATER : OE_QUEUE_SETTLED;
 }
 
 /* The parts of a decimal number: "whole.fraction", times ten to "exponent". */

@@ -271,7 +271,7 @@ typedef enum OeQueueEnding
  */
 extern OeQueueEnding oe_policy_queue(const OePatience *patience,
 									 OeHttpResult result, int status,
-									 bool others_pass,
+									 OeOutcome outcome, bool others_pass,
 									 int retry_after_ms, int postponed,
 									 int gathered, double random,
 									 int64_t *wait_ms);

@@ -205,6 +205,20 @@ static OeStatement retry_statement = {
 	NULL
 };
 
+/*
+ * A 200 without a usable answer may have been paid: who retries it says that it may be
+ * paid again, and the worker requeues it as after resolve().
+ */
+static OeStatement retry_unusable_statement = {
+	"UPDATE ocean_enrich.call SET resolution = 'pay again', resolved_by = $2,"
+	" resolved_at = now(), background = true, database = ocean_enrich.database_identity()"
+	" WHERE call_id = $1 AND state = 'unknown' AND status = 200"
+	" AND resolution IS DISTINCT FROM 'pay again'",
+	2,
+	{INT8OID, NAMEOID},
+	NULL
+};
+
 /* By these a new worker would know of the pause. */
 static OeStatement end_pauses_statement = {
 	"UPDATE ocean_enrich.call SET next_attempt_at = NULL"
@@ -724,6 +738,22 @@ oe_cancel_calls(Datum call_ids)
 	oe_rights_restore(&rights);
 }
 
+static bool
+retry_unusable(int64 call_id, Oid user, OeQueueNews *news)
+{
+	Datum		values[2];
+	NameData	name;
+
+	namestrcpy(&name, GetUserNameFromId(user, false));
+	values[0] = Int64GetDatum(call_id);
+	values[1] = NameGetDatum(&name);
+	if (oe_statement_run(&retry_unusable_statement, values, NULL) == 0)
+		return false;
+	news->decided = true;
+	news->everything = true;
+	return true;
+}
+
 bool
 oe_retry(int64 call_id)
 {
@@ -752,6 +782,8 @@ oe_retry(int64 call_id)
 		oe_news_add(&mine->news, &position);
 		mine->waiting++;
 	}
+	else if (find_call(call_id, rights.user, owner))
+		done = retry_unusable(call_id, rights.user, &mine->news);
 	oe_rights_restore(&rights);
 	return done;
 }

@@ -291,6 +291,9 @@ describe_failure(const OeEndpoint *endpoint, const SettledCall *call,
 		*message = "the request was not answered";
 	if (call->status == 0)
 		return oe_sqlstate(OE_NOT_CONNECTED);
+	/* One of the API's would be "refused". */
+	if (call->status == 404)
+		return oe_sqlstate(OE_BAD_ANSWER);
 	code = oe_answer_error(endpoint, call->status, NULL, &error);
 	oe_error_free(&error);
 	return oe_sqlstate(code);

@@ -401,7 +401,7 @@ learn_from_ending(OeJob *job, TimestampTz now)
 {
 	OeTrouble	trouble = oe_trouble_of(job->reply ? job->reply->result : OE_HTTP_NOT_SENT,
 										job->reply ? job->reply->status : 0,
-										!job->unusable);
+										job->outcome);
 
 	if (job->background)
 		learn_for_queue(job, trouble, now);

@@ -79,7 +79,6 @@ typedef struct OeJob
 	int64		call_id;
 	OeHttpReply *reply;
 	OeOutcome	outcome;
-	bool		unusable;		/* true if OE_ANSWERED without a usable answer */
 	OeCredits	cost;
 	char	   *result;			/* packed, for the session that pays */
 	Size		result_len;

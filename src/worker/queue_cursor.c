@@ -491,7 +491,7 @@ oe_queue_settle_reused(int64 call_id, int64 from, TimestampTz now)
 
 OePutBack
 oe_queue_put_back(int64 call_id, TimestampTz due, OeWaitReason reason,
-				  int attempts, int status, const char *detail)
+				  int attempts, int status, OeOutcome outcome, const char *detail)
 {
 	Datum		values[7];
 	char		nulls[] = "       ";
@@ -510,7 +510,7 @@ oe_queue_put_back(int64 call_id, TimestampTz due, OeWaitReason reason,
 		values[5] = CStringGetTextDatum(detail);
 	else
 		nulls[5] = 'n';
-	values[6] = Int32GetDatum(status != 0 && oe_answer_outcome(status) == OE_REFUSED);
+	values[6] = Int32GetDatum(outcome == OE_REFUSED);
 	oe_ledger_use_spi();
 	if (oe_statement_run(&put_back_statement, values, nulls) > 0)
 		return OE_PUT_BACK;

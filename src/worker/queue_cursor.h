@@ -89,12 +89,12 @@ typedef enum OeWaitReason
 } OeWaitReason;
 
 /*
- * Keep the call in the queue, or requeue it, to be due then.  "status": of the
- * request that has just ended; 0: there was none, or no answer.
+ * Keep the call in the queue, or requeue it, to be due then.  "status" and "outcome":
+ * of the request that has just ended; 0 and OE_FAILED if there was none.
  */
 extern OePutBack oe_queue_put_back(int64 call_id, TimestampTz due,
 								   OeWaitReason reason, int attempts,
-								   int status, const char *detail);
+								   int status, OeOutcome outcome, const char *detail);
 
 /* True if this unknown call was resolved with 'give up'. */
 extern bool oe_queue_is_given_up(int64 call_id);

@@ -147,7 +147,6 @@ judge_job(OeJob *job, OeVerdict *verdict)
 	oe_judge_reply(&job->call, job->reply, verdict);
 	job->outcome = verdict->outcome;
 	job->cost = verdict->cost;
-	job->unusable = verdict->outcome == OE_ANSWERED && !verdict->answer;
 	job->words = verdict->detail
 		? hash_bytes((const unsigned char *) verdict->detail, strlen(verdict->detail)) : 0;
 }
@@ -192,7 +191,7 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 
 	oe_settings_patience(&patience);
 	switch (oe_policy_queue(&patience, result, verdict->status,
-							oe_admission_others_pass(job),
+							verdict->outcome, oe_admission_others_pass(job),
 							job->reply ? job->reply->retry_after_ms : -1,
 							job->postponed, job->gathered,
 							pg_prng_double(&pg_global_prng_state), &wait_ms))
@@ -217,7 +216,7 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 			break;
 	}
 	switch (oe_queue_put_back(job->call_id, due, reason, job->tries,
-							  verdict->status, verdict->detail))
+							  verdict->status, verdict->outcome, verdict->detail))
 	{
 		case OE_PUT_BACK_BUSY:
 			return true;

@@ -409,7 +409,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 
 	if (hit->state == OE_LEDGER_SENT && !oe_ledger_give_up(hit->call_id))
 		(void) oe_queue_put_back(call_id, now + USECS_PER_MINUTE, OE_WAIT_CALL,
-								 queued->attempts, 0,
+								 queued->attempts, 0, OE_FAILED,
 								 psprintf("waiting for call " INT64_FORMAT
 										  ", which is on the wire elsewhere",
 										  hit->call_id));
@@ -426,7 +426,7 @@ settle_by_hit(Claim *claim, const OeQueuedCall *queued, OeLedgerHit *hit,
 					psprintf("an equal request, call " INT64_FORMAT
 							 ", was given up", hit->call_id), now);
 	else
-		(void) oe_queue_put_back(call_id, DT_NOEND, OE_WAIT_DECISION, queued->attempts, 0,
+		(void) oe_queue_put_back(call_id, DT_NOEND, OE_WAIT_DECISION, queued->attempts, 0, OE_FAILED,
 								 psprintf("waiting for a decision about call "
 										  INT64_FORMAT, hit->call_id));
 }
@@ -456,7 +456,7 @@ put_back_for_budget(const OeQueuedCall *queued, const OePermission *answer,
 	(void) oe_queue_put_back(queued->position.call_id,
 							 answer->admission == OE_ADMIT_NEVER ? answer->when
 							 : now + BUDGET_RESERVED_MS * INT64CONST(1000),
-							 OE_WAIT_BUDGET, queued->attempts, 0,
+							 OE_WAIT_BUDGET, queued->attempts, 0, OE_FAILED,
 							 message ? oe_utf8_to_message(message)
 							 : "the rest of the budget is reserved");
 }
@@ -489,7 +489,7 @@ put_back_for_credits(Claim *claim, const OeQueuedCall *queued, OeCredits reserve
 	ask_for_balance(access, now);
 	(void) oe_queue_put_back(queued->position.call_id,
 							 now + oe_settings()->balance_interval_s * USECS_PER_SEC,
-							 OE_WAIT_BALANCE, queued->attempts, 0,
+							 OE_WAIT_BALANCE, queued->attempts, 0, OE_FAILED,
 							 psprintf("%s credits are left, and the call may cost %s",
 									  oe_credits_text(access->credits_left, left),
 									  oe_credits_text(reserve, cost)));
@@ -522,7 +522,7 @@ admit_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	if (is_beyond_credit_limit(&call.limits))
 	{
 		(void) oe_queue_put_back(queued->position.call_id, now + USECS_PER_HOUR, OE_WAIT_LIMIT,
-								 queued->attempts, 0,
+								 queued->attempts, 0, OE_FAILED,
 								 "may cost more than credit_limit allows per day");
 		return true;
 	}
@@ -636,7 +636,7 @@ put_aside(OeTransaction *transaction, void *arg, TimestampTz now)
 	const HarmfulCall *call = arg;
 
 	(void) oe_queue_put_back(call->call_id, now + USECS_PER_HOUR, OE_WAIT_RETRY,
-							 call->attempts, 0, call->detail);
+							 call->attempts, 0, OE_FAILED, call->detail);
 }
 
 /* Undo a claim whose transaction failed: none of its calls was sent. */

@@ -228,10 +228,53 @@ judge_usable(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
 	return true;
 }
 
+/* True if a JSON escape stands there: "u" and four hexadecimal digits in this range. */
+static bool
+is_escape(const char *text, unsigned int first, unsigned int last)
+{
+	char		digits[5] = {0};
+	unsigned int code;
+
+	if (text[0] != '\\' || text[1] != 'u' || strspn(text + 2, "0123456789abcdefABCDEF") < 4)
+		return false;
+	memcpy(digits, text + 2, 4);
+	code = strtoul(digits, NULL, 16);
+	return code >= first && code <= last;
+}
+
 /*
- * Status 200 without a usable answer.  If the core could use it, jsonb could
- * not store it.  It was paid for, so its bytes are kept.  They are not
- * searched for what was found: everything requested may have been charged.
+ * Put U+FFFD in the place of what a text in PostgreSQL cannot hold: the NUL character,
+ * and half of a surrogate pair.
+ */
+static void
+replace_escapes(char *text)
+{
+	for (char *c = strchr(text, '\\'); c != NULL; c = strchr(c, '\\'))
+	{
+		bool		pair = is_escape(c, 0xd800, 0xdbff) && is_escape(c + 6, 0xdc00, 0xdfff);
+
+		if (is_escape(c, 0, 0) || (!pair && is_escape(c, 0xd800, 0xdfff)))
+			memcpy(c + 2, "fffd", 4);
+		c += pair ? 12 : 2;
+	}
+}
+
+/* The answer without those; NULL if that is not all that is wrong with it. */
+static Jsonb *
+repaired_answer(const OeBuf *body)
+{
+	char	   *text = oe_utf8_to_server(body->data, body->len);
+
+	if (!text)
+		return NULL;
+	replace_escapes(text);
+	return answer_from_text(text);
+}
+
+/*
+ * Status 200 without an answer that can be stored as it is, so its bytes are kept.  If the core
+ * could use it, it was paid for, and everything requested may have been charged, as it
+ * is not searched for what was found.  If not, nobody knows.
  */
 static void
 judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
@@ -239,10 +282,16 @@ judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 {
 	OeResult   *result = &verdict->result;
 
-	set_credits(oe_limits_reserve(&call->limits), answer->credits, verdict);
 	keep_body(body, verdict);
+	if (answer->is_usable && (verdict->answer = repaired_answer(body)) != NULL)
+	{
+		set_credits(price_of(call, verdict->answer), credits_used(verdict->answer), verdict);
+		result->answer = verdict->answer;
+		return;
+	}
 	if (answer->is_usable)
 	{
+		set_credits(oe_limits_reserve(&call->limits), answer->credits, verdict);
 		result->code = OE_BAD_ANSWER;
 		result->message = psprintf("the %s cannot be stored as jsonb in this database",
 								   call->endpoint->name);
@@ -251,6 +300,8 @@ judge_unusable(const OeCall *call, const OeBuf *body, const OeAnswer *answer,
 		result->hint = "It contains a character that the database encoding lacks, a NUL character, "
 			"half of a surrogate pair, or too many levels of nesting.";
 	}
+	else if (answer->credits)
+		set_credits(0, answer->credits, verdict);
 	verdict->detail = result->message;
 	if (call->endpoint->recorded)
 		result->detail = psprintf("%s  Column \"raw\" of table \"ocean_enrich.call\" contains the answer.",
@@ -273,8 +324,9 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
 							body->truncated, &answer, &error);
 	if (error.code != OE_OK)
 		oe_result_from_error(&error, &verdict->result);
+	verdict->outcome = answer.outcome;
 	verdict->detail = message_or_null(answer.detail);
-	if (verdict->outcome == OE_ANSWERED)
+	if (reply->status == 200)
 		judge_unusable(call, body, &answer, verdict);
 	else if (verdict->outcome == OE_UNKNOWN)
 		keep_body(body, verdict);
@@ -290,7 +342,6 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 	memset(verdict, 0, sizeof(*verdict));
 	verdict->outcome = reply ? oe_policy_outcome(reply->result, reply->status)
 		: OE_FAILED;
-	verdict->state = ledger_state(verdict->outcome);
 	verdict->status = reply ? reply->status : 0;
 	if (reply && reply->result == OE_HTTP_COMPLETE)
 		judge_answer(call, reply, verdict);
@@ -305,6 +356,7 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 			keep_body(&reply->body, verdict);
 		}
 	}
+	verdict->state = ledger_state(verdict->outcome);
 	verdict->result.status = verdict->status;
 	verdict->result.credits = verdict->credits;
 	if (!verdict->credits && verdict->outcome != OE_UNKNOWN)

@@ -361,14 +361,15 @@ check_fault(const char *reason)
 	char		detail[200];
 
 	snprintf(detail, sizeof(detail),
-			 "HTTP status 200.  The call was paid for.  %s", reason);
+			 "HTTP status 200.  The call may have been paid for.  %s", reason);
 	CHECK_INT(error.code, OE_BAD_ANSWER);
-	CHECK_INT(answer.outcome, OE_ANSWERED);
+	CHECK_INT(answer.outcome, OE_UNKNOWN);
 	CHECK(!answer.is_usable);
 	CHECK_STRING(error.message,
 				 "the API answered with HTTP status 200 but no usable person");
 	CHECK_STRING(error.detail, detail);
-	CHECK_STRING(error.hint, CHECK_URL_HINT);
+	CHECK_STRING(error.hint, "Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API, "
+				 "then use ocean_enrich.resolve() to allow sending the request again.");
 }
 
 static void
@@ -430,8 +431,43 @@ test_unusable_bytes(void)
 	free_results();
 
 	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 404, NULL, 0, true, false, &answer, &error),
-			  OE_API_NOT_FOUND);
+			  OE_BAD_ANSWER);
 	CHECK_STRING(error.message, "the API answered with HTTP status 404");
+	CHECK_INT(answer.outcome, OE_FAILED);
+	free_results();
+}
+
+/* Only the API says by 404 that it does not know a person. */
+static void
+test_404_of_others(void)
+{
+	static const struct
+	{
+		const char *body;
+		const char *message;
+	}			others[] = {
+		{"", "the API answered with HTTP status 404"},
+		{"<html>404 page not found</html>", "the API answered with HTTP status 404"},
+		{"{\"detail\":\"Not Found\"}", "Not Found"},
+		{"{}", "the API answered with HTTP status 404"},
+		{"[]", "the API answered with HTTP status 404"},
+		{"{\"error\":\"no route\"}", "the API answered with HTTP status 404"},
+		{"{\"detail\":null}", "the API answered with HTTP status 404"},
+	};
+
+	for (size_t i = 0; i < lengthof(others); i++)
+	{
+		unit_context("%s", others[i].body);
+		CHECK_INT(decode(404, others[i].body), OE_BAD_ANSWER);
+		CHECK_INT(answer.outcome, OE_FAILED);
+		CHECK_STRING(error.message, others[i].message);
+		CHECK_STRING(error.detail, "HTTP status 404.  Nothing was paid.  This is not how the API "
+					 "says that it does not know a person.");
+		CHECK_STRING(error.hint, CHECK_URL_HINT);
+		free_results();
+	}
+	CHECK_INT(decode(404, "{\"detail\":\"No matching record found\"}"), OE_API_NOT_FOUND);
+	CHECK_INT(answer.outcome, OE_REFUSED);
 	free_results();
 }
 
@@ -653,11 +689,11 @@ test_outcomes(void)
 		else
 			CHECK_INT(outcome, OE_UNKNOWN);
 
-		CHECK((decode(status, "{\"id\":\"1\"}") == OE_OK) == (status == 200));
+		CHECK((decode(status, "{\"id\":\"1\",\"detail\":\"2\"}") == OE_OK) == (status == 200));
 		CHECK_INT(answer.outcome, outcome);
 		free_results();
 		(void) decode(status, "<html>");
-		CHECK_INT(answer.outcome, outcome);
+		CHECK_INT(answer.outcome, status == 200 ? OE_UNKNOWN : status == 404 ? OE_FAILED : outcome);
 		CHECK(error.message != NULL && error.detail != NULL &&
 			  error.hint != NULL);
 		free_results();
@@ -667,11 +703,12 @@ test_outcomes(void)
 static int	failing_status;
 static const char *failing_body;
 static OeCode failing_code;
+static OeOutcome failing_outcome;
 static const char *failing_credits;
 static const char *failing_message;
 
 /*
- * Without memory the outcome is still right.  The code is the right one, with at
+ * Without memory the outcome is still right, or the cautious one.  The code is the right one, with at
  * most a text missing, or that of missing memory.
  */
 static void
@@ -679,7 +716,11 @@ decode_without_memory(void)
 {
 	OeCode		code = decode(failing_status, failing_body);
 
-	CHECK_INT(answer.outcome, oe_answer_outcome(failing_status));
+	if (answer.outcome != failing_outcome)
+	{
+		CHECK_INT(code, OE_OUT_OF_MEMORY);
+		CHECK_INT(answer.outcome, failing_status == 200 ? OE_UNKNOWN : OE_FAILED);
+	}
 	CHECK_INT(error.code, code);
 	CHECK(answer.is_usable == (code == OE_OK));
 	if (code == OE_OUT_OF_MEMORY)
@@ -706,6 +747,7 @@ each_malloc_fails(int status, const char *body)
 	failing_status = status;
 	failing_body = body;
 	failing_code = code;
+	failing_outcome = expected.outcome;
 	failing_credits = expected.credits;
 	failing_message = expected_error.message;
 	unit_each_malloc_fails(decode_without_memory);
@@ -742,6 +784,7 @@ static const UnitTest tests[] = {
 	{"200 without a person, with credits", test_fault_with_credits},
 	{"NUL inside", test_nul_inside},
 	{"unusable bytes", test_unusable_bytes},
+	{"404 of others", test_404_of_others},
 	{"refusals", test_refusals},
 	{"200 from the ledger", test_200_from_the_ledger},
 	{"lists of complaints", test_complaints},

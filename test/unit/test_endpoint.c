@@ -157,10 +157,10 @@ test_answer(void)
 
 	CHECK_INT(decode(&cars, 200, "{\"id\":\"1\"}"), OE_BAD_ANSWER);
 	CHECK_STRING(error.message, "the API answered with HTTP status 200 but no usable car");
-	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.  "
+	CHECK_STRING(error.detail, "HTTP status 200.  The call may have been paid for.  "
 				 "The body has no \"vin\".");
 	CHECK_INT(decode(&cars, 200, "{\"vin\":1}"), OE_BAD_ANSWER);
-	CHECK_STRING(error.detail, "HTTP status 200.  The call was paid for.  "
+	CHECK_STRING(error.detail, "HTTP status 200.  The call may have been paid for.  "
 				 "The value of \"vin\" is not a string.");
 	CHECK_INT(decode(&cars, 500, "{}"), OE_API_FAILED);
 	CHECK_STRING(error.detail, "HTTP status 500.  The call may have been paid for.");

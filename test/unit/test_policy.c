@@ -1713,7 +1713,8 @@ test_queue(void)
 		int64_t		wait_ms = -1;
 
 		CHECK(oe_policy_queue(&patience, table[i].result, table[i].status,
-							  false, table[i].retry_after_ms, table[i].postponed,
+							  oe_policy_outcome(table[i].result, table[i].status), false,
+							  table[i].retry_after_ms, table[i].postponed,
 							  table[i].gathered, 1, &wait_ms) == table[i].ending);
 		if (table[i].wait_ms >= 0)
 			CHECK_INT(wait_ms, table[i].wait_ms);

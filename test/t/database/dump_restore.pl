@@ -34,7 +34,7 @@ $node->safe_psql(
 	SET ocean_enrich.not_found = 'null';
 	SELECT count(ocean_try_enrich_person(ocean_person_request(email => email || '@example.com')))
 	FROM unnest(ARRAY['anna', 'berta', 'sb-unknown', 'sb-status-402', 'sb-status-500',
-		'sb-nul', 'sb-hugeint', 'sb-cut-lost']) AS email;
+		'sb-badjson', 'sb-hugeint', 'sb-cut-lost']) AS email;
 	RESET ROLE;
 	SELECT ocean_enrich.resolve(max(call_id), 'give up', 3) FROM ocean_enrich.unknown_calls;
 	DROP OWNED BY gone;
@@ -117,8 +117,8 @@ fails(
 	'what may have been paid for is not sent',
 	database => 'restored');
 fails(
-	$node, 'SELECT ' . enrich('sb-nul@example.com'),
-	qr/OE502: the person cannot be stored/,
+	$node, 'SELECT ' . enrich('sb-badjson@example.com'),
+	qr/OE504: an equal request was sent before, and its outcome is unknown/,
 	'what is no person is none',
 	database => 'restored');
 is($sandbox->books->{requests}, $requests, 'nothing was asked for all that');

@@ -61,14 +61,16 @@ is($sandbox->books->{charged}, 2 * 57, 'the API charged just that');
 is(sql('SELECT count(*) FROM ocean_enrich.open_reveals'), 4, 'who asked for a webhook waits for one, and nobody else');
 is(sql('SELECT sum(credits) FROM ocean_enrich.queue_tally'), 57, 'the tally of the queue has it, too');
 
-# What is not found is not charged; what nobody can read may have been.
+# What is not found is not charged; what nobody can read may have been, and stays reserved.
 
 foreach my $case ([ 'sb-notrevealed', 3 ], [ 'sb-nulls', 3 ], [ 'sb-minimal', 3 ], [ 'sb-badcredits-2', 14 ],
-	[ 'sb-nul', 14 ], [ 'sb-noid', 14 ], [ 'sb-empty', 14 ], [ 'sb-badjson', 14 ])
+	[ 'sb-nul', 14 ], [ 'sb-noid' ], [ 'sb-empty' ], [ 'sb-badjson' ])
 {
 	my ($fault, $credits) = @$case;
 	sql('SELECT FROM ocean_try_enrich_person(' . request("$fault.all", 'both') . ')');
-	is(credits("$fault.all"), $credits, "$fault: the ledger");
+	is(credits("$fault.all"), $credits // '', "$fault: the ledger");
+	is(sql("SELECT state, reserved FROM ocean_enrich.call WHERE request #>> '{person,email}' = '$fault.all\@example.com'"),
+		($credits ? 'answered' : 'unknown') . '|14', "$fault: what is reserved");
 	books_agree($node, $sandbox, $fault);
 }
 

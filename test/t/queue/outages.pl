@@ -89,10 +89,17 @@ foreach my $case ([ 500, 'the API fails \(HTTP status 500\)' ], [ 504, 'HTTP sta
 $sandbox->config(fault => 'sb-html');
 submit(100, 'page');
 wait_for_pause('no usable answers');
-cmp_ok(count_in('page', 'raw IS NOT NULL'), '<=', 4 + 3 + 4, 'HTML under 200: few were paid for');
+cmp_ok(count_in('page', 'raw IS NOT NULL'), '<=', 4 + 3 + 4, 'HTML under 200: few may have been paid');
 $sandbox->config(fault => undef);
 wait_for_empty_queue();
-is(count_in('page', q{state = 'answered'}), 100, 'HTML under 200: the others go when it is over');
+is(count_in('page', q{state = 'unknown'}), count_in('page', 'raw IS NOT NULL'), 'HTML under 200: nobody knows');
+is(count_in('page', q{state IN ('answered', 'unknown')}), 100, 'HTML under 200: the others go when it is over');
+my $page = $node->safe_psql('postgres', q{SELECT min(call_id) FROM ocean_enrich.call WHERE state = 'unknown' AND status = 200});
+is($node->safe_psql('postgres', "SELECT ocean_enrich.retry($page)"), 't', 'HTML under 200: it can be retried');
+wait_until($node, "SELECT state = 'answered' FROM ocean_enrich.call WHERE call_id = $page");
+is($node->safe_psql('postgres', qq{SELECT count(*), max(resolution), max(resolved_by) FROM ocean_enrich.call AS evidence
+	WHERE state = 'unknown' AND fingerprint = (SELECT fingerprint FROM ocean_enrich.call WHERE call_id = $page)}),
+	'1|pay again|' . $node->safe_psql('postgres', 'SELECT current_user'), 'HTML under 200: and the evidence stays');
 
 # By these a proxy says that the API was not reached.
 

@@ -116,7 +116,7 @@ is(row($id, 'attempts, postponed, gathered'), '6|0|0', 'retry(): both count anew
 
 # Other errors are the end.
 
-foreach my $case ([ 'sb-status-422', 'refused' ], [ 'sb-unknown', 'refused' ], [ 'sb-badjson', 'answered' ])
+foreach my $case ([ 'sb-status-422', 'refused' ], [ 'sb-unknown', 'refused' ], [ 'sb-badjson', 'unknown' ])
 {
 	$id = submit("$case->[0].emma\@example.com");
 	wait_for_state($id, $case->[1]);
@@ -205,7 +205,7 @@ wait_for_state($id, 'unknown');
 my $equal = submit('sb-cut-lost.frieda@example.com');
 wait_until($node, "SELECT next_attempt_at = 'infinity' FROM ocean_enrich.call WHERE call_id = $equal");
 is(row($equal, 'state, detail'), "queued|waiting for a decision about call $id", 'unknown: an equal call waits');
-wait_for_status('to_be_resolved = 1 AND unknown_today = 1');
+wait_for_status('to_be_resolved = 2 AND unknown_today = 2');
 $node->safe_psql('postgres', "SELECT ocean_enrich.resolve($id, 'give up')");
 wait_for_state($equal, 'failed');
 is(row($equal, 'detail'), "an equal request, call $id, was given up", 'give up: the equal call fails');

@@ -28,7 +28,7 @@ my %meanings = (
 	garbled => [
 		qr/^OE502: the API answered with HTTP status 200 but no usable person$/,
 		qr/^OE502: the API answered with HTTP status 200 but no usable balance$/,
-		qr/^answered\|3\|f$/ ],
+		qr/^unknown\|\|f$/ ],
 	not_stored => [
 		qr/^OE502: the person cannot be stored as jsonb in this database$/,
 		qr/^OE502: the balance cannot be stored as jsonb in this database$/,
