@@ -712,7 +712,7 @@ oe_cancel(int64 call_id)
 	return done;
 }
 
-/* Calls that the worker is about to send are locked by it; they are sent. */
+/* First of all nothing more is sent, since there may be much to cancel. */
 void
 oe_cancel_sync(int64 sync_id)
 {
@@ -721,6 +721,7 @@ oe_cancel_sync(int64 sync_id)
 	Pending    *mine = current_pending();
 	Oid			owner;
 
+	oe_sync_hold_calls(sync_id);
 	oe_queue_begin(&rights, &owner);
 	count_cancelled(mine, oe_statement_run(&cancel_sync_statement, &value, NULL));
 	oe_rights_restore(&rights);

@@ -11,6 +11,8 @@
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 
 #include "base/at_commit.h"
 #include "shared/channel.h"
@@ -134,6 +136,32 @@ void
 oe_sync_forgotten(Datum call_ids)
 {
 	(void) oe_statement_run(&forgotten_statement, &call_ids, NULL);
+}
+
+/*
+ * A lock, as it is gone whatever ends the transaction.  SQL takes advisory locks
+ * with the numbers 1 and 2 in their last field only, so nobody else has this one.
+ */
+static bool
+lock_calls(int64 sync_id, LOCKMODE mode, bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (sync_id >> 32),
+						 (uint32) sync_id, 3);
+	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+oe_sync_hold_calls(int64 sync_id)
+{
+	(void) lock_calls(sync_id, ExclusiveLock, true);
+}
+
+bool
+oe_sync_may_send(int64 sync_id)
+{
+	return lock_calls(sync_id, ShareLock, false);
 }
 
 /* For SQL that has changed an answer later, as the ledger's owner. */

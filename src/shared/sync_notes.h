@@ -28,6 +28,16 @@ extern void oe_sync_hold_off(void);
 extern void oe_sync_forgotten(Datum call_ids);
 
 /*
+ * Before cancelling a sync's calls: the worker sends none of them any more until
+ * the end of the transaction, however long that takes and however it ends.
+ * Waits for a claim that is being committed.
+ */
+extern void oe_sync_hold_calls(int64 sync_id);
+
+/* May the worker's transaction send calls of this sync? */
+extern bool oe_sync_may_send(int64 sync_id);
+
+/*
  * Does the applier have work, or are there notes that it has not read?  With
  * the same rights.
  */

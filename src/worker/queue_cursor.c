@@ -23,6 +23,7 @@
 
 #include "base/rights.h"
 #include "base/statement.h"
+#include "shared/sync_notes.h"
 #include "worker/queue_cursor.h"
 
 /* How far the worker has come in one priority. */
@@ -51,7 +52,7 @@ static OeStatement next_level_statement = {
 static OeStatement claim_statement = {
 	"SELECT call_id, next_attempt_at, role, endpoint, fingerprint, request, attempts,"
 	" postponed, gathered, requested_at, reveals_in_answer, reveals_by_webhook,"
-	" waits_for IS NOT DISTINCT FROM 'balance'"
+	" waits_for IS NOT DISTINCT FROM 'balance', sync_id"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
 	" AND " OE_OF_THIS_DATABASE
@@ -376,6 +377,8 @@ fill_call(OeQueuedCall *call, int32 priority, uint64 row)
 	call->gathered = DatumGetInt32(oe_statement_value(row, 9));
 	call->requested_at = DatumGetTimestampTz(oe_statement_value(row, 10));
 	call->refused_before = DatumGetBool(oe_statement_value(row, 13));
+	call->held = !oe_statement_is_null(row, 14) &&
+		!oe_sync_may_send(oe_statement_int64(row, 14));
 	call->reveals = (OeReveals) {0};
 	if (!call->endpoint)
 		return;

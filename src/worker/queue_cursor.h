@@ -26,6 +26,7 @@ typedef struct OeQueuedCall
 	int			postponed;
 	int			gathered;
 	bool		refused_before; /* with 402 or 403 */
+	bool		held;			/* true while its sync is being disabled */
 	TimestampTz requested_at;
 } OeQueuedCall;
 

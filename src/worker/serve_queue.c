@@ -565,6 +565,12 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 	OeLedgerHit hit;
 	OeJob	   *job = oe_job_find(queue.call.account, queued->fingerprint);
 
+	if (queued->held)
+	{
+		/* A sweep returns to it. */
+		oe_queue_pass(&queued->position);
+		return true;
+	}
 	if (job)
 		pass_by(job, &queued->position);
 	else if (!queued->request)
