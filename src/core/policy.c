@@ -416,7 +416,8 @@ requests_of_day_are_used_up(const OeAccount *account, const OeLimits *limits,
 				 "daily limit of %d requests has been reached", limits->daily_limit);
 	oe_error_detail(error, "%lld of %d requests have been sent since midnight UTC.",
 					(long long) account->requests, limits->daily_limit);
-	oe_error_hint(error, "Increase \"ocean_enrich.daily_limit\" or wait until midnight UTC.");
+	oe_error_hint(error, "Increase \"ocean_enrich.daily_limit\", wait until midnight UTC, or queue the "
+				  "requests with ocean_enrich.submit().  Answers that were paid for are reused.");
 	return true;
 }
 

@@ -85,13 +85,12 @@ static ExecutorStart_hook_type previous_executor_start;
 static RequestKind
 look_up_request(const uint8 *fingerprint, Jsonb **answer)
 {
-	TimestampTz since = current->call.reuse_for_us > 0
-		? GetCurrentTimestamp() - current->call.reuse_for_us : DT_NOEND;
+	OeReuse		reuse = oe_ledger_reuse(&current->call, GetCurrentTimestamp());
 	OeLedgerHit hit = {0};
 	bool		found;
 
 	oe_ledger_enter();
-	found = oe_ledger_find(current->call.account, fingerprint, since, &hit);
+	found = oe_ledger_find(current->call.account, fingerprint, &reuse, &hit);
 	oe_ledger_leave();
 	*answer = hit.answer;
 	if (!found)

@@ -893,7 +893,7 @@ may_be_paid_again(HeapTuple tuple)
 
 /* Does an equal request with this row need no asking, or forbid it? */
 static bool
-settles_request(HeapTuple tuple, OeLedgerState state, TimestampTz since)
+settles_request(HeapTuple tuple, OeLedgerState state, const OeReuse *reuse)
 {
 	/* The answer is the other one's, and may be older than it looks here. */
 	if (!is_null_column(tuple, C_REUSED_FROM))
@@ -903,10 +903,10 @@ settles_request(HeapTuple tuple, OeLedgerState state, TimestampTz since)
 		case OE_LEDGER_SENT:
 			return true;
 		case OE_LEDGER_ANSWERED:
-			return is_answered_since(tuple, since) &&
+			return is_answered_since(tuple, reuse->answered_since) &&
 				!(is_null_column(tuple, C_ANSWER) && is_null_column(tuple, C_RAW));
 		case OE_LEDGER_REFUSED:
-			return is_answered_since(tuple, since) && has_status(tuple, 404);
+			return is_answered_since(tuple, reuse->not_found_since) && has_status(tuple, 404);
 		case OE_LEDGER_FAILED:
 			return false;
 		case OE_LEDGER_UNKNOWN:
@@ -938,10 +938,20 @@ fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
 	hit->answer = isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
+OeReuse
+oe_ledger_reuse(const OeCall *call, TimestampTz now)
+{
+	return (OeReuse) {
+		.answered_since = call->reuse_for_us > 0 ? now - call->reuse_for_us : DT_NOEND,
+		.not_found_since = call->reuse_not_found_for_us > 0
+			? now - call->reuse_not_found_for_us : DT_NOEND,
+	};
+}
+
 /* The first match by state, the newest of those. */
 bool
 oe_ledger_find(const char *account, const uint8 *fingerprint,
-			   TimestampTz since, OeLedgerHit *hit)
+			   const OeReuse *reuse, OeLedgerHit *hit)
 {
 	SysScanDesc scan = begin_scan(C_FINGERPRINT, F_BYTEAEQ,
 								  PointerGetDatum(to_bytea(fingerprint,
@@ -954,7 +964,7 @@ oe_ledger_find(const char *account, const uint8 *fingerprint,
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		if (!is_of_account(tuple, account) || !state_of(tuple, &state) ||
-			!settles_request(tuple, state, since))
+			!settles_request(tuple, state, reuse))
 			continue;
 		if (best && (state > best_state ||
 					 (state == best_state && call_id_of(tuple) < call_id_of(best))))

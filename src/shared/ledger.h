@@ -133,14 +133,23 @@ typedef struct OeLedgerHit
 	Jsonb	   *answer;			/* likewise; NULL: see "detail" */
 } OeLedgerHit;
 
+/* From when on an answer may be reused; DT_NOEND: never. */
+typedef struct OeReuse
+{
+	TimestampTz answered_since;
+	TimestampTz not_found_since;
+} OeReuse;
+
+extern OeReuse oe_ledger_reuse(const OeCall *call, TimestampTz now);
+
 /*
- * Find an answer with status 200 or 404 after "since", or else a request,
+ * Find an answer with status 200 or 404 that may be reused, or else a request,
  * however old, whose outcome is unknown and which nobody has allowed to be
  * paid again.  That includes one still "sent", if the caller does not have it
  * on the wire.
  */
 extern bool oe_ledger_find(const char *account, const uint8 *fingerprint,
-						   TimestampTz since, OeLedgerHit *hit);
+						   const OeReuse *reuse, OeLedgerHit *hit);
 
 /*
  * Turn a row still "sent" that nobody has on the wire to "unknown".  False if

@@ -26,6 +26,8 @@ typedef struct OeCall
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
 	int64		reuse_for_us;	/* 0: answers are not reused */
+	int64		reuse_not_found_for_us; /* likewise, for "not found"; not more
+										 * than the other */
 	OeLimits	limits;
 	OeReveals	reveals;		/* what it asks to be revealed, and how */
 	int			connect_timeout_ms;

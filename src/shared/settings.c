@@ -308,7 +308,12 @@ define_call_settings(void)
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.reuse_for",
 							"Sets how long an answer is reused for equal requests.",
-							"0 means never.", &settings.reuse_for_s, 24 * 60 * 60, 0, INT_MAX,
+							"0 means never.", &settings.reuse_for_s, 30 * 24 * 60 * 60, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("ocean_enrich.reuse_not_found_for",
+							"Sets how long the answer that there is no such person is reused for equal requests.",
+							"0 means never; not longer than ocean_enrich.reuse_for in any case.",
+							&settings.reuse_not_found_for_s, 24 * 60 * 60, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ocean_enrich.not_found",
 							 "Selects what ocean_enrich_person() does when the API does not know the person.",
@@ -473,6 +478,8 @@ oe_settings_fill(const OeEndpoint *endpoint, OeCall *call)
 	call->connect_timeout_ms = connect_timeout_ms;
 	call->request_timeout_ms = request_timeout_ms;
 	call->reuse_for_us = (int64) settings.reuse_for_s * USECS_PER_SEC;
+	call->reuse_not_found_for_us = (int64) Min(settings.reuse_not_found_for_s,
+											   settings.reuse_for_s) * USECS_PER_SEC;
 	call->limits.max_concurrency = max_concurrency;
 	call->limits.rate_limit = rate_limit;
 	call->limits.daily_limit = daily_limit;

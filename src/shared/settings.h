@@ -32,6 +32,7 @@ typedef struct OeSettings
 	int			unknown_keys;	/* OeUnknownKeys */
 	int			concurrency;
 	int			reuse_for_s;
+	int			reuse_not_found_for_s;
 
 	/* Read by the worker alone. */
 	bool		record_before_send;

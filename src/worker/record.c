@@ -276,10 +276,9 @@ record_arrived(OeJob *job, int on_wire, TimestampTz now)
 {
 	OeLedgerHit hit;
 	OeResult	result;
-	TimestampTz since = job->call.reuse_for_us > 0
-		? now - job->call.reuse_for_us : DT_NOEND;
+	OeReuse		reuse = oe_ledger_reuse(&job->call, now);
 
-	if (oe_ledger_find(job->call.account, job->call.fingerprint, since, &hit))
+	if (oe_ledger_find(job->call.account, job->call.fingerprint, &reuse, &hit))
 	{
 		/* The row is an orphan: a live job of ours would have been joined. */
 		if (hit.state == OE_LEDGER_SENT)

@@ -560,8 +560,7 @@ static bool
 take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 			TimestampTz now)
 {
-	TimestampTz since = queue.call.reuse_for_us > 0
-		? now - queue.call.reuse_for_us : DT_NOEND;
+	OeReuse		reuse = oe_ledger_reuse(&queue.call, now);
 	OeLedgerHit hit;
 	OeJob	   *job = oe_job_find(queue.call.account, queued->fingerprint);
 
@@ -577,7 +576,7 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		fail_queued(claim, queued, "the request was erased", now);
 	else if (!queued->endpoint || !queued->endpoint->recorded)
 		fail_queued(claim, queued, "its endpoint cannot be queued", now);
-	else if (oe_ledger_find(queue.call.account, queued->fingerprint, since, &hit))
+	else if (oe_ledger_find(queue.call.account, queued->fingerprint, &reuse, &hit))
 		settle_by_hit(claim, queued, &hit, now);
 	else if (!admit_queued(claim, queued, on_wire, now))
 		return false;

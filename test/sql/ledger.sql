@@ -63,6 +63,21 @@ FROM unnest(ARRAY['sb-unknown', 'sb-gathering-3600000', 'sb-status-402', 'sb-422
 	format('%s.ledger@example.com', fault) AS email, pg_temp.try(email) AS result;
 SELECT state, status, count(*) FROM ocean_enrich.call GROUP BY state, status ORDER BY state, status;
 
+-- A miss is not reused for as long as an answer.
+
+RESET ocean_enrich.reuse_for;
+SELECT * FROM pg_temp.try('anna@example.com');
+UPDATE ocean_enrich.call SET answered_at = answered_at - interval '25 hours';
+SELECT reused FROM pg_temp.try('sb-unknown.ledger@example.com');
+SELECT reused FROM pg_temp.try('anna@example.com');
+SET ocean_enrich.reuse_not_found_for = '365d';
+UPDATE ocean_enrich.call SET answered_at = answered_at - interval '10 days';
+SELECT reused FROM pg_temp.try('sb-unknown.ledger@example.com');
+SET ocean_enrich.reuse_for = '1d';
+SELECT reused FROM pg_temp.try('sb-unknown.ledger@example.com');
+RESET ocean_enrich.reuse_for;
+RESET ocean_enrich.reuse_not_found_for;
+
 -- What may have been paid is not sent again, however old, until somebody says so.
 
 TRUNCATE ocean_enrich.call;

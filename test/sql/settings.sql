@@ -120,7 +120,7 @@ SELECT substr(parameter, 14) AS parameter, show.code AS show, current.code AS cu
 FROM parameters, pg_temp.error_of('SHOW ' || parameter) AS show,
 	pg_temp.error_of(format('SELECT current_setting(%L)', parameter)) AS current,
 	pg_temp.error_of(format('SET LOCAL %s = ''%s''', parameter,
-		CASE WHEN parameter ~ 'not_found|unknown_keys' THEN 'error' WHEN parameter ~ 'token_in' THEN 'query'
+		CASE WHEN parameter ~ '^not_found|unknown_keys' THEN 'error' WHEN parameter ~ 'token_in' THEN 'query'
 		WHEN parameter ~ 'api_url' THEN 'http://localhost' ELSE '1' END)) AS change
 ORDER BY parameter;
 SET ROLE regress_ocean_monitor;

@@ -455,7 +455,8 @@ test_daily_limit_texts(void)
 	CHECK(oe_account_admit(account, &limits, NOON, &when, &error) == OE_ADMIT_NEVER);
 	CHECK_STRING(error.message, "daily limit of 1000 requests has been reached");
 	CHECK_STRING(error.detail, "1234 of 1000 requests have been sent since midnight UTC.");
-	CHECK_STRING(error.hint, "Increase \"ocean_enrich.daily_limit\" or wait until midnight UTC.");
+	CHECK_STRING(error.hint, "Increase \"ocean_enrich.daily_limit\", wait until midnight UTC, or queue the "
+				 "requests with ocean_enrich.submit().  Answers that were paid for are reused.");
 	oe_error_free(&error);
 	oe_account_free(account);
 }
