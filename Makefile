@@ -32,6 +32,7 @@ OBJS = \
 	src/core/policy.o \
 	src/core/request.o \
 	src/base/at_commit.o \
+	src/base/client.o \
 	src/base/errors.o \
 	src/base/log_secrets.o \
 	src/base/process.o \

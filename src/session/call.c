@@ -19,6 +19,7 @@
 
 #include "core/request.h"
 #include "base/at_commit.h"
+#include "base/client.h"
 #include "base/errors.h"
 #include "base/text.h"
 #include "session/call.h"
@@ -388,6 +389,7 @@ oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 		oe_call_instead(endpoint, request, result);
 		return;
 	}
+	oe_client_check();
 	oe_progress_call();
 	take_or_submit(endpoint, request, &making);
 	INSTR_TIME_SET_CURRENT(start);

@@ -42,6 +42,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/client.h"
 #include "base/compat.h"
 #include "shared/channel.h"
 #include "shared/library_version.h"
@@ -66,7 +67,10 @@
 /* How many workers may exit during one wait before it gives up. */
 #define WORKER_STARTS_MAX	3
 
-/* How often to recheck for settled calls unasked: a worker may die. */
+/*
+ * How often to recheck for settled calls unasked: a worker may die, and so may
+ * the client.
+ */
 #define SETTLED_LOOK_MS		1000
 
 /* How soon to start a process again that was started but did not come up. */
@@ -449,7 +453,11 @@ take_slot(bool refusable)
 		return slot;
 	ConditionVariablePrepareToSleep(&hub->slot_freed);
 	while ((slot = try_take_slot(false)) == NULL)
-		ConditionVariableSleep(&hub->slot_freed, PG_WAIT_EXTENSION);
+	{
+		(void) ConditionVariableTimedSleep(&hub->slot_freed, OE_CLIENT_CHECK_MS,
+										   PG_WAIT_EXTENSION);
+		oe_client_check();
+	}
 	ConditionVariableCancelSleep();
 
 	/* Another process woken together with us may find a free slot, too. */
@@ -753,10 +761,13 @@ wait_for_worker(Slot *slot, BackgroundWorkerHandle *handle)
 
 	for (;;)
 	{
-		OeSlotState state = slot_state(slot);
-		uint32		worker = pg_atomic_read_u32(&hub->worker_state);
+		OeSlotState state;
+		uint32		worker;
 		pid_t		pid;
 
+		oe_client_check();
+		state = slot_state(slot);
+		worker = pg_atomic_read_u32(&hub->worker_state);
 		if (state == OE_SLOT_DONE ||
 			(state == OE_SLOT_SUBMITTED && worker == WORKER_NONE))
 			return;
@@ -766,8 +777,8 @@ wait_for_worker(Slot *slot, BackgroundWorkerHandle *handle)
 			give_up_starting();
 			return;
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1,
-						 wait_event);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 OE_CLIENT_CHECK_MS, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -956,6 +967,7 @@ oe_channel_wait_settled(uint64 settled, TimestampTz earliest, TimestampTz latest
 										Max(timeout_ms, 1), wait_event) &&
 			now >= earliest)
 			break;
+		oe_client_check();
 	}
 	ConditionVariableCancelSleep();
 	if (pg_atomic_read_u32(&hub->worker_state) == WORKER_NONE)
