@@ -51,11 +51,29 @@
 #define RETRY_AFTER_MAX_S		(24 * 60 * 60)
 #define EVENTS_AT_ONCE			64
 #define NO_DEADLINE				INT64_MAX
+#define PROBLEM_MAX_BYTES		100
+
+/* What libcurl reports for a line of a header that is longer than 100 kB. */
+#if LIBCURL_VERSION_NUM >= 0x080600
+#define HEADER_TOO_LONG			CURLE_TOO_LARGE
+#else
+#define HEADER_TOO_LONG			CURLE_OUT_OF_MEMORY
+#endif
+
+/* OpenSSL's results of a verification that people can do something about. */
+#define NO_ISSUER				2
+#define NOT_YET_VALID			9
+#define EXPIRED					10
+#define SELF_SIGNED				18
+#define SELF_SIGNED_IN_CHAIN	19
+#define NO_LOCAL_ISSUER			20
+#define LEAF_NOT_VERIFIED		21
 
 /* A reply and its place in the queue of those not taken yet. */
 typedef struct Reply
 {
 	OeHttpReply public;			/* first, so that its address is ours */
+	char		problem[PROBLEM_MAX_BYTES]; /* if it is not a static string */
 	struct Reply *next;
 } Reply;
 
@@ -65,6 +83,9 @@ typedef struct Transfer
 	CURL	   *easy;
 	Reply	   *reply;			/* until it is queued */
 	char	   *body;
+	bool		has_proxy;
+	char		error_text[CURL_ERROR_SIZE];	/* libcurl's, which may quote
+												 * the URL */
 	bool		handed;			/* true if libcurl may send it: see
 								 * prereq_callback() */
 	int64_t		handed_us;		/* then: since when */
@@ -386,6 +407,7 @@ set_common_options(OeHttp *http, Transfer *transfer)
 	CURLcode	code = CURLE_OK;
 
 	SET_OPTION(CURLOPT_PRIVATE, transfer);
+	SET_OPTION(CURLOPT_ERRORBUFFER, transfer->error_text);
 	SET_OPTION(CURLOPT_PREREQFUNCTION, prereq_callback);
 	SET_OPTION(CURLOPT_PREREQDATA, transfer);
 	SET_OPTION(CURLOPT_HEADERFUNCTION, header_callback);
@@ -617,6 +639,8 @@ fill_transfer(OeHttp *http, Transfer *transfer, const OeHttpRequest *request)
 	oe_buf_init(&transfer->reply->public.body, http->max_body_bytes);
 	if (request->body)
 		memcpy(transfer->body, request->body, request->body_len);
+	transfer->has_proxy = request->proxy != NULL;
+	transfer->error_text[0] = '\0';
 	transfer->handed = false;
 	transfer->unusable = false;
 	transfer->restarted = false;
@@ -745,11 +769,123 @@ judge_transfer(const Transfer *transfer, CURLcode code)
 	return OE_HTTP_LOST;
 }
 
+/* A number about a transfer; 0 if libcurl has none. */
+static long
+info_number(CURL *easy, CURLINFO info)
+{
+	long		number = 0;
+
+	return curl_easy_getinfo(easy, info, &number) == CURLE_OK ? number : 0;
+}
+
+/*
+ * Why a certificate was refused.  libcurl checks the host before it asks for the
+ * result of the verification, which with other libraries than OpenSSL has other
+ * numbers.
+ */
+static OeHttpFault
+certificate_fault(const Transfer *transfer)
+{
+	long		result = info_number(transfer->easy, CURLINFO_PROXY_SSL_VERIFYRESULT);
+
+	if (result == 0)
+		result = info_number(transfer->easy, CURLINFO_SSL_VERIFYRESULT);
+	if (strstr(transfer->error_text, "subject name"))
+		return OE_HTTP_OTHER_HOST;
+	switch (result)
+	{
+		case NO_ISSUER:
+		case SELF_SIGNED:
+		case SELF_SIGNED_IN_CHAIN:
+		case NO_LOCAL_ISSUER:
+		case LEAF_NOT_VERIFIED:
+			return OE_HTTP_UNTRUSTED;
+		case EXPIRED:
+			return OE_HTTP_EXPIRED;
+		case NOT_YET_VALID:
+			return OE_HTTP_NOT_YET_VALID;
+		default:
+			return OE_HTTP_OTHER_FAULT;
+	}
+}
+
+static OeHttpFault
+fault_of_transfer(const Transfer *transfer, CURLcode code)
+{
+	if (transfer->handed)
+		return OE_HTTP_OTHER_FAULT;
+	if (info_number(transfer->easy, CURLINFO_HTTP_CONNECTCODE) >= 300)
+		return OE_HTTP_PROXY_REFUSED;
+	switch (code)
+	{
+		case CURLE_PEER_FAILED_VERIFICATION:
+			return certificate_fault(transfer);
+		case CURLE_SSL_CACERT_BADFILE:
+			return OE_HTTP_NO_CA_FILE;
+		case CURLE_COULDNT_RESOLVE_PROXY:
+			return OE_HTTP_NO_PROXY;
+		case CURLE_COULDNT_CONNECT:
+			return transfer->has_proxy ? OE_HTTP_NO_PROXY : OE_HTTP_OTHER_FAULT;
+		default:
+			return OE_HTTP_OTHER_FAULT;
+	}
+}
+
+/* Is the certificate that was refused the proxy's? */
+static bool
+is_certificate_of_proxy(CURL *easy)
+{
+	return info_number(easy, CURLINFO_PROXY_SSL_VERIFYRESULT) != 0;
+}
+
+static const char *
+text_of_fault(Transfer *transfer, OeHttpFault fault)
+{
+	Reply	   *reply = transfer->reply;
+	const char *owner = is_certificate_of_proxy(transfer->easy) ? "proxy" : "server";
+	const char *state = "";
+
+	switch (fault)
+	{
+		case OE_HTTP_OTHER_FAULT:
+			return NULL;
+		case OE_HTTP_NO_CA_FILE:
+			return "no certificate could be read from the file of trusted ones";
+		case OE_HTTP_NO_PROXY:
+			return "could not connect to the proxy";
+		case OE_HTTP_PROXY_REFUSED:
+			(void) snprintf(reply->problem, sizeof(reply->problem),
+							"the proxy answered with HTTP status %ld",
+							info_number(transfer->easy, CURLINFO_HTTP_CONNECTCODE));
+			return reply->problem;
+		case OE_HTTP_UNTRUSTED:
+			state = "is not signed by a trusted authority";
+			break;
+		case OE_HTTP_EXPIRED:
+			state = "has expired";
+			break;
+		case OE_HTTP_NOT_YET_VALID:
+			state = "is not valid yet";
+			break;
+		case OE_HTTP_OTHER_HOST:
+			state = "is for another host";
+			break;
+	}
+	(void) snprintf(reply->problem, sizeof(reply->problem),
+					"the certificate of the %s %s", owner, state);
+	return reply->problem;
+}
+
 /* libcurl's text, or our reason if one of our callbacks made it fail. */
 static const char *
 problem_text(const Transfer *transfer, CURLcode code)
 {
-	if (transfer->reply->public.body.out_of_memory)
+	const OeHttpReply *reply = &transfer->reply->public;
+
+	if (transfer->header_bytes > HEADERS_MAX_BYTES ||
+		(code == HEADER_TOO_LONG && reply->status != 0 && !transfer->headers_whole))
+		return "the headers of the answer are too long";
+	if (reply->body.out_of_memory)
 		code = CURLE_OUT_OF_MEMORY;
 	else if (code == CURLE_OK || code == CURLE_SEND_FAIL_REWIND ||
 			 code == CURLE_ABORTED_BY_CALLBACK)
@@ -831,7 +967,10 @@ finish_transfer(OeHttp *http, Transfer *transfer, CURLcode code)
 	if (failed)
 	{
 		reply->timed_out = code == CURLE_OPERATION_TIMEDOUT;
-		reply->problem = problem_text(transfer, code);
+		reply->fault = fault_of_transfer(transfer, code);
+		reply->problem = text_of_fault(transfer, reply->fault);
+		if (!reply->problem)
+			reply->problem = problem_text(transfer, code);
 	}
 	queue_reply(http, transfer->reply);
 	transfer->reply = NULL;

@@ -48,6 +48,20 @@ typedef enum OeHttpResult
 								 * answer came */
 } OeHttpResult;
 
+/* Why there is no answer, as far as somebody can do something about it. */
+typedef enum OeHttpFault
+{
+	OE_HTTP_OTHER_FAULT,
+	OE_HTTP_UNTRUSTED,			/* no authority that we trust has signed the
+								 * certificate */
+	OE_HTTP_EXPIRED,
+	OE_HTTP_NOT_YET_VALID,
+	OE_HTTP_OTHER_HOST,			/* the certificate is for another host */
+	OE_HTTP_NO_CA_FILE,			/* no certificate could be read from it */
+	OE_HTTP_PROXY_REFUSED,		/* the proxy answered CONNECT with an error */
+	OE_HTTP_NO_PROXY,			/* the proxy could not be reached */
+} OeHttpFault;
+
 typedef struct OeHttpReply
 {
 	void	   *tag;
@@ -62,9 +76,10 @@ typedef struct OeHttpReply
 	int64_t		left_us_ago;	/* how long ago it left, when the reply was
 								 * complete; -1: it did not leave */
 	bool		timed_out;		/* true if one of our two time-outs ended it */
-	const char *problem;		/* libcurl's explanation, for people, without
-								 * URL, token and body: a static string, or
-								 * NULL */
+	OeHttpFault fault;			/* unless it is OE_HTTP_COMPLETE */
+	const char *problem;		/* the same for people, without URL, token and
+								 * body: NULL, or a text that lives as long as
+								 * the reply */
 } OeHttpReply;
 
 /*

@@ -53,6 +53,35 @@ ledger_state(OeOutcome outcome)
 	pg_unreachable();
 }
 
+/* What somebody can do so that the next request is sent. */
+static const char *
+hint_of_fault(OeHttpFault fault)
+{
+	switch (fault)
+	{
+		case OE_HTTP_OTHER_FAULT:
+			return "Check \"ocean_enrich.api_url\", \"ocean_enrich.proxy\" and the network.";
+		case OE_HTTP_UNTRUSTED:
+			return "Set \"ocean_enrich.ca_file\" to a PEM file with the certificate of the authority "
+				"that signed it, such as that of a proxy that reads along.";
+		case OE_HTTP_EXPIRED:
+		case OE_HTTP_NOT_YET_VALID:
+			return "Check the clock of this server and the certificates in \"ocean_enrich.ca_file\"; "
+				"if they are right, the certificate has to be replaced where it is used.";
+		case OE_HTTP_OTHER_HOST:
+			return "Check the host in \"ocean_enrich.api_url\" and \"ocean_enrich.proxy\"; "
+				"\"ocean_enrich.ca_file\" cannot make the certificate good for another one.";
+		case OE_HTTP_NO_CA_FILE:
+			return "Check that \"ocean_enrich.ca_file\" is a PEM file that the server can read.";
+		case OE_HTTP_PROXY_REFUSED:
+			return "Check \"ocean_enrich.proxy\", its user and password, and whether the proxy allows "
+				"and can reach the host in \"ocean_enrich.api_url\".";
+		case OE_HTTP_NO_PROXY:
+			return "Check \"ocean_enrich.proxy\" and the network.";
+	}
+	pg_unreachable();
+}
+
 /* Describe an ending without an answer. */
 static void
 describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
@@ -60,21 +89,22 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 {
 	const char *problem = reply && reply->problem ? reply->problem
 		: "unknown reason";
+	OeHttpFault fault = reply ? reply->fault : OE_HTTP_OTHER_FAULT;
 
 	if (endpoint->price_count == 0)
 	{
 		oe_error_set(error, OE_NOT_CONNECTED, "could not get the %s from the API",
 					 endpoint->name);
 		oe_error_detail(error, "No answer arrived: %s.", problem);
-		oe_error_hint(error, "It costs nothing to ask again.");
+		oe_error_hint(error, "%s", fault == OE_HTTP_OTHER_FAULT ?
+					  "It costs nothing to ask again." : hint_of_fault(fault));
 		return;
 	}
 	if (outcome == OE_FAILED)
 	{
 		oe_error_set(error, OE_NOT_CONNECTED, "could not connect to the API");
 		oe_error_detail(error, "Nothing was sent: %s.", problem);
-		oe_error_hint(error, "Check \"ocean_enrich.api_url\", "
-					  "\"ocean_enrich.proxy\" and the network.");
+		oe_error_hint(error, "%s", hint_of_fault(fault));
 		return;
 	}
 	if (reply->timed_out)
@@ -349,7 +379,9 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 	{
 		describe_lost(call->endpoint, reply, verdict->outcome, &error);
 		oe_result_from_error(&error, &verdict->result);
-		verdict->detail = verdict->result.message;
+		verdict->detail = reply && reply->problem ?
+			psprintf("%s: %s", verdict->result.message, reply->problem) :
+			verdict->result.message;
 		if (reply && reply->body.len > 0)
 		{
 			hide_token(call, &reply->body);

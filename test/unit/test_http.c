@@ -247,6 +247,16 @@ expect_reply(OeHttpReply *reply, OeHttpResult result, int status,
 	oe_http_reply_free(reply);
 }
 
+/* The same for a reply without an answer, and why there is none. */
+static void
+expect_fault(OeHttpReply *reply, OeHttpResult result, int status,
+			 OeHttpFault fault, const char *problem)
+{
+	CHECK_INT(reply->fault, fault);
+	CHECK_STRING(reply->problem, problem);
+	expect_reply(reply, result, status, "");
+}
+
 /* Check the reply to one request to a server with this script. */
 static void
 expect_of_script(const Step *script, OeHttpResult result, int status,
@@ -596,7 +606,8 @@ test_ca_file_is_missing(void)
 	set_up(holds);
 	set_url("https", server_port(server));
 	request.ca_file = "/nonexistent/ca.pem";
-	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
+	expect_fault(perform(&request), OE_HTTP_NOT_SENT, 0, OE_HTTP_NO_CA_FILE,
+				 "no certificate could be read from the file of trusted ones");
 	tear_down();
 }
 
@@ -899,8 +910,14 @@ test_endless_headers(void)
 		{STEP_CLOSE, NULL}
 	};
 
-	expect_of_script(endless_list, OE_HTTP_LOST, 200, "");
-	expect_of_script(endless_line, OE_HTTP_LOST, 200, "");
+	set_up(endless_list);
+	expect_fault(perform_plain(), OE_HTTP_LOST, 200, OE_HTTP_OTHER_FAULT,
+				 "the headers of the answer are too long");
+	tear_down();
+	set_up(endless_line);
+	expect_fault(perform_plain(), OE_HTTP_LOST, 200, OE_HTTP_OTHER_FAULT,
+				 "the headers of the answer are too long");
+	tear_down();
 }
 
 static void
@@ -1141,7 +1158,8 @@ test_proxy_does_not_listen(void)
 	(void) snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d",
 					bind_unused_port(&fd));
 	request.proxy = proxy;
-	expect_reply(perform(&request), OE_HTTP_NOT_SENT, 0, "");
+	expect_fault(perform(&request), OE_HTTP_NOT_SENT, 0, OE_HTTP_NO_PROXY,
+				 "could not connect to the proxy");
 	CHECK(server_connections(server) == 0);
 
 	/* and the next request does not use it */
@@ -1169,11 +1187,47 @@ test_proxy_refuses(void)
 	request.url = "https://api.example/v2/enrich/person";
 	reply = perform(&request);
 	CHECK(reply->retry_after_ms == -1);
-	expect_reply(reply, OE_HTTP_NOT_SENT, 0, "");
+	expect_fault(reply, OE_HTTP_NOT_SENT, 0, OE_HTTP_PROXY_REFUSED,
+				 "the proxy answered with HTTP status 403");
 	CHECK(head_has(0, "CONNECT api.example:443 HTTP/1.1\r\n"));
 	CHECK(!head_has(0, TOKEN));
 	CHECK(!head_has(0, "oken"));
 	CHECK(server_bodies(server) == 0);
+	tear_down();
+}
+
+/* An answer to CONNECT is the proxy's, and no connection lacks its name. */
+static void
+test_proxy_answers(void)
+{
+	static const char *const lines[] = {
+		"407 Proxy Authentication Required", "502 Bad Gateway", "302 Found"
+	};
+	OeHttpRequest request = plain_request();
+	char		proxy[100];
+	char		answer[200];
+	char		problem[200];
+	Step		answers[] = {{STEP_READ_HEAD, NULL}, {STEP_SEND, answer}, {STEP_CLOSE, NULL}};
+
+	request.proxy = proxy;
+	request.url = "https://api.example/v2/enrich/person";
+	for (int i = 0; i < COUNT(lines); i++)
+	{
+		(void) snprintf(answer, sizeof(answer),
+						"HTTP/1.1 %s\r\nContent-Length: 2\r\n\r\nno", lines[i]);
+		(void) snprintf(problem, sizeof(problem),
+						"the proxy answered with HTTP status %.3s", lines[i]);
+		set_up(answers);
+		(void) snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", server_port(server));
+		expect_fault(perform(&request), OE_HTTP_NOT_SENT, 0, OE_HTTP_PROXY_REFUSED,
+					 problem);
+		tear_down();
+	}
+
+	set_up(always_hello);
+	(void) snprintf(proxy, sizeof(proxy), "http://nonexistent.invalid:1");
+	expect_fault(perform(&request), OE_HTTP_NOT_SENT, 0, OE_HTTP_NO_PROXY,
+				 "could not connect to the proxy");
 	tear_down();
 }
 
@@ -1569,6 +1623,7 @@ static const UnitTest tests[] = {
 	{"early answer", test_early_answer},
 	{"proxy does not listen", test_proxy_does_not_listen},
 	{"proxy refuses", test_proxy_refuses},
+	{"proxy answers", test_proxy_answers},
 	{"proxy of the environment", test_proxy_of_environment},
 	{"other protocols", test_other_protocols},
 	{"no descriptors", test_no_descriptors},

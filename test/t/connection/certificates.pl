@@ -56,17 +56,22 @@ sub call
 sub is_refused
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($name) = @_;
+	my ($name, $problem, $hint) = @_;
 	fails($node, call(),
-		qr/08001: could not connect to the API\nDETAIL:  Nothing was sent: /, "$name: refused");
+		qr/08001: could not connect to the API\nDETAIL:  Nothing was sent: $problem\.\nHINT:  $hint/,
+		"$name: refused, and why");
+	is($node->safe_psql('postgres', 'SELECT detail FROM ocean_enrich.call ORDER BY call_id DESC LIMIT 1'),
+		"could not connect to the API: $problem", "$name: the ledger says it, too");
 	return is($node->safe_psql('postgres', 'SELECT count(*) FROM ocean_enrich.call WHERE state <> $$failed$$'),
 		0, "$name: and nothing is paid");
 }
 
 certify('20200101000000Z', '20200201000000Z');
-is_refused('expired');
+is_refused('expired', 'the certificate of the server has expired',
+	qr/Check the clock of this server and the certificates in "ocean_enrich\.ca_file"/);
 certify('20900101000000Z', '20910101000000Z');
-is_refused('not valid yet');
+is_refused('not valid yet', 'the certificate of the server is not valid yet',
+	qr/Check the clock of this server and the certificates in "ocean_enrich\.ca_file"/);
 certify('20200101000000Z', '20900101000000Z');
 is($node->safe_psql('postgres', call() . " ->> 'domain'"),
 	'example.com', 'in its time it is good');

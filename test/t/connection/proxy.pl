@@ -62,7 +62,11 @@ sub serve_client
 		sysread($client, $head, 1, length $head) or return;
 	}
 	append_to_file($requests_seen, $head);
-	if ($head =~ /^CONNECT (\S+) /)
+	if ($head =~ /^CONNECT 127\.0\.0\.1:(\d+) / && $1 < 10)
+	{
+		syswrite($client, "HTTP/1.1 40$1 Not by me\r\nContent-Length: 0\r\n\r\n");
+	}
+	elsif ($head =~ /^CONNECT (\S+) /)
 	{
 		my $server = IO::Socket::INET->new(PeerAddr => $1, Proto => 'tcp') or return;
 		syswrite($client, "HTTP/1.1 200 Connection established\r\n\r\n");
@@ -153,10 +157,23 @@ fails(
 	$node,
 	"SET ocean_enrich.max_retries = 0; SET ocean_enrich.proxy = 'http://127.0.0.1:9'; SELECT "
 	  . enrich('dora@example.com'),
-	qr/08001: could not connect to the API/,
+	qr/08001: could not connect to the API\nDETAIL:  Nothing was sent: could not connect to the proxy\./,
 	'a proxy that is not there: nothing is sent');
 is($sandbox->books(identity => 'dora@example.com')->{people}{'dora@example.com'}{requests},
 	0, 'nor by another way');
+
+# What the proxy answers to CONNECT is not taken for the API's.
+
+foreach my $status (403, 407)
+{
+	my $port = $status - 400;
+	fails(
+		$node,
+		"$use_secure $use_proxy SET ocean_enrich.max_retries = 0;"
+		  . "SET ocean_enrich.api_url = 'https://127.0.0.1:$port'; SELECT " . enrich('emma@example.com'),
+		qr/08001: .*\nDETAIL:  Nothing was sent: the proxy answered with HTTP status $status\.\nHINT:  Check "ocean_enrich\.proxy"/,
+		"the proxy's answer $status");
+}
 
 sub server_pid
 {

@@ -21,27 +21,37 @@ sub call_after
 
 # Who is trusted
 
-my $could_not_connect = qr/08001: could not connect to the API\nDETAIL:  Nothing was sent: /;
+sub could_not_connect
+{
+	my ($problem, $hint) = @_;
+	return qr/08001: could not connect to the API\nDETAIL:  Nothing was sent: $problem\.\nHINT:  $hint/;
+}
+my $untrusted = could_not_connect('the certificate of the server is not signed by a trusted authority',
+	'Set "ocean_enrich\.ca_file" to a PEM file');
+my $no_file = could_not_connect('no certificate could be read from the file of trusted ones',
+	'Check that "ocean_enrich\.ca_file" is a PEM file that the server can read\.');
+my $other_host = could_not_connect('the certificate of the server is for another host',
+	'Check the host in "ocean_enrich\.api_url" and "ocean_enrich\.proxy"');
 fails(
 	$node,
 	call_after(q{SET ocean_enrich.ca_file = '';}, 'anna@example.com'),
-	$could_not_connect,
+	$untrusted,
 	"a certificate that nobody of the system's signed is refused");
 fails(
 	$node,
 	call_after(q{SET ocean_enrich.ca_file = '/nonexistent';}, 'anna@example.com'),
-	$could_not_connect,
+	$no_file,
 	'a file of certificates that is not there');
 fails(
 	$node,
 	call_after(q{SET ocean_enrich.ca_file = '/dev/null';}, 'anna@example.com'),
-	$could_not_connect,
+	$no_file,
 	'an empty file of certificates');
 my $stranger = OceanTest::Sandbox->new(tls => 1);
 fails(
 	$node,
 	call_after("SET ocean_enrich.ca_file = '" . $stranger->ca_file . "';", 'anna@example.com'),
-	$could_not_connect,
+	$untrusted,
 	"somebody else's certificate");
 my $localhost = $sandbox->url =~ s/127\.0\.0\.1/localhost/r;
 is($sandbox->books->{requests}, 0, 'nothing was sent');
@@ -69,7 +79,7 @@ my $trust = "SET ocean_enrich.ca_file = '" . $elsewhere->ca_file . "';";
 fails(
 	$node,
 	call_after("$trust SET ocean_enrich.api_url = '$wrong_name';", 'berta@example.com'),
-	$could_not_connect,
+	$other_host,
 	'a certificate for another name is refused');
 is($elsewhere->books->{requests}, 0, 'nothing was sent there');
 is( $node->safe_psql(
@@ -85,7 +95,7 @@ is( $node->safe_psql(
 fails(
 	$node,
 	call_after(q{SET ocean_enrich.ca_file = '';}, 'carla@example.com'),
-	$could_not_connect,
+	$untrusted,
 	'a connection that one session trusts is not trusted for another');
 
 # Many calls, one handshake.  There may have been none at all, when the worker
