@@ -83,11 +83,6 @@
 #define F_RANDOM_	F_RANDOM
 #endif
 
-/* 19 can terminate a worker when its database is dropped. */
-#ifndef BGWORKER_INTERRUPTIBLE
-#define BGWORKER_INTERRUPTIBLE	0
-#endif
-
 /* 18 drops an argument of ExecutorRun, 19 adds one to the planner. */
 #if PG_VERSION_NUM >= 180000
 #define OE_EXECUTOR_RUN_PARAMETERS \

@@ -5,7 +5,7 @@
 #ifndef OE_PROCESS_H
 #define OE_PROCESS_H
 
-/* How often an idle process checks whether it blocks anybody. */
+/* How often a process checks whether it blocks anybody. */
 #define OE_DATABASE_CHECK_MS	250
 
 /*
@@ -30,10 +30,20 @@ typedef struct OeForcedSetting
 extern void oe_process_force(const OeForcedSetting *settings, int count);
 
 /*
- * Is another session waiting to drop our database, or to copy it?  It then
- * holds, or waits for, a lock that each process takes when it connects.  Opens
- * a transaction of its own; the memory context stays current.
+ * Does another session want to drop, rename, move or copy the database?  It
+ * then holds, or waits for, a lock that each process takes when it connects.
  */
-extern bool oe_process_database_is_wanted(void);
+extern bool oe_process_is_database_wanted(Oid database);
+
+/*
+ * Stay out of our database for as long as another session wants it: meanwhile
+ * "wait" is called again and again.  It waits for at most OE_DATABASE_CHECK_MS
+ * and resets the latch, which is set when we are back.
+ *
+ * Like the caller, "wait" is in no transaction, and it is not allowed to start
+ * one.  Ends the process if the database was dropped or moved; or if the
+ * process is told to stop, and the session does not let us in soon.
+ */
+extern void oe_process_make_way(void (*wait) (void));
 
 #endif							/* OE_PROCESS_H */

@@ -66,6 +66,7 @@ static HTAB *sync_states;
 static uint64 round_number;
 static TimestampTz next_refresh;
 static bool extension_is_gone;
+static uint32 wait_event;
 
 static OeStatement active_statement = {
 	"SELECT sync_id FROM ocean_enrich.sync WHERE enabled"
@@ -242,13 +243,30 @@ recover_from_error(OeSyncState *state, const ErrorData *edata, TimestampTz start
 	}
 }
 
+static void
+wait_outside(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 OE_DATABASE_CHECK_MS, wait_event);
+	ResetLatch(MyLatch);
+}
+
+static void
+make_way_if_wanted(void)
+{
+	if (oe_process_is_database_wanted(MyDatabaseId))
+		oe_process_make_way(wait_outside);
+}
+
 static bool
 attempt_batch(OeSyncState *state, Work work)
 {
-	TimestampTz started_at = GetCurrentTimestamp();
+	TimestampTz started_at;
 	ErrorData  *edata;
 	bool		worked;
 
+	make_way_if_wanted();
+	started_at = GetCurrentTimestamp();
 	if (state->not_before > started_at)
 		return false;
 	state->alone = false;
@@ -491,12 +509,12 @@ has_to_leave(void)
 	extension_is_gone = !OidIsValid(oe_ledger_relation());
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(oe_apply_turn_mcxt);
-	return extension_is_gone || oe_process_database_is_wanted();
+	return extension_is_gone;
 }
 
 /* Sleep until there is work; false if the process has to exit. */
 static bool
-wait_for_work(TimestampTz *idle_since, uint32 wait_event)
+wait_for_work(TimestampTz *idle_since)
 {
 	TimestampTz went_round_at = GetCurrentTimestamp();
 
@@ -513,6 +531,7 @@ wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 			return true;
 		if (is_time_to_look(went_round_at))
 			return true;
+		make_way_if_wanted();
 		if (has_to_leave())
 			return false;
 		if (next_refresh == DT_NOEND &&
@@ -524,7 +543,6 @@ wait_for_work(TimestampTz *idle_since, uint32 wait_event)
 static void
 serve_syncs(void)
 {
-	uint32		wait_event = WaitEventExtensionNew("OceanEnrichSyncApplier");
 	TimestampTz idle_since = 0;
 
 	while (!ShutdownRequestPending && !extension_is_gone)
@@ -542,7 +560,7 @@ serve_syncs(void)
 			idle_since = 0;
 			continue;
 		}
-		if (ShutdownRequestPending || wait_for_work(&idle_since, wait_event))
+		if (ShutdownRequestPending || wait_for_work(&idle_since))
 			continue;
 
 		/* Later wakeups start a new applier; earlier ones are seen below. */
@@ -589,6 +607,7 @@ oe_applier_main(Datum database)
 							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	if (!oe_channel_serve_applier())
 		proc_exit(0);
+	wait_event = WaitEventExtensionNew("OceanEnrichSyncApplier");
 	serve_syncs();
 	proc_exit(0);
 }

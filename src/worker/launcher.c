@@ -30,6 +30,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/process.h"
 #include "shared/channel.h"
 #include "worker/launcher.h"
 
@@ -147,6 +148,8 @@ start_where_wanted(void)
 	{
 		if (!list_member_oid(databases, orphaned[i]))
 			oe_channel_forget_database(orphaned[i]);
+		else if (oe_process_is_database_wanted(orphaned[i]))
+			continue;
 		else if (!oe_channel_start_for_queue(orphaned[i]))
 			break;
 	}

@@ -46,6 +46,12 @@ extern PGDLLEXPORT void oe_worker_main(Datum database);
 /* How long a worker that is told to stop waits for requests on the wire. */
 #define DRAIN_MAX_MS			2000
 
+/*
+ * How long a worker whose database another session wants waits for them: DROP
+ * DATABASE and the like fail after 5 s.
+ */
+#define MAKE_WAY_MAX_MS			3000
+
 #define EXTENSION_DROPPED	"extension \"ocean_enrich\" was dropped"
 
 /* The state of the worker's loop. */
@@ -409,10 +415,8 @@ wait_for_next_turn(TimestampTz deadline)
 	if (oe_admission_wake_at() != 0)
 		shorten_timeout_until(&timeout_ms, oe_admission_wake_at());
 	if (oe_job_count() == 0)
-	{
-		shorten_timeout(&timeout_ms, OE_DATABASE_CHECK_MS);
 		shorten_timeout_until(&timeout_ms, oe_upkeep_due_at());
-	}
+	shorten_timeout(&timeout_ms, OE_DATABASE_CHECK_MS);
 	(void) WaitEventSetWait(worker.wait_set, timeout_ms, &event, 1, worker.wait_event);
 }
 
@@ -429,10 +433,10 @@ database_check_is_due(TimestampTz now)
 
 /*
  * A worker without work leaves after the idle time, or as soon as no session
- * is left in the database, so that the database can be dropped.
+ * is left in the database.
  */
 static bool
-may_leave(void)
+may_leave(bool check_database)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	QueueAtStart ignored;
@@ -449,16 +453,14 @@ may_leave(void)
 	{
 		worker.idle_since = 0;
 
-		return database_check_is_due(now) &&
-			CountDBConnections(MyDatabaseId) == 0 &&
-			oe_process_database_is_wanted();
+		return false;
 	}
 	if (worker.idle_since == 0)
 		worker.idle_since = now;
 
 	if (now - worker.idle_since >= oe_settings()->worker_idle_timeout_s * USECS_PER_SEC)
 		return true;
-	if (!database_check_is_due(now))
+	if (!check_database)
 		return false;
 	if (worker.orphans_left)
 		(void) try_reconcile(&ignored);
@@ -502,19 +504,13 @@ hand_back(OeJobPhase phase)
 	}
 }
 
-/*
- * Finish the requests on the wire, for a bounded time, before the worker
- * stops.  For those left after that, the channel reports "outcome unknown"
- * when the process ends, and the next worker settles their rows.
- */
+/* Claim nothing more, and record what ends on the wire in the given time. */
 static void
-finish_on_wire(void)
+finish_on_wire(int max_ms)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   DRAIN_MAX_MS);
+													   max_ms);
 
-	hand_back(OE_JOB_ARRIVED);
-	hand_back(OE_JOB_WAITING);
 	while (oe_job_count() > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();
@@ -537,6 +533,51 @@ finish_on_wire(void)
 	}
 }
 
+/*
+ * Before the worker stops.  For requests that are left on the wire, the channel
+ * reports "outcome unknown" when the process ends, and the next worker settles
+ * their rows.
+ */
+static void
+finish(void)
+{
+	hand_back(OE_JOB_ARRIVED);
+	hand_back(OE_JOB_WAITING);
+	finish_on_wire(DRAIN_MAX_MS);
+}
+
+/* Replies are recorded when we are back. */
+static void
+wait_outside(void)
+{
+	WaitEvent	event;
+
+	ResetLatch(MyLatch);
+	oe_wire_run();
+	(void) WaitEventSetWait(worker.wait_set, OE_DATABASE_CHECK_MS, &event, 1,
+							worker.wait_event);
+}
+
+/*
+ * Another session wants to drop, rename, move or copy the database.  The worker
+ * lives on outside of it while requests are on the wire: if the database stays,
+ * no reply is lost, however long it takes.
+ */
+static void
+make_way(void)
+{
+	finish_on_wire(MAKE_WAY_MAX_MS);
+	oe_process_make_way(wait_outside);
+}
+
+/* Sessions in the database are in the way of the other one, too. */
+static bool
+has_to_make_way(void)
+{
+	return CountDBConnections(MyDatabaseId) == 0 &&
+		oe_process_is_database_wanted(MyDatabaseId);
+}
+
 /* Let the launcher know whether to start another worker after this one. */
 static void
 announce_demand(void)
@@ -548,6 +589,8 @@ announce_demand(void)
 static void
 run_loop(void)
 {
+	bool		check_database;
+
 	create_wait_set();
 	for (;;)
 	{
@@ -562,14 +605,20 @@ run_loop(void)
 		}
 		if (ShutdownRequestPending)
 		{
-			finish_on_wire();
+			finish();
 			announce_demand();
 			return;
 		}
 		take_a_turn();
 		if (oe_upkeep_is_due(GetCurrentTimestamp(), oe_job_count() == 0))
 			do_upkeep();
-		if (may_leave())
+		check_database = database_check_is_due(GetCurrentTimestamp());
+		if (check_database && has_to_make_way())
+		{
+			make_way();
+			continue;
+		}
+		if (may_leave(check_database))
 		{
 			announce_demand();
 			if (oe_upkeep_is_left())
