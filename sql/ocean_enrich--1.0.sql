@@ -553,14 +553,16 @@ CREATE VIEW ocean_enrich.limits AS
 		WHERE day = (now() AT TIME ZONE 'UTC')::date GROUP BY account
 	), called AS (
 		SELECT c.account,
-			count(*) FILTER (WHERE c.state NOT IN ('queued', 'failed', 'cancelled') AND c.sent_at >= s.day)
+			count(*) FILTER (WHERE c.state NOT IN ('queued', 'failed', 'cancelled') AND c.reused_from IS NULL
+					AND c.sent_at >= s.day)
 				+ coalesce(sum(c.earlier_requests) FILTER (WHERE c.sent_at >= s.day), 0) AS day_calls,
 			coalesce(sum(coalesce(c.credits, c.reserved))
 				FILTER (WHERE c.state IN ('sent', 'answered', 'unknown') AND c.sent_at >= s.day), 0) AS day_credits,
 			count(*) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_calls,
 			count(*) FILTER (WHERE c.state = 'sent' AND c.database = s.database) AS on_the_wire,
 			min(c.sent_at) FILTER (WHERE c.sent_at > now() - interval '1 minute') AS minute_start,
-			max(c.next_attempt_at) FILTER (WHERE c.status = 429 AND c.next_attempt_at > now()) AS paused_until
+			max(c.next_attempt_at) FILTER (WHERE c.status = 429 AND c.state = 'failed'
+				AND c.next_attempt_at > now()) AS paused_until
 		FROM setting AS s JOIN ocean_enrich.call AS c ON c.sent_at >= least(s.day, now() - interval '1 minute')
 		GROUP BY c.account
 	), usage AS (

@@ -7,6 +7,9 @@
 /* It opens at so many failures in a row. */
 #define OPENS_AT	8
 
+/* Without a wait it would not be open. */
+#define SHORTEST_MAX_MS	500
+
 OeTrouble
 oe_trouble_of(OeHttpResult result, int status, OeOutcome outcome)
 {
@@ -58,8 +61,9 @@ oe_breaker_unsent(OeBreaker *breaker, uint64_t round)
 static void
 wait_for_next_try(OeBreaker *breaker, const OeBreakerEnding *ending, OeTime now)
 {
-	int			wait_ms = oe_backoff_ms(breaker->opened, ending->backoff_max_ms,
-										ending->random);
+	int			max_ms = ending->backoff_max_ms < SHORTEST_MAX_MS ? SHORTEST_MAX_MS
+		: ending->backoff_max_ms;
+	int			wait_ms = oe_backoff_ms(breaker->opened, max_ms, ending->random);
 
 	if (wait_ms < ending->retry_after_ms)
 		wait_ms = ending->retry_after_ms;
@@ -67,6 +71,13 @@ wait_for_next_try(OeBreaker *breaker, const OeBreakerEnding *ending, OeTime now)
 	breaker->round++;
 	breaker->paused_until = now > INT64_MAX - wait_ms * INT64_C(1000) ? INT64_MAX
 		: now + wait_ms * INT64_C(1000);
+}
+
+void
+oe_breaker_move_back(OeBreaker *breaker, OeTime by)
+{
+	if (__builtin_sub_overflow(breaker->paused_until, by, &breaker->paused_until))
+		breaker->paused_until = INT64_MIN;
 }
 
 void

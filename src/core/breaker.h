@@ -68,6 +68,9 @@ extern uint64_t oe_breaker_sent(OeBreaker *breaker);
 /* It did not go after all. */
 extern void oe_breaker_unsent(OeBreaker *breaker, uint64_t round);
 
+/* The clock was set back. */
+extern void oe_breaker_move_back(OeBreaker *breaker, OeTime by);
+
 extern void oe_breaker_ended(OeBreaker *breaker, const OeBreakerEnding *ending,
 							 OeTime now);
 

@@ -127,9 +127,9 @@ oe_pace_sent(OePace *pace, OeTime now)
 }
 
 void
-oe_pace_unsent(OePace *pace)
+oe_pace_unanswered(OePace *pace, uint64_t round)
 {
-	if (pace->sent > 0)
+	if (round == pace->round && pace->sent > 0)
 		pace->sent--;
 }
 
@@ -145,6 +145,8 @@ pause_until(OePace *pace, OeTime asked, OeTime wait, double random)
 	if (asked > pace->paused_until)
 		pace->paused_until = asked;
 	pace->length = since(pace->paused_until, pace->began_before);
+	if (pace->length > FIRST_LENGTH)
+		pace->length = FIRST_LENGTH;
 }
 
 static void
@@ -195,10 +197,11 @@ learn_acceptance(OePace *pace, uint64_t round)
 		pace->accepted++;
 		pace->barren = 0;
 	}
-	else if (round + 1 == pace->round)
+	else
 	{
 		/* A refusal is often faster than what was accepted beside it. */
-		pace->good = ++pace->accepted_before;
+		if (round + 1 == pace->round)
+			pace->good = ++pace->accepted_before;
 		pace->barren = 0;
 	}
 }
@@ -224,8 +227,10 @@ oe_pace_pause(OePace *pace, OeTime until)
 void
 oe_pace_resume(OePace *pace)
 {
-	pace->asked_until = INT64_MIN;
-	pace->paused_until = INT64_MIN;
+	uint64_t	round = pace->round;
+
+	oe_pace_init(pace);
+	pace->round = round + 1;
 }
 
 void

@@ -57,16 +57,16 @@ extern int64_t oe_pace_room(const OePace *pace, OeTime now);
 /* A request goes.  Returns the number of its round. */
 extern uint64_t oe_pace_sent(OePace *pace, OeTime now);
 
-/* The last one did not go after all. */
-extern void oe_pace_unsent(OePace *pace);
+/* One of that round did not go after all, or got no answer: it tells nothing. */
+extern void oe_pace_unanswered(OePace *pace, uint64_t round);
 
-/* The API has answered.  Not for requests that got no answer. */
+/* The API has answered. */
 extern void oe_pace_ended(OePace *pace, const OePaceEnding *ending, OeTime now);
 
 /* Pause until then, unless it is paused for longer. */
 extern void oe_pace_pause(OePace *pace, OeTime until);
 
-/* End the pause, whatever the API said. */
+/* End the pause, whatever the API said, and forget its pace. */
 extern void oe_pace_resume(OePace *pace);
 
 /* The clock was set back. */

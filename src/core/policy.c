@@ -539,7 +539,7 @@ oe_account_unsent(OeAccount *account, const OeLimits *limits, OeTime sent,
 		ring_sort_up(&account->sent, i, INT64_MAX);
 		account->sent.count--;
 	}
-	oe_pace_unsent(&account->pace);
+	oe_pace_unanswered(&account->pace, account->pace.round);
 	oe_account_ended(account, sent, now, OE_FAILED, oe_limits_reserve(limits), 0);
 }
 
@@ -573,6 +573,12 @@ oe_account_left(OeAccount *account, OeTime sent, OeTime left, OeTime now)
 	arrived = add(arrived, ARRIVAL_MARGIN);
 	if (i < account->sent.count && arrived > sent)
 		ring_sort_up(&account->sent, i, arrived);
+}
+
+void
+oe_account_unanswered(OeAccount *account, uint64_t round)
+{
+	oe_pace_unanswered(&account->pace, round);
 }
 
 void

@@ -121,6 +121,9 @@ extern void oe_account_ended(OeAccount *account, OeTime sent, OeTime now,
  */
 extern void oe_account_left(OeAccount *account, OeTime sent, OeTime left, OeTime now);
 
+/* A request of that round of the pace got no answer. */
+extern void oe_account_unanswered(OeAccount *account, uint64_t round);
+
 /* The API has answered: see oe_pace_ended(). */
 extern void oe_account_answered(OeAccount *account, const OePaceEnding *ending,
 								OeTime now);

@@ -198,10 +198,11 @@ static OeStatement sent_left_statement = {
 };
 
 static OeStatement usage_statement = {
-	"SELECT count(*) FILTER (WHERE state NOT IN ('queued', 'failed', 'cancelled'))"
+	"SELECT count(*) FILTER (WHERE state NOT IN ('queued', 'failed', 'cancelled')"
+	" AND reused_from IS NULL)"
 	" + coalesce(sum(earlier_requests), 0)::bigint,"
 	" coalesce(sum(coalesce(credits, CASE state WHEN 'unknown' THEN reserved END)), 0)::text,"
-	" max(next_attempt_at) FILTER (WHERE status = 429)"
+	" max(next_attempt_at) FILTER (WHERE status = 429 AND state = 'failed')"
 	" FROM ocean_enrich.call WHERE sent_at >= $1 AND account = $2",
 	2,
 	{TIMESTAMPTZOID, TEXTOID},
@@ -693,7 +694,7 @@ set_numeric(int column, const char *number)
 		set_null(column);
 }
 
-/* What an attempt and its end say of a call. */
+/* What an attempt and its end say of a call.  When it was last sent stays. */
 static void
 set_outcome(const OeLedgerRow *row)
 {
@@ -711,7 +712,8 @@ set_outcome(const OeLedgerRow *row)
 	set_value(C_RESERVED, DirectFunctionCall1(numeric_trim_scale,
 											  NumericGetDatum(int64_div_fast_to_numeric(row->reserved, 6))));
 	set_value(C_ATTEMPTS, Int32GetDatum(row->attempts));
-	set_time(C_SENT_AT, row->sent_at);
+	if (row->sent_at)
+		set_time(C_SENT_AT, row->sent_at);
 	set_time(C_ANSWERED_AT, row->answered_at);
 	set_time(C_NEXT_ATTEMPT_AT, row->next_attempt_at);
 	set_null(C_WAITS_FOR);
@@ -756,6 +758,7 @@ insert_row(OeLedgerRow *row)
 	set_array(C_REVEALS_BY_WEBHOOK,
 			  oe_reveals_to_names(row->endpoint, row->reveals, OE_REVEAL_BY_WEBHOOK));
 	set_time(C_REQUESTED_AT, row->requested_at);
+	set_null(C_SENT_AT);
 	set_outcome(row);
 	for (int column = C_RESOLUTION; column <= C_LAST; column++)
 		set_null(column);
@@ -798,7 +801,7 @@ update_row(const OeLedgerRow *row)
 	memcpy(new_slot->tts_values, old_slot->tts_values, sizeof(Datum) * count);
 	memcpy(new_slot->tts_isnull, old_slot->tts_isnull, sizeof(bool) * count);
 	set_outcome(row);
-	if (!is_of_same_day(C_SENT_AT, row->sent_at))
+	if (row->sent_at && !is_of_same_day(C_SENT_AT, row->sent_at))
 		set_value(C_EARLIER_REQUESTS, Int32GetDatum(0));
 	ExecStoreVirtualTuple(new_slot);
 	ExecSimpleRelationUpdate(target, estate, &epq_state, old_slot, new_slot);

@@ -21,6 +21,9 @@
 /* Tries refused by 429 count again from this many times max_retries on. */
 #define TRIES_WITHIN_REASON		10
 
+/* The queue waits so long at least, whatever retry_wait_max says. */
+#define QUEUE_BACKOFF_MIN_MS	500
+
 static HTAB *accounts;
 static uint64 turn_number;
 static TimestampTz wake_at;
@@ -323,7 +326,7 @@ oe_admission_unsent(OeJob *job, TimestampTz now)
 	if (job->background)
 	{
 		oe_breaker_unsent(&job->account->breaker, job->breaker_round);
-		oe_access_not_trying(&job->account->access);
+		oe_access_unsent(&job->account->access, job);
 	}
 }
 
@@ -332,20 +335,28 @@ oe_admission_learn(OeJob *job, TimestampTz now)
 {
 	OeAccount  *account = job->account->account;
 	const OeHttpReply *reply = job->reply;
-	TimestampTz left = reply->left_us_ago >= 0 ? now - reply->left_us_ago : 0;
 	OePaceEnding ending = {
 		.round = job->round,
-		.refused = reply->status == 429,
-		.left = left,
-		.retry_after_ms = reply->retry_after_ms,
 		.backoff_max_ms = job->call.limits.retry_wait_max_ms,
 		.random = pg_prng_double(&pg_global_prng_state)
 	};
 
-	if (left != 0)
-		oe_account_left(account, job->sent_at, left, now);
-	if (reply->result == OE_HTTP_COMPLETE)
-		oe_account_answered(account, &ending, now);
+	job->learned = false;
+	job->left_at = reply && reply->left_us_ago >= 0 ? now - reply->left_us_ago : 0;
+	if (job->left_at != 0)
+		oe_account_left(account, job->sent_at, job->left_at, now);
+	if (!reply || reply->result != OE_HTTP_COMPLETE)
+	{
+		oe_account_unanswered(account, job->round);
+		return;
+	}
+	ending.refused = reply->status == 429;
+	ending.left = job->left_at;
+	ending.retry_after_ms = reply->retry_after_ms;
+	/* A session has its own limit of patience; the queue goes on. */
+	if (job->background)
+		ending.backoff_max_ms = Max(ending.backoff_max_ms, QUEUE_BACKOFF_MIN_MS);
+	oe_account_answered(account, &ending, now);
 }
 
 int
@@ -396,13 +407,16 @@ learn_for_queue(OeJob *job, OeTrouble trouble, TimestampTz now)
  * Whoever it was for, an answer shows that the API works; but what a session calls
  * trouble may be its own settings.
  */
-static void
-learn_from_ending(OeJob *job, TimestampTz now)
+void
+oe_admission_learn_ending(OeJob *job, TimestampTz now)
 {
 	OeTrouble	trouble = oe_trouble_of(job->reply ? job->reply->result : OE_HTTP_NOT_SENT,
 										job->reply ? job->reply->status : 0,
 										job->outcome);
 
+	if (job->learned)
+		return;
+	job->learned = true;
 	if (job->background)
 		learn_for_queue(job, trouble, now);
 	else if (trouble == OE_TROUBLE_NONE)
@@ -422,7 +436,7 @@ oe_admission_ended(OeJob *job, TimestampTz now)
 	oe_budget_ended(job->call.role, job->sent_at, now, job->outcome, reserved,
 					job->cost);
 	job->in_flight = false;
-	learn_from_ending(job, now);
+	oe_admission_learn_ending(job, now);
 	oe_http_reply_free(job->reply);
 	job->reply = NULL;
 	room_was_made = true;
@@ -432,11 +446,28 @@ void
 oe_admission_learn_balance(const OeCall *call, const OeResult *balance)
 {
 	OeAccountEntry *entry = oe_admission_known_account(call->account);
+	OeBalance	left = {OE_CREDITS_MAX, OE_CREDITS_MAX};
 
-	if (entry)
-		oe_access_learn_balance(&entry->access, balance->answer != NULL,
-								balance->answer ? oe_balance_credits(balance->answer) : 0,
-								GetCurrentTimestamp());
+	if (!entry)
+		return;
+	if (balance->answer)
+		left = oe_balance_read(balance->answer);
+	/* An API without balances says nothing against the account. */
+	oe_access_learn_balance(&entry->access,
+							balance->answer != NULL || balance->status == 404 ||
+							balance->status == 405,
+							&left, GetCurrentTimestamp());
+}
+
+void
+oe_admission_see_time(OeAccountEntry *entry, TimestampTz now)
+{
+	if (now < entry->seen)
+	{
+		oe_breaker_move_back(&entry->breaker, entry->seen - now);
+		oe_access_move_back(&entry->access, entry->seen - now);
+	}
+	entry->seen = now;
 }
 
 void

@@ -43,6 +43,7 @@ struct OeAccountEntry
 	/* For the queue only: sessions get the API's own reply. */
 	OeAccess	access;
 	OeBreaker	breaker;
+	TimestampTz seen;			/* the latest time that the queue has seen */
 };
 
 extern void oe_admission_init(void);
@@ -94,10 +95,19 @@ extern void oe_admission_sent(OeJob *job, TimestampTz now);
 extern void oe_admission_unsent(OeJob *job, TimestampTz now);
 
 /*
- * Learn from the reply how fast the API lets requests through, as soon as it has
- * come: that does not depend on what is recorded.
+ * Learn from the reply, or from that there is none, how fast the API lets requests
+ * through, as soon as it has come: that does not depend on what is recorded.
  */
 extern void oe_admission_learn(OeJob *job, TimestampTz now);
+
+/*
+ * Learn for the queue what the job's end says about the API, once; for one that cannot
+ * be recorded yet, as its row is locked.
+ */
+extern void oe_admission_learn_ending(OeJob *job, TimestampTz now);
+
+/* The clock may have been set back: let nothing wait for a time that comes again. */
+extern void oe_admission_see_time(OeAccountEntry *entry, TimestampTz now);
 
 /*
  * How many tries count against max_retries.  Those that the API refused with 429

@@ -76,6 +76,8 @@ typedef struct OeJob
 	int			tries;
 	bool		in_flight;		/* true if the limits count it */
 	uint64		round;			/* in which it was sent: see core/pace.h */
+	TimestampTz left_at;		/* when it left for the API; 0: it did not */
+	bool		learned;		/* what its end says about the API is known */
 	int64		call_id;
 	OeHttpReply *reply;
 	OeOutcome	outcome;

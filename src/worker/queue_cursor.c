@@ -52,7 +52,7 @@ static OeStatement next_level_statement = {
 static OeStatement claim_statement = {
 	"SELECT call_id, next_attempt_at, role, endpoint, fingerprint, request, attempts,"
 	" postponed, gathered, requested_at, reveals_in_answer, reveals_by_webhook,"
-	" waits_for IS NOT DISTINCT FROM 'balance', sync_id"
+	" waits_for IS NOT DISTINCT FROM 'balance' AND status BETWEEN 401 AND 403, sync_id"
 	" FROM ocean_enrich.call WHERE state = 'queued' AND priority = $1"
 	" AND (next_attempt_at, call_id) > ($2, $3) AND next_attempt_at <= $4"
 	" AND " OE_OF_THIS_DATABASE
@@ -128,14 +128,14 @@ static OeStatement pay_again_statement = {
 	" FOR NO KEY UPDATE SKIP LOCKED),"
 	" evidence AS (INSERT INTO ocean_enrich.call (state, role, endpoint, account, fingerprint,"
 	" request, reveals_in_answer, reveals_by_webhook, status, detail, raw, raw_truncated,"
-	" credits, reserved, attempts,"
+	" credits, reserved, attempts, earlier_requests,"
 	" requested_at, sent_at, answered_at, resolution, resolved_by, resolved_at)"
 	" SELECT state, role, endpoint, account, fingerprint, request, reveals_in_answer,"
 	" reveals_by_webhook, status, detail, raw, raw_truncated, credits, reserved, attempts,"
-	" requested_at, sent_at, answered_at,"
+	" earlier_requests, requested_at, sent_at, answered_at,"
 	" resolution, resolved_by, resolved_at FROM again)"
 	" UPDATE ocean_enrich.call AS c SET state = 'queued', next_attempt_at = now(),"
-	" postponed = 0, gathered = 0, status = NULL, detail = NULL, raw = NULL,"
+	" postponed = 0, gathered = 0, earlier_requests = 0, status = NULL, detail = NULL, raw = NULL,"
 	" raw_truncated = false, credits = NULL, reserved = NULL, sent_at = NULL, answered_at = NULL,"
 	" resolution = NULL, resolved_by = NULL, resolved_at = NULL"
 	" WHERE c.call_id = ANY (ARRAY(SELECT again.call_id FROM again))",

@@ -151,11 +151,16 @@ judge_job(OeJob *job, OeVerdict *verdict)
 		? hash_bytes((const unsigned char *) verdict->detail, strlen(verdict->detail)) : 0;
 }
 
-/* When the API lets the account go on, in its own words. */
+/*
+ * When the API will take the job again, by its Retry-After.  The pause of the account
+ * may be another one's.
+ */
 static TimestampTz
 pause_ends(const OeJob *job, TimestampTz now)
 {
-	return Max(oe_account_pace(job->account->account)->asked_until, now);
+	int			wait_ms = Max(job->reply->retry_after_ms, 0);
+
+	return Max((job->left_at ? job->left_at : now) + wait_ms * INT64CONST(1000), now);
 }
 
 /* When to try the job again; 0: never. */
@@ -206,12 +211,16 @@ put_back_job(OeTransaction *transaction, OeJob *job, const OeVerdict *verdict,
 			if (oe_access_is_final(access, job, verdict->status, now))
 				return false;
 			/* One tries again first, the others after what is in order. */
-			reason = verdict->status == 401 ? OE_WAIT_TURN : OE_WAIT_BALANCE;
-			if (!oe_access_keeps_place(access, verdict->status))
+			reason = OE_WAIT_BALANCE;
+			if (!oe_access_keeps_place(access))
+				due = now;
+			break;
+		case OE_QUEUE_THROTTLED:
+			/* If it was refused before, the next one to try is another one. */
+			if (job->tries > 1 && oe_account_pace(job->account->account)->barren > 0)
 				due = now;
 			break;
 		case OE_QUEUE_UNREACHABLE:
-		case OE_QUEUE_THROTTLED:
 			/* The call keeps its place: the whole queue waits. */
 			break;
 	}
@@ -334,6 +343,7 @@ oe_record_proceed(OeJob *job, XLogRecPtr lsn, TimestampTz now)
 				oe_job_free(job);
 			break;
 		case OE_JOB_ENDED:		/* its row was locked */
+			oe_admission_learn_ending(job, now);
 			break;
 		case OE_JOB_NEW:
 		case OE_JOB_ARRIVED:

@@ -72,14 +72,6 @@ static ServedQueue queue = {.claim_max = CLAIM_MAX, .budgets_seen = PG_UINT64_MA
  * The settings that the queue is sent with
  * ---------------------------------------------------------------- */
 
-static void
-leave_room_for_sessions(OeLimits *limits)
-{
-	if (limits->max_concurrency > 1)
-		limits->max_concurrency -= Min(Max(limits->max_concurrency / SESSIONS_SHARE, 1),
-									   SESSIONS_MAX);
-}
-
 /*
  * Read the worker's own settings; again and again, as a token file may change
  * unnoticed.  Without a usable token, no call is sent.
@@ -105,7 +97,6 @@ read_queue_settings(TimestampTz now)
 	PG_TRY();
 	{
 		oe_settings_fill(&oe_endpoint_person, &queue.call);
-		leave_room_for_sessions(&queue.call.limits);
 		queue.next_limits = queue.call.limits;
 		queue.balance_call = queue.call;
 		oe_settings_set_endpoint(&oe_endpoint_balance, &queue.balance_call);
@@ -216,6 +207,7 @@ ask_for_balance(OeAccess *access, TimestampTz now)
 	char	   *bytes;
 	Size		len;
 
+	access->wanted = false;
 	if (access->asked || access->ask_at > now)
 		return;
 	access->asked = true;
@@ -296,6 +288,17 @@ sessions_wait(TimestampTz now)
 	return !dlist_is_empty(oe_job_list(OE_JOB_ARRIVED));
 }
 
+/* How many more calls of the queue may be in flight, so that sessions have room, too. */
+static int
+room_beside_sessions(void)
+{
+	int			places = queue.call.limits.max_concurrency;
+
+	if (places > 1)
+		places -= Min(Max(places / SESSIONS_SHARE, 1), SESSIONS_MAX);
+	return places - oe_wire_in_flight_of_queue();
+}
+
 /* When the queue may resume; DT_NOEND: not before a request ends. */
 static TimestampTz
 queue_allowed_at(TimestampTz now)
@@ -317,12 +320,13 @@ queue_allowed_at(TimestampTz now)
 	entry = oe_admission_known_account(queue.call.account);
 	if (!entry)
 		return now;
+	oe_admission_see_time(entry, now);
 	if (entry->access.blocked_by != 0)
 		return blocked_until(&entry->access, now);
 	until = troubled_until(&entry->breaker, now);
 	if (until > now)
 		return until;
-	if (entry->access.trying || sessions_wait(now))
+	if (entry->access.trying || sessions_wait(now) || room_beside_sessions() <= 0)
 		return DT_NOEND;
 	return limits_allow_at(entry, now);
 }
@@ -486,12 +490,12 @@ put_back_for_credits(Claim *claim, const OeQueuedCall *queued, OeCredits reserve
 	char		left[OE_CREDITS_TEXT_SIZE];
 	char		cost[OE_CREDITS_TEXT_SIZE];
 
-	ask_for_balance(access, now);
+	access->wanted = true;		/* but not within this transaction */
 	(void) oe_queue_put_back(queued->position.call_id,
 							 now + oe_settings()->balance_interval_s * USECS_PER_SEC,
 							 OE_WAIT_BALANCE, queued->attempts, 0, OE_FAILED,
 							 psprintf("%s credits are left, and the call may cost %s",
-									  oe_credits_text(access->credits_left, left),
+									  oe_credits_text(access->left.all, left),
 									  oe_credits_text(reserve, cost)));
 }
 
@@ -596,9 +600,11 @@ room_for_claims(const OeAccountEntry *entry, TimestampTz now)
 		return 1;
 	oe_account_usage(entry->account, now, &usage);
 	room = Min(room, limits->max_concurrency - usage.in_flight);
+	room = Min(room, room_beside_sessions());
 	room = (int) Min((int64) room, usage.pace_room);
-	if (limits->rate_limit > 0)
-		room = Min(room, limits->rate_limit - usage.last_minute);
+	/* Then requests keep a distance: see oe_account_admit(). */
+	if (limits->rate_limit > 0 && 2 * usage.last_minute >= limits->rate_limit)
+		room = 1;
 	return Max(room, 1);
 }
 
@@ -714,6 +720,8 @@ claim_and_send(TimestampTz now)
 		if (queue.claim_max < CLAIM_MAX)
 			queue.claim_max *= 2;
 		send_claim(&claim, transaction.lsn, now);
+		if (claim.account->access.wanted)
+			ask_for_balance(&claim.account->access, now);
 		return transaction.end;
 	}
 	queue.wake_at = now + OE_LEDGER_BUSY_RETRY_MS * INT64CONST(1000);
@@ -786,8 +794,8 @@ release_for_budgets(TimestampTz now)
 	return transaction.end;
 }
 
-static void
-take_news(void)
+void
+oe_serve_queue_take_news(void)
 {
 	OeQueueNews news;
 
@@ -857,7 +865,6 @@ oe_serve_queue(TimestampTz now)
 {
 	OeLedgerEnd end;
 
-	take_news();
 	if (queue.left_until > now)
 		return OE_LEDGER_COMMITTED;
 	sweep_queue(now);

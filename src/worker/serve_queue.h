@@ -12,6 +12,9 @@
 /* Call once.  "decisions_due": look for decisions made while no worker ran. */
 extern void oe_serve_queue_init(bool decisions_due);
 
+/* Call first in each turn of the loop: what sessions have done to the queue, and to pauses. */
+extern void oe_serve_queue_take_news(void);
+
 /*
  * Call in each turn of the loop, after the requests of sessions.  Returns how
  * the last transaction ended; a failure has been handled already.

@@ -414,14 +414,15 @@ sum_of_kinds(JsonbContainer *kinds, Datum sum, bool *known)
 	return sum;
 }
 
-OeCredits
-oe_balance_credits(const Jsonb *balance)
+/* What the first "count" purses hold together. */
+static OeCredits
+credits_of_purses(const Jsonb *balance, int count)
 {
 	static const char *const purses[] = {"credits", "emailCredits", "phoneCredits"};
 	Datum		sum = NumericGetDatum(int64_to_numeric(0));
 	bool		known = false;
 
-	for (Size i = 0; i < lengthof(purses); i++)
+	for (int i = 0; i < count; i++)
 	{
 		JsonbValue	kinds;
 
@@ -434,6 +435,15 @@ oe_balance_credits(const Jsonb *balance)
 		return OE_CREDITS_MAX;
 	sum = DirectFunctionCall2(numeric_larger, sum, NumericGetDatum(int64_to_numeric(0)));
 	return oe_credits_parse_sum(DatumGetCString(DirectFunctionCall1(numeric_out, sum)));
+}
+
+OeBalance
+oe_balance_read(const Jsonb *balance)
+{
+	return (OeBalance) {
+		.credits = credits_of_purses(balance, 1),
+		.all = credits_of_purses(balance, 3),
+	};
 }
 
 void

@@ -10,6 +10,7 @@
 #include "core/policy.h"
 #include "shared/ledger.h"
 #include "shared/message.h"
+#include "worker/access.h"
 
 typedef struct OeVerdict
 {
@@ -38,8 +39,7 @@ typedef struct OeVerdict
 extern void oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 						   OeVerdict *verdict);
 
-/* All credits of a balance, of whatever kind; OE_CREDITS_MAX if it does not say. */
-extern OeCredits oe_balance_credits(const Jsonb *balance);
+extern OeBalance oe_balance_read(const Jsonb *balance);
 
 /* The result that an earlier equal request to the endpoint gives. */
 extern void oe_judge_hit(const OeEndpoint *endpoint, OeLedgerHit *hit,

@@ -95,6 +95,8 @@ oe_wire_send(OeJob *job)
 	}
 
 	oe_error_free(&error);
+	if (job->call.endpoint->recorded)
+		oe_admission_learn(job, GetCurrentTimestamp());
 	end_job(job);
 }
 

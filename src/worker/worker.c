@@ -212,6 +212,7 @@ take_a_turn(void)
 
 	begin_turn();
 	oe_wire_collect();
+	oe_serve_queue_take_news();
 	accept_requests();
 
 	/* Not earlier, or a request would be sent before it was made. */

@@ -195,6 +195,24 @@ test_unsent(void)
 	CHECK(oe_breaker_allows_at(&breaker, NOON) == NOON);
 }
 
+/* Without patience it waits, too; and not for a time that comes again. */
+static void
+test_waits(void)
+{
+	OeBreaker	breaker = {.streak = 7};
+	OeBreakerEnding ending = {
+		.trouble = OE_TROUBLE_UNAVAILABLE, .retry_after_ms = -1, .backoff_max_ms = 0, .random = 1
+	};
+
+	oe_breaker_ended(&breaker, &ending, NOON);
+	CHECK(breaker.paused_until == NOON + 500 * MS);
+	oe_breaker_move_back(&breaker, 3600 * SECOND);
+	CHECK(breaker.paused_until == NOON - 3600 * SECOND + 500 * MS);
+	oe_breaker_move_back(&breaker, INT64_MAX);
+	oe_breaker_move_back(&breaker, INT64_MAX);
+	CHECK(oe_breaker_allows_at(&breaker, NOON) == NOON);
+}
+
 static const UnitTest tests[] = {
 	{"kinds of trouble", test_kinds},
 	{"opens after some failures", test_opens},
@@ -205,6 +223,7 @@ static const UnitTest tests[] = {
 	{"a call that fails again", test_again},
 	{"Retry-After", test_retry_after},
 	{"a request that was not sent", test_unsent},
+	{"shortest wait, and a clock set back", test_waits},
 };
 
 int

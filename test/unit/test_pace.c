@@ -208,7 +208,7 @@ test_forgotten(void)
 }
 
 static void
-test_unsent(void)
+test_unanswered(void)
 {
 	OePace		pace;
 
@@ -216,8 +216,32 @@ test_unsent(void)
 	refuse(&pace, oe_pace_sent(&pace, NOON), NOON, 1000, NOON);
 	(void) oe_pace_sent(&pace, pace.paused_until);
 	CHECK_INT(oe_pace_room(&pace, pace.paused_until), 0);
-	oe_pace_unsent(&pace);
+	oe_pace_unanswered(&pace, pace.round - 1);
+	CHECK_INT(oe_pace_room(&pace, pace.paused_until), 0);
+	oe_pace_unanswered(&pace, pace.round);
 	CHECK_INT(oe_pace_room(&pace, pace.paused_until), 1);
+}
+
+/* Nothing is left of a pause of hours that was ended, nor does a round last so long. */
+static void
+test_resumed(void)
+{
+	OePace		pace;
+	OeTime		now = NOON;
+
+	oe_pace_init(&pace);
+	refuse(&pace, oe_pace_sent(&pace, now), now, 7200 * 1000, now);
+	CHECK(pace.length == MINUTE);
+	CHECK(oe_pace_allows_at(&pace, now) > now + 7000 * SECOND);
+	oe_pace_resume(&pace);
+	for (int i = 0; i < 10; i++)
+	{
+		CHECK(oe_pace_allows_at(&pace, now) == now);
+		oe_pace_unanswered(&pace, oe_pace_sent(&pace, now));
+	}
+	/* A refusal from before is one of another round. */
+	refuse(&pace, 1, now, 1000, now);
+	CHECK_INT(pace.barren, 0);
 }
 
 static void
@@ -395,7 +419,8 @@ static const UnitTest tests[] = {
 	{"growth", test_growth},
 	{"a request that hangs", test_hanging},
 	{"forgotten after a while", test_forgotten},
-	{"a request that was not sent", test_unsent},
+	{"a request without an answer", test_unanswered},
+	{"a pause that was ended", test_resumed},
 	{"clock set back", test_clock_set_back},
 	{"extreme times", test_extreme_times},
 	{"sustained rate", test_sustained},

@@ -147,7 +147,46 @@ $node->restart;
 like($node->safe_psql('postgres', 'SELECT ' . enrich('carla@example.com')), qr/^\{/,
 	'a session is refused: nor does a new worker know of it');
 
-# Hung calls of the queue leave room for a session.
+# The row of the call that tries whether it is over is locked.
+
+$sandbox->config(down => 503);
+submit(30, 'locked');
+wait_for_pause('HTTP status 503');
+$sandbox->config(down => undef, hold => JSON::PP::true);
+$sandbox->wait(held => 1);
+my $lock = $node->background_psql('postgres');
+$lock->query_safe(q{BEGIN; SELECT FROM ocean_enrich.call WHERE state = 'sent' FOR UPDATE});
+$sandbox->config(hold => JSON::PP::false);
+wait_until($node, q{SELECT count(*) = 29 FROM ocean_enrich.call
+	WHERE state = 'answered' AND request #>> '{person,email}' ~ '^locked'});
+pass('a locked row: the others do not wait for it');
+$lock->query_safe('COMMIT');
+$lock->quit;
+wait_for_empty_queue();
+
+# Impatience is no reason to use up the queue.
+
+$node->append_conf('postgresql.conf', 'ocean_enrich.retry_wait_max = 0');
+$node->reload;
+$sandbox->config(down => 500);
+submit(100, 'impatient');
+wait_for_pause('HTTP status 500');
+cmp_ok(count_in('impatient', q{state = 'unknown'}), '<=', 4 + 3 + 4, 'retry_wait_max = 0: few are unknown');
+$sandbox->config(down => undef);
+$node->append_conf('postgresql.conf', 'ocean_enrich.retry_wait_max = 1s');
+$node->reload;
+wait_for_empty_queue();
+
+# Hung calls of the queue leave room for a session, and a session leaves room for it.
+
+$sandbox->config(hold => JSON::PP::true);
+my @sessions = map { OceanTest::Query->start($node, 'SELECT ' . enrich("busy$_\@example.com")) } 1 .. 3;
+$sandbox->wait(held => 3);
+submit(1, 'beside');
+ok($sandbox->wait(held => 4)->{reached}, 'a call of the queue is sent beside those of sessions');
+$sandbox->config(hold => JSON::PP::false);
+$_->finish foreach @sessions;
+wait_for_empty_queue();
 
 $sandbox->config(hold => JSON::PP::true);
 submit(20, 'hung');

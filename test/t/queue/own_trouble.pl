@@ -109,6 +109,43 @@ fails($node, 'SELECT ' . enrich('sb-detail-verification.direct@example.com'),
 	qr/OE403: Verification is disabled for this account\n.*\nHINT:  Check whether your Ocean\.io account may use/,
 	'403 of one call: the hint does not blame the token alone');
 
+# A single call that is refused by 401, or that the API always refuses by 429
+
+submit(1, 'sb-status-401.');
+submit(5, 'authorized');
+wait_for_all('authorized', 'answered');
+wait_for_all('sb-status-401', 'refused');
+is(count_in('sb-status-401', 'attempts = 2'), 1, '401 of one call: tried twice');
+submit(1, 'sb-retryafter-1.');
+wait_until($node, q{SELECT status = 429 FROM ocean_enrich.call WHERE request #>> '{person,email}' ~ '^sb-retryafter'});
+submit(20, 'unhurried');
+wait_for_all('unhurried', 'answered');
+pass('429 of one call: the others go');
+$node->safe_psql('postgres', q{SELECT ocean_enrich.cancel(call_id) FROM ocean_enrich.call WHERE state = 'queued'});
+$node->safe_psql('postgres', 'SELECT ocean_enrich.end_pause()');
+
+# What refuses everybody does not use up the queue, although the balance is in order.
+
+$sandbox->config(fault => 'sb-status-403');
+submit(100, 'barred');
+wait_until($node, q{SELECT pause ~ 'refuses access .HTTP status 403' AND in_flight = 0
+	AND (SELECT count(*) FROM ocean_enrich.call WHERE state = 'refused' AND request #>> '{person,email}' ~ '^barred') = 8
+	FROM ocean_enrich.queue_status});
+is(count_in('barred', q{state = 'queued'}), 92, '403 for everybody: few calls are refused, then the queue waits');
+$sandbox->config(fault => undef);
+wait_until($node, q{SELECT NOT EXISTS (SELECT FROM ocean_enrich.call WHERE state IN ('queued', 'sent'))});
+cmp_ok(count_in('barred', q{state = 'answered'}), '>=', 84, '403 for everybody: the others go when it is over');
+$sandbox->config(fault => 'sb-status-402',
+	balance_changes => { credits => { oneTime => 0 }, phoneCredits => { oneTime => 100 } });
+my $sent = $sandbox->books->{requests};
+submit(100, 'penniless');
+wait_until($node, q{SELECT doing = 'paused' AND pause ~ 'too few credits' FROM ocean_enrich.queue_status});
+ok($sandbox->wait(balances => $sandbox->books->{balances} + 2)->{reached}, '402 for everybody: the balance is asked for');
+cmp_ok($sandbox->books->{requests} - $sent, '<=', 64, '402 for everybody: nothing is sent again');
+is(count_in('penniless', q{state = 'queued'}), 100, '402 for everybody: none has its end');
+$sandbox->config(fault => undef, balance_changes => undef);
+wait_for_all('penniless', 'answered');
+
 # Too few credits for any call: nothing is sent until there are more.
 
 $sandbox->config(credits => '2');
