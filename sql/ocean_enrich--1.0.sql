@@ -670,6 +670,26 @@ CREATE FUNCTION ocean_enrich.submit(
 COMMENT ON FUNCTION ocean_enrich.submit(jsonb, integer, timestamptz, text) IS
 	'queues a request, to be sent after the transaction commits; returns its call_id';
 
+CREATE FUNCTION ocean_enrich.try_submit(
+	request    jsonb,
+	priority   integer DEFAULT 0,
+	not_before timestamptz DEFAULT NULL,
+	endpoint   text DEFAULT 'person',
+	OUT call_id       bigint,
+	OUT error_code    text,
+	OUT error_message text
+)
+	AS 'MODULE_PATHNAME', 'ocean_enrich_try_submit'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION ocean_enrich.try_submit(jsonb, integer, timestamptz, text) IS
+	'queues a request; an error in the request is returned as a value, not raised';
+
+CREATE FUNCTION ocean_enrich.request_error(request jsonb, endpoint text DEFAULT 'person') RETURNS text
+	AS 'MODULE_PATHNAME', 'ocean_enrich_request_error'
+	LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_enrich.request_error(jsonb, text) IS
+	'the error for which a request would not be sent; NULL if there is none';
+
 CREATE FUNCTION ocean_enrich.cancel(call_id bigint) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ocean_enrich_cancel'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

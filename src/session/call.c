@@ -231,30 +231,43 @@ oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
  * The call
  * ---------------------------------------------------------------- */
 
+/* The result of a request that has an error itself. */
+static void
+refuse(OeError *error, OeResult *result)
+{
+	memset(result, 0, sizeof(*result));
+	result->code = error->code;
+	result->credits = "0";
+	result->message = pstrdup(error->message ? error->message : "out of memory");
+	result->detail = error->detail ? pstrdup(error->detail) : NULL;
+	result->hint = error->hint ? pstrdup(error->hint) : NULL;
+	oe_error_free(error);
+}
+
 /* A call in progress. */
 typedef struct Making
 {
-	OeTicket	ticket;
+	OeTicket	ticket;			/* OE_NO_TICKET if the request has an error */
 	bool		was_early;
-	OeCallStats *stats;
+	OeCallStats *stats;			/* or NULL */
+	instr_time	waited;
 } Making;
 
 static void
-take_or_submit(const OeEndpoint *endpoint, Jsonb *request, Making *making)
+take_or_submit(const OeBody *body, Making *making)
 {
-	OeBody		body;
 	OeCall		call;
 	Size		len;
 	char	   *packed;
 	OeExpectedCall *expected;
 
-	oe_request_require(endpoint, request, &body);
-	oe_request_warn(&body);
-	packed = pack_call(&body, &call, &len);
+	oe_request_warn(body);
+	packed = pack_call(body, &call, &len);
 	expected = find_expected(&call);
 	making->ticket = expected ? take_off_list(expected) : OE_NO_TICKET;
 	making->was_early = making->ticket != OE_NO_TICKET;
-	making->stats = expected ? expected->stats : oe_call_stats;
+	if (expected)
+		making->stats = expected->stats;
 	if (!making->was_early)
 		making->ticket = oe_channel_submit(packed, len, false);
 	explicit_bzero(packed, len);
@@ -354,19 +367,41 @@ oe_call_has_failed(OeExpectedCall *expected, bool raises)
 }
 
 static void
-count_call(const Making *making, const OeResult *result, OeCredits credits,
-		   instr_time waited)
+count_call(const Making *making, const OeResult *result, OeCredits credits)
 {
 	OeCallStats *stats = making->stats;
 
 	stats->calls++;
 	stats->reused += result->reused;
 	stats->credits += credits;
-	stats->waited_us += INSTR_TIME_GET_MICROSEC(waited);
+	stats->waited_us += INSTR_TIME_GET_MICROSEC(making->waited);
 	if (is_general(result->code))
 		stats->stop = true;
 	else if (!making->was_early && result->code == OE_OK && !result->reused)
 		stats->stop = false;
+}
+
+/* Make the call, unless its request has an error. */
+static void
+ask(const OeEndpoint *endpoint, Jsonb *request, Making *making, OeResult *result)
+{
+	OeBody		body;
+	OeError		error = {0};
+	instr_time	start;
+
+	memset(making, 0, sizeof(*making));
+	making->ticket = OE_NO_TICKET;
+	making->stats = oe_call_stats;
+	if (!oe_request_check(endpoint, request, &body, &error))
+	{
+		refuse(&error, result);
+		return;
+	}
+	take_or_submit(&body, making);
+	INSTR_TIME_SET_CURRENT(start);
+	unpack_result(wait_for_result(making->ticket), result);
+	INSTR_TIME_SET_CURRENT(making->waited);
+	INSTR_TIME_SUBTRACT(making->waited, start);
 }
 
 void
@@ -374,14 +409,11 @@ oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 {
 	Making		making;
 	OeCredits	credits = 0;
-	instr_time	start;
-	instr_time	waited;
 
 	/* Free requests are neither estimated nor counted. */
 	if (!endpoint->recorded)
 	{
-		take_or_submit(endpoint, request, &making);
-		unpack_result(wait_for_result(making.ticket), result);
+		ask(endpoint, request, &making, result);
 		return;
 	}
 	if (oe_call_instead)
@@ -391,14 +423,10 @@ oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 	}
 	oe_client_check();
 	oe_progress_call();
-	take_or_submit(endpoint, request, &making);
-	INSTR_TIME_SET_CURRENT(start);
-	unpack_result(wait_for_result(making.ticket), result);
-	INSTR_TIME_SET_CURRENT(waited);
-	INSTR_TIME_SUBTRACT(waited, start);
+	ask(endpoint, request, &making, result);
 	if (result->credits && !oe_credits_parse(result->credits, &credits))
 		credits = 0;
 	oe_progress_count(result->code != OE_OK, result->reused, credits);
 	if (making.stats)
-		count_call(&making, result, credits, waited);
+		count_call(&making, result, credits);
 }

@@ -13,8 +13,8 @@
 
 /*
  * Check "request", send it to the endpoint, and wait.  The result's strings
- * are palloc'd.  Raises errors in the request, a missing token, and a cancel;
- * errors of the API, the network or a limit are returned in "result".
+ * are palloc'd.  Errors in the request, of the API, the network or a limit are
+ * returned in "result"; a missing token, a cancel and the like are raised.
  *
  * If oe_call_expect() has begun a call for an equal request, that call is
  * taken over and no second one is made.
@@ -57,7 +57,7 @@ extern OeCallStats *oe_call_stats;
  * Announce a call that will be asked for with oe_call(), and count it in
  * "stats".  With "early" it is begun now, if possible; otherwise oe_call()
  * will begin it.  Returns NULL if the call has an error, which oe_call() will
- * raise where it belongs.
+ * have where it belongs.
  *
  * The call ends with the transaction or subtransaction in which it was begun,
  * at the latest; oe_call() then makes it anew.  The pointer is valid until the

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -33,6 +34,8 @@ PG_FUNCTION_INFO_V1(ocean_enrich_statements);
 PG_FUNCTION_INFO_V1(ocean_enrich_account);
 PG_FUNCTION_INFO_V1(ocean_enrich_setting);
 PG_FUNCTION_INFO_V1(ocean_enrich_submit);
+PG_FUNCTION_INFO_V1(ocean_enrich_try_submit);
+PG_FUNCTION_INFO_V1(ocean_enrich_request_error);
 PG_FUNCTION_INFO_V1(ocean_enrich_cancel);
 PG_FUNCTION_INFO_V1(ocean_enrich_retry);
 PG_FUNCTION_INFO_V1(ocean_enrich_wait);
@@ -40,6 +43,62 @@ PG_FUNCTION_INFO_V1(ocean_enrich_wake);
 PG_FUNCTION_INFO_V1(ocean_enrich_end_pause);
 PG_FUNCTION_INFO_V1(ocean_enrich_balance);
 PG_FUNCTION_INFO_V1(ocean_enrich_queue_state);
+
+/* ----------------------------------------------------------------
+ * Which request it is
+ * ---------------------------------------------------------------- */
+
+/* The place of a request, for the context of its errors. */
+typedef struct Place
+{
+	ErrorContextCallback callback;
+	int64		number;			/* in the statement that the client sent */
+	int64		call_id;		/* 0: not known, or none */
+} Place;
+
+/*
+ * Names nobody: the log is to show no more than the statement itself does.  A
+ * statement with a single request needs no place.
+ */
+static void
+tell_place(void *arg)
+{
+	const Place *place = arg;
+
+	if (place->number == 1)
+		return;
+	if (place->call_id != 0)
+		errcontext("request " INT64_FORMAT " of the statement, call " INT64_FORMAT,
+				   place->number, place->call_id);
+	else
+		errcontext("request " INT64_FORMAT " of the statement", place->number);
+}
+
+/* Until leave_place(), errors and warnings tell the place of the next request. */
+static void
+enter_place(Place *place)
+{
+	static TimestampTz statement;
+	static int64 count;
+
+	if (statement != GetCurrentStatementStartTimestamp())
+	{
+		statement = GetCurrentStatementStartTimestamp();
+		count = 0;
+	}
+	place->number = ++count;
+	place->call_id = 0;
+	place->callback.callback = tell_place;
+	place->callback.arg = place;
+	place->callback.previous = error_context_stack;
+	error_context_stack = &place->callback;
+}
+
+static void
+leave_place(Place *place)
+{
+	error_context_stack = place->callback.previous;
+}
 
 /* ----------------------------------------------------------------
  * One call
@@ -71,17 +130,27 @@ numeric_datum(const char *text)
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 }
 
+static Datum
+sqlstate_datum(OeCode code)
+{
+	return CStringGetTextDatum(unpack_sql_state(oe_sqlstate(code)));
+}
+
 Datum
 ocean_enrich_person(PG_FUNCTION_ARGS)
 {
 	OeResult	result;
+	Place		place;
 
+	enter_place(&place);
 	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
-	if (result.answer)
-		PG_RETURN_DATUM(answer_datum(&result));
-	if (!oe_call_raises(result.code))	/* also during estimate() */
+	place.call_id = result.call_id;
+	if (!result.answer && oe_call_raises(result.code))
+		raise_result(&result);
+	leave_place(&place);
+	if (!result.answer)			/* also during estimate() */
 		PG_RETURN_NULL();
-	raise_result(&result);
+	PG_RETURN_DATUM(answer_datum(&result));
 }
 
 /* Columns of ocean_enrich_result. */
@@ -101,6 +170,7 @@ Datum
 ocean_try_enrich_person(PG_FUNCTION_ARGS)
 {
 	OeResult	result;
+	Place		place;
 	TupleDesc	tupdesc;
 	Datum		values[R_COUNT] = {0};
 	bool		nulls[R_COUNT] = {0};
@@ -109,7 +179,9 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
+	enter_place(&place);
 	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
+	leave_place(&place);
 	nulls[R_ANSWER] = result.answer == NULL;
 	if (result.answer)
 		values[R_ANSWER] = answer_datum(&result);
@@ -118,8 +190,7 @@ ocean_try_enrich_person(PG_FUNCTION_ARGS)
 	nulls[R_ERROR_CODE] = nulls[R_ERROR_MESSAGE] = result.code == OE_OK;
 	if (result.code != OE_OK)
 	{
-		values[R_ERROR_CODE] =
-			CStringGetTextDatum(unpack_sql_state(oe_sqlstate(result.code)));
+		values[R_ERROR_CODE] = sqlstate_datum(result.code);
 		values[R_ERROR_MESSAGE] = CStringGetTextDatum(result.message);
 	}
 	nulls[R_CREDITS] = result.credits == NULL;
@@ -265,28 +336,118 @@ ocean_person_request(PG_FUNCTION_ARGS)
  * The queue
  * ---------------------------------------------------------------- */
 
-/* Not strict: a NULL priority, time or endpoint means the default. */
-Datum
-ocean_enrich_submit(PG_FUNCTION_ARGS)
+/* NULL means the default. */
+static const OeEndpoint *
+endpoint_argument(FunctionCallInfo fcinfo, int arg)
 {
-	const OeEndpoint *endpoint;
+	return oe_queue_endpoint(PG_ARGISNULL(arg) ? NULL
+							 : text_to_cstring(PG_GETARG_TEXT_PP(arg)));
+}
+
+/*
+ * Queue the request of submit() or try_submit(); NULL if it has an error.  Not
+ * strict: a NULL priority, time or endpoint means the default.
+ */
+static NullableDatum
+submit(FunctionCallInfo fcinfo, OeError *error)
+{
+	const OeEndpoint *endpoint = endpoint_argument(fcinfo, 3);
+	NullableDatum call_id = {.isnull = true};
 	OeResult	estimated;
 	OeBody		request;
 
+	if (oe_call_instead)
+		oe_call_instead(endpoint, PG_GETARG_JSONB_P(0), &estimated);
+	else if (oe_request_check(endpoint, PG_GETARG_JSONB_P(0), &request, error))
+	{
+		call_id.value =
+			Int64GetDatum(oe_submit(&request,
+									PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
+									PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
+									0));
+		call_id.isnull = false;
+	}
+	return call_id;
+}
+
+Datum
+ocean_enrich_submit(PG_FUNCTION_ARGS)
+{
+	OeError		error = {0};
+	Place		place;
+	NullableDatum call_id;
+
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	endpoint = oe_queue_endpoint(PG_ARGISNULL(3) ? NULL
-								 : text_to_cstring(PG_GETARG_TEXT_PP(3)));
-	if (oe_call_instead)
-	{
-		oe_call_instead(endpoint, PG_GETARG_JSONB_P(0), &estimated);
+	enter_place(&place);
+	call_id = submit(fcinfo, &error);
+	if (error.code != OE_OK)
+		oe_ereport(ERROR, &error);
+	leave_place(&place);
+	fcinfo->isnull = call_id.isnull;
+	return call_id.value;
+}
+
+/* Columns of ocean_enrich.try_submit(). */
+enum
+{
+	S_CALL_ID,
+	S_ERROR_CODE,
+	S_ERROR_MESSAGE,
+	S_COUNT
+};
+
+static Datum
+message_datum(const OeError *error)
+{
+	return CStringGetTextDatum(error->message ? error->message : "out of memory");
+}
+
+Datum
+ocean_enrich_try_submit(PG_FUNCTION_ARGS)
+{
+	OeError		error = {0};
+	Place		place;
+	TupleDesc	tupdesc;
+	NullableDatum call_id;
+	Datum		values[S_COUNT] = {0};
+	bool		nulls[S_COUNT] = {0};
+
+	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+
+	enter_place(&place);
+	call_id = submit(fcinfo, &error);
+	leave_place(&place);
+	values[S_CALL_ID] = call_id.value;
+	nulls[S_CALL_ID] = call_id.isnull;
+	nulls[S_ERROR_CODE] = nulls[S_ERROR_MESSAGE] = error.code == OE_OK;
+	if (error.code != OE_OK)
+	{
+		values[S_ERROR_CODE] = sqlstate_datum(error.code);
+		values[S_ERROR_MESSAGE] = message_datum(&error);
+		oe_error_free(&error);
 	}
-	oe_request_require(endpoint, PG_GETARG_JSONB_P(0), &request);
-	PG_RETURN_INT64(oe_submit(&request,
-							  PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1),
-							  PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
-							  0));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+}
+
+Datum
+ocean_enrich_request_error(PG_FUNCTION_ARGS)
+{
+	OeError		error = {0};
+	OeBody		request;
+	Datum		message;
+
+	if (PG_ARGISNULL(0) ||
+		oe_request_check(endpoint_argument(fcinfo, 1), PG_GETARG_JSONB_P(0),
+						 &request, &error))
+		PG_RETURN_NULL();
+	message = message_datum(&error);
+	oe_error_free(&error);
+	PG_RETURN_DATUM(message);
 }
 
 Datum

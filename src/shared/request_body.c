@@ -36,6 +36,83 @@ convert_error(OeError *error)
 	*error = converted;
 }
 
+/* In UTF-8; NULL if the text has none, which is the fault of the request. */
+static char *
+convert_to_utf8(char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *volatile utf8 = NULL;
+
+	PG_TRY();
+	{
+		utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	}
+	PG_CATCH();
+	{
+		int			sqlerrcode = geterrcode();
+
+		if (sqlerrcode != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
+			sqlerrcode != ERRCODE_UNTRANSLATABLE_CHARACTER)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return utf8;
+}
+
+static const JsonbValue *
+get_value(JsonbContainer *object, const char *key, JsonbValue *value)
+{
+	return getKeyJsonValueFromContainer(object, key, (int) strlen(key), value);
+}
+
+typedef struct Longest
+{
+	const OeObject *owner;
+	const OeMember *member;
+	int			len;
+} Longest;
+
+static void
+find_longest(const OeObject *object, JsonbContainer *container, Longest *longest)
+{
+	JsonbValue	value;
+
+	for (Size i = 0; i < object->count; i++)
+	{
+		if (!get_value(container, object->members[i].name, &value) ||
+			value.type != jbvString || value.val.string.len <= longest->len)
+			continue;
+		longest->owner = object;
+		longest->member = &object->members[i];
+		longest->len = value.val.string.len;
+	}
+}
+
+/*
+ * Name the longest of the strings that the API knows: most likely it alone
+ * makes the request too long.
+ */
+static void
+name_longest(const OeEndpoint *endpoint, Jsonb *jsonb, OeError *error)
+{
+	const OeObject *request = &endpoint->vocabulary->request;
+	Longest		longest = {0};
+	JsonbValue	inner;
+
+	for (Size i = 0; JB_ROOT_IS_OBJECT(jsonb) && i < request->count; i++)
+	{
+		if (get_value(&jsonb->root, request->members[i].name, &inner) &&
+			inner.type == jbvBinary && JsonContainerIsObject(inner.val.binary.data))
+			find_longest(request->members[i].object, inner.val.binary.data, &longest);
+	}
+	if (longest.member)
+		oe_error_set(error, OE_BAD_REQUEST,
+					 "the request is longer than %d bytes (the longest value is \"%s.%s\")",
+					 OE_REQUEST_MAX_BYTES, longest.owner->name, longest.member->name);
+}
+
 /* In memory of PostgreSQL's; what malloc gave is freed before anything is raised. */
 static void
 take_request(OeRequest *request, OeBody *body)
@@ -62,7 +139,13 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 	if (endpoint->vocabulary)
 	{
 		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-		utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+		utf8 = convert_to_utf8(text);
+		if (!utf8)
+		{
+			oe_error_set(error, OE_BAD_REQUEST,
+						 "the request contains text that cannot be converted to UTF-8");
+			return false;
+		}
 		if (oe_request_parse(endpoint, utf8, strlen(utf8),
 							 oe_settings()->unknown_keys == OE_UNKNOWN_KEYS_PASS,
 							 &request, error) != OE_OK)
@@ -70,21 +153,14 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 			if (error->code == OE_OUT_OF_MEMORY)
 				oe_ereport(ERROR, error);
 			convert_error(error);
+			if (strlen(utf8) > OE_REQUEST_MAX_BYTES)
+				name_longest(endpoint, jsonb, error);
 			return false;
 		}
 		take_request(&request, body);
 	}
 	oe_request_fingerprint(endpoint, body->text, body->fingerprint);
 	return true;
-}
-
-void
-oe_request_require(const OeEndpoint *endpoint, Jsonb *request, OeBody *body)
-{
-	OeError		error = {0};
-
-	if (!oe_request_check(endpoint, request, body, &error))
-		oe_ereport(ERROR, &error);
 }
 
 void

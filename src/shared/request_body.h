@@ -26,16 +26,11 @@ typedef struct OeBody
 
 /*
  * Check and normalise "request".  False if the API would not take it; *error,
- * which the caller frees, has the reason in the server's encoding.  Raises
- * errors that are not the fault of the request alone: no memory, or a text
- * that has no UTF-8.
+ * which the caller frees, has the reason in the server's encoding.  Raises an
+ * error only for lack of memory, which is not the fault of the request.
  */
 extern bool oe_request_check(const OeEndpoint *endpoint, Jsonb *request,
 							 OeBody *body, OeError *error);
-
-/* The same, but raises an error for a bad request, too. */
-extern void oe_request_require(const OeEndpoint *endpoint, Jsonb *request,
-							   OeBody *body);
 
 /* Warn about members that are sent, but probably not meant. */
 extern void oe_request_warn(const OeBody *body);

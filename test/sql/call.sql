@@ -176,7 +176,7 @@ SELECT answer, status, error_code, error_message, credits, reused
 FROM ocean_try_enrich_person(ocean_person_request(email => 'ida@example.com'));
 RESET ocean_enrich.api_url;
 
--- But a request that is none is an error.
+-- So is a request that is none.
 
 SELECT ocean_try_enrich_person('{"person": {"email": 7}}');
 \echo :SQLSTATE
@@ -197,9 +197,12 @@ INSERT INTO contacts (id, email, linkedin) VALUES
 	(4, '', ' '),
 	(5, 'julia@example.com', NULL),
 	(6, 'sb-unknown.table@example.com', NULL);
+-- The context has the number of the call, which is another one each time.
+\set SHOW_CONTEXT never
 UPDATE contacts
 SET enriched = ocean_enrich_person(ocean_person_request(email => email, linkedin => linkedin))
 WHERE enriched IS NULL;
+\set SHOW_CONTEXT errors
 \echo :SQLSTATE
 SELECT id, enriched IS NOT NULL AS enriched FROM contacts ORDER BY id;
 

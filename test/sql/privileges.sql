@@ -34,6 +34,8 @@ INSERT INTO statements (object, statement) VALUES
 	('to_date', 'SELECT ocean_enrich.to_date(''"2020-01-01"'')'),
 	('setting', 'SELECT ocean_enrich.setting(''rate_limit'')'),
 	('submit', 'SELECT ocean_enrich.submit(NULL)'),
+	('try_submit', 'SELECT ocean_enrich.try_submit(NULL)'),
+	('request_error', 'SELECT ocean_enrich.request_error(NULL)'),
 	('cancel', 'SELECT ocean_enrich.cancel(-1)'),
 	('retry', 'SELECT ocean_enrich.retry(-1)'),
 	('wait', 'SELECT ocean_enrich.wait(ARRAY[-1])'),

@@ -20,6 +20,20 @@ SELECT statement, error.code, error.message FROM (VALUES
 	) AS s (statement), pg_temp.error_of(statement) AS error;
 SELECT ocean_enrich.submit(NULL), ocean_enrich.submit(NULL, NULL, NULL);
 
+-- Their errors are values, those of other arguments are not.
+
+SELECT s.* FROM (VALUES (NULL::jsonb), ('{}'), ('{"person": {}}'), ('{"person": {"mail": "a@example.com"}}')) AS r (request),
+	ocean_enrich.try_submit(request) AS s;
+SELECT statement, error.code, error.message FROM (VALUES
+		('SELECT ocean_enrich.try_submit(''{"person": {"email": "a@example.com"}}'', 0, ''infinity'')'),
+		('SELECT ocean_enrich.try_submit(''{}'', endpoint => ''people'')'),
+		('SELECT ocean_enrich.request_error(''{}'', ''people'')')
+	) AS s (statement), pg_temp.error_of(statement) AS error;
+BEGIN;
+SELECT (ocean_enrich.try_submit('{"person": {"email": "a@example.com"}}', 7, '2000-01-01', 'person')).call_id AS call_id \gset
+SELECT state, priority, next_attempt_at <= clock_timestamp() AS due FROM ocean_enrich.call WHERE call_id = :call_id;
+ROLLBACK;
+
 -- What of the API is asked goes by its name, and is part of what makes requests equal.
 
 SELECT statement, error.* FROM (VALUES

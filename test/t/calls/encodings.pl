@@ -124,8 +124,14 @@ is( $node->safe_psql(
 	'sql_ascii: any answer');
 my ($status, $stdout, $stderr) = $node->psql('sql_ascii',
 	q{SELECT ocean_enrich_person(ocean_person_request(name => E'Zo\xe9'))});
-like($stderr, qr/invalid byte sequence for encoding "UTF8"/,
+like($stderr, qr/ERROR:  the request contains text that cannot be converted to UTF-8/,
 	'sql_ascii: what is no UTF-8 is not sent');
+is( $node->safe_psql(
+		'sql_ascii', q{
+		SELECT error_code, error_message
+		FROM ocean_try_enrich_person(ocean_person_request(name => E'Zo\xe9'))}),
+	'22023|the request contains text that cannot be converted to UTF-8',
+	'sql_ascii: nor does it stop other rows');
 is( $node->safe_psql(
 		'sql_ascii',
 		q{SELECT count(*) FROM ocean_enrich.call WHERE request->'person'->>'name' LIKE 'Zo%'}),

@@ -23,15 +23,35 @@ my %refused = (
 	'{"person": {"name": "Anna"}, "company": []}' => '22023',
 	'{"person": {"name": "Anna"}, "revealEmails": {"includeEmails": null}}' => '22023',
 	'{"person": {"name": "' . 'x' x 70_000 . '"}}' => '22023');
-foreach my $function ('ocean_enrich_person', 'ocean_try_enrich_person')
+foreach my $request (sort keys %refused)
 {
-	foreach my $request (sort keys %refused)
+	my $name = substr($request, 0, 60);
+	my $message = "error_message = ocean_enrich.request_error('$request')";
+
+	foreach my $function ('ocean_enrich_person', 'ocean_enrich.submit')
 	{
-		my $name = substr($request, 0, 60);
 		fails($node, "SELECT $function('$request')", qr/ERROR:  $refused{$request}: /,
 			"$function: $name");
 	}
+	is( $node->safe_psql(
+			'postgres', qq{
+			SELECT error_code, $message, answer, status, credits, reused, call_id
+			FROM ocean_try_enrich_person('$request')}),
+		"$refused{$request}|t|||0|f|",
+		"ocean_try_enrich_person: $name");
+	is( $node->safe_psql(
+			'postgres',
+			"SELECT error_code, $message, call_id FROM ocean_enrich.try_submit('$request')"),
+		"$refused{$request}|t|",
+		"ocean_enrich.try_submit: $name");
 }
+is( $node->safe_psql(
+		'postgres', q{
+		SELECT ocean_enrich.request_error(NULL) IS NULL,
+			ocean_enrich.request_error('{"person": {"email": "anna@example.com"}}') IS NULL,
+			ocean_enrich.request_error('{}', NULL) = ocean_enrich.request_error('{}', 'person')}),
+	't|t|t',
+	'request_error() is NULL if there is no error');
 fails(
 	$node,
 	q{SET ocean_enrich.api_token = ''; SELECT } . enrich('anna@example.com'),

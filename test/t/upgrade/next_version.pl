@@ -22,11 +22,11 @@ my @symbols = qw(
   ocean_enrich_enable_sync ocean_enrich_estimate ocean_enrich_expect_reveals
   ocean_enrich_forget
   ocean_enrich_in_flight ocean_enrich_person ocean_enrich_queue_state
-  ocean_enrich_receive_webhook ocean_enrich_retry ocean_enrich_retry_sync
+  ocean_enrich_receive_webhook ocean_enrich_request_error ocean_enrich_retry ocean_enrich_retry_sync
   ocean_enrich_reveals_counted
   ocean_enrich_setting ocean_enrich_spending_changed ocean_enrich_statements
   ocean_enrich_submit ocean_enrich_support ocean_enrich_sync_changed
-  ocean_enrich_sync_counted ocean_enrich_wait ocean_enrich_wake
+  ocean_enrich_sync_counted ocean_enrich_try_submit ocean_enrich_wait ocean_enrich_wake
   ocean_person_request ocean_try_enrich_person);
 
 # What sessions that have an older library start.
