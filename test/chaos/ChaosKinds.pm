@@ -83,6 +83,7 @@ my %no_setting = (
 	'ocean_enrich.record_before_send' => 'without it, a crash may cost credits that no book has',
 	'ocean_enrich.retention' => 'an erased person may be charged again; so it is only set for the copy',
 	'ocean_enrich.reuse_for' => 'a shorter time charges again',
+	'ocean_enrich.reuse_not_found_for' => 'as above',
 	'ocean_enrich.worker_idle_timeout' => 'by the action "setting of the processes"');
 
 sub calm { return {%calm} }
