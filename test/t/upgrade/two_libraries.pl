@@ -152,8 +152,13 @@ sub finds_what_is_noted
 	$node->reload;
 	wait_until($node, "SELECT enriched #>> '{email,address}' = '$address' FROM contacts WHERE id = 1000");
 	$session->query_safe("SET ocean_enrich.credit_limit = $credits");
-	like(attempt($session, 'SELECT ' . enrich("over$credits\@example.com")), qr/^OE402: .*credit_limit/,
-		"$name: what was revealed counts");
+	# The applier may have looked by itself, before the worker did.
+	my $result = 'done';
+	for (my $time = 1; $result eq 'done' && $time <= 100; $time++)
+	{
+		$result = attempt($session, 'SELECT ' . enrich("over$credits.$time\@example.com"));
+	}
+	like($result, qr/^OE402: .*credit_limit/, "$name: what was revealed counts");
 	$session->query_safe('RESET ocean_enrich.credit_limit');
 	return;
 }
