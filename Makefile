@@ -24,6 +24,7 @@ OBJS = \
 	src/core/answer.o \
 	src/core/breaker.o \
 	src/core/buffer.o \
+	src/core/canonical.o \
 	src/core/endpoint.o \
 	src/core/error.o \
 	src/core/http.o \
@@ -88,7 +89,7 @@ PG_CONFIG ?= pg_config
 # Packages are built for each server in a separate folder, with VPATH=tree; PGXS
 # then sets srcdir.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
-	$(shell pkg-config --cflags libcurl json-c)
+	$(shell pkg-config --cflags libcurl json-c libidn2)
 
 # Every SQL-callable function has the argument "fcinfo", used or not.  Some
 # differences between server versions are only warnings without the last one.
@@ -101,7 +102,8 @@ ifneq (,$(findstring clang,$(CC)))
 override PG_CFLAGS += $(CLANG_CFLAGS)
 endif
 
-SHLIB_LINK = $(shell pkg-config --libs libcurl json-c)
+# libunistring has no file for pkg-config.
+SHLIB_LINK = $(shell pkg-config --libs libcurl json-c libidn2) -lunistring
 
 # The tests do not depend on each other, so they run in the order of their names.
 # expected/ is at top level, where every version of pg_regress finds it; the

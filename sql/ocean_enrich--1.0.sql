@@ -99,7 +99,8 @@ COMMENT ON COLUMN ocean_enrich.call.state IS
 COMMENT ON COLUMN ocean_enrich.call.role IS 'role that made the call';
 COMMENT ON COLUMN ocean_enrich.call.endpoint IS 'endpoint of the API that is called, such as person';
 COMMENT ON COLUMN ocean_enrich.call.account IS 'account that is charged, a digest of API URL and token; NULL until the call is first sent';
-COMMENT ON COLUMN ocean_enrich.call.fingerprint IS 'SHA-256 of the endpoint and the normalised request';
+COMMENT ON COLUMN ocean_enrich.call.fingerprint IS
+	'what ocean_enrich.fingerprint() gives: the same for equal requests; empty: erased';
 COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
 COMMENT ON COLUMN ocean_enrich.call.reveals_in_answer IS
 	'what the request asks to be revealed in the answer: email, phone; NULL if nothing';
@@ -306,9 +307,17 @@ CREATE FUNCTION @extschema@.ocean_person_request(
 	reveal_phones_webhook_url      text DEFAULT NULL
 ) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_person_request'
+	-- Immutable as PostgreSQL's own functions are whose results depend on a setting,
+	-- such as bytea_output: a generated column may keep a request.
 	LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.ocean_person_request IS
-	'builds a request from columns, leaving out those that are NULL or blank; NULL if nothing identifies the person';
+	'builds a request from columns, leaving out those that are NULL, blank or a placeholder; NULL if nothing identifies the person';
+
+CREATE FUNCTION ocean_enrich.fingerprint(request jsonb, endpoint text DEFAULT 'person') RETURNS bytea
+	AS 'MODULE_PATHNAME', 'ocean_enrich_fingerprint'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION ocean_enrich.fingerprint(jsonb, text) IS
+	'the same for equal requests, of which only the first is paid for; NULL for what is no request';
 
 -- The answer as columns
 

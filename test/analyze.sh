@@ -42,7 +42,7 @@ text_files()
 set_flags()
 {
 	local cflags
-	read -r -a cflags < <(pkg-config --cflags libcurl json-c libmicrohttpd)
+	read -r -a cflags < <(pkg-config --cflags libcurl json-c libidn2 libmicrohttpd)
 	FLAGS=(-std=gnu11 -O2 -D_GNU_SOURCE -Isrc -isystem "$("$PG_CONFIG" --includedir-server)"
 		"${cflags[@]}")
 }

@@ -187,6 +187,8 @@ rule 'every file outside src/core includes postgres.h first' \
 rule 'only http.c knows libcurl' includes_outside '[<"]curl/' 'core/http\.c'
 rule 'only request.c, answer.c and their json.h know json-c' \
 	includes_outside '([<"]json|"core/json)' 'core/(json\.[ch]|request\.c|answer\.c)'
+rule 'only canonical.c knows libunistring and libidn2' \
+	includes_outside '[<"](idn2|unicase|unictype|uninorm|unistr)\.h' 'core/canonical\.c'
 rule 'only compat.h knows versions of PostgreSQL' \
 	grep -rn --exclude=compat.h PG_VERSION_NUM src
 rule 'no calls of unsafe functions' unsafe_calls

@@ -14,6 +14,8 @@ build    libc6-dev            compiles gcc stdio.h
 build    pkg-config           command -v pkg-config
 build    libcurl4-openssl-dev pkg-config --exists libcurl
 build    libjson-c-dev        pkg-config --exists json-c
+build    libidn2-dev          pkg-config --exists libidn2
+build    libunistring-dev     compiles gcc unicase.h -lunistring
 build    libmicrohttpd-dev    pkg-config --exists libmicrohttpd
 test     openssl              command -v openssl
 test     curl                 command -v curl

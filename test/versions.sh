@@ -179,7 +179,7 @@ tree_versions()
 {
 	in_tree postgres sh -c '
 		pg_config --version | sed "s/^PostgreSQL \([^ ]*\).*/\1/"
-		pkg-config --modversion libcurl json-c
+		pkg-config --modversion libcurl json-c libidn2
 		echo "gcc $(gcc -dumpfullversion)"'
 }
 
@@ -270,7 +270,7 @@ test_majors()
 	choose_server_user
 	[[ $CACHED == yes ]] || make_old_server
 	mkdir -p "$TREES" "$LOGS"
-	print_row PostgreSQL libcurl json-c compiler warnings passed failed > "$LOGS/table"
+	print_row PostgreSQL libcurl json-c libidn2 compiler warnings passed failed > "$LOGS/table"
 	for major in "${MAJORS[@]}"; do
 		if [[ -n $BEGIN_SECONDS ]] && ((SECONDS > BEGIN_SECONDS)); then
 			echo "skipped: PostgreSQL $major, since the time is over"

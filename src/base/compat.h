@@ -55,6 +55,7 @@
 
 /* 16 has its own functions to allocate and free the values of settings. */
 #if PG_VERSION_NUM < 160000
+#define guc_malloc(elevel, size)	malloc(size)
 #define guc_strdup(elevel, string)	strdup(string)
 #define guc_free(value)	free(value)
 #endif

@@ -1,6 +1,6 @@
 /*
  * text.c
- *		SHA-256 digests, and conversion of UTF-8 to the server's encoding.
+ *		SHA-256 digests, and conversion between UTF-8 and the server's encoding.
  */
 #include "postgres.h"
 
@@ -26,6 +26,30 @@ oe_sha256(const void *bytes, Size len, uint8 digest[OE_SHA256_BYTES])
 		elog(ERROR, "could not compute SHA-256: %s", reason);
 	}
 	pg_cryptohash_free(ctx);
+}
+
+char *
+oe_server_to_utf8(char *text)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *volatile utf8 = NULL;
+
+	PG_TRY();
+	{
+		utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	}
+	PG_CATCH();
+	{
+		int			sqlerrcode = geterrcode();
+
+		if (sqlerrcode != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
+			sqlerrcode != ERRCODE_UNTRANSLATABLE_CHARACTER)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return utf8;
 }
 
 char *

@@ -1,6 +1,6 @@
 /*
  * text.h
- *		SHA-256 digests, and conversion of UTF-8 to the server's encoding.
+ *		SHA-256 digests, and conversion between UTF-8 and the server's encoding.
  */
 #ifndef OE_TEXT_H
 #define OE_TEXT_H
@@ -10,6 +10,12 @@
 /* SHA-256 of "len" bytes. */
 extern void oe_sha256(const void *bytes, Size len,
 					  uint8 digest[OE_SHA256_BYTES]);
+
+/*
+ * Convert text to UTF-8, palloc'd if that changes anything.  NULL if it is not valid
+ * in the server's encoding or has a character that UTF-8 lacks.
+ */
+extern char *oe_server_to_utf8(char *text);
 
 /*
  * Convert UTF-8 to the server's encoding, palloc'd.  NULL if it is not valid

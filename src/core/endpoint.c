@@ -11,57 +11,57 @@
 
 #define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
 
-#define STRING(name)	{name, OE_MEMBER_STRING, true, NULL, false}
-#define IDENTITY(name)	{name, OE_MEMBER_STRING, true, NULL, true}
-#define BOOLEAN(name)	{name, OE_MEMBER_BOOLEAN, false, NULL, false}
+#define STRING(name, form)	{name, OE_MEMBER_STRING, true, NULL, false, form}
+#define IDENTITY(name, form)	{name, OE_MEMBER_STRING, true, NULL, true, form}
+#define BOOLEAN(name, form)	{name, OE_MEMBER_BOOLEAN, false, NULL, false, form}
 #define OBJECT(name, null_allowed, object) \
-	{name, OE_MEMBER_OBJECT, null_allowed, object, false}
+	{name, OE_MEMBER_OBJECT, null_allowed, object, false, OE_FORM_EXACT}
 #define OBJECT_TYPE(name, members)	{name, members, lengthof(members)}
 
 /* ---- POST /v2/enrich/person: the vendor's page "Enrich person" ---- */
 
 static const OeMember person_members[] = {
-	IDENTITY("id"),
-	IDENTITY("name"),
-	IDENTITY("firstName"),
-	IDENTITY("lastName"),
-	STRING("jobTitle"),
-	IDENTITY("email"),
-	IDENTITY("phone"),
-	IDENTITY("facebook"),
-	IDENTITY("twitter"),
-	IDENTITY("linkedin"),
-	STRING("country"),
+	IDENTITY("id", OE_FORM_EXACT),
+	IDENTITY("name", OE_FORM_TEXT),
+	IDENTITY("firstName", OE_FORM_TEXT),
+	IDENTITY("lastName", OE_FORM_TEXT),
+	STRING("jobTitle", OE_FORM_TEXT),
+	IDENTITY("email", OE_FORM_EMAIL),
+	IDENTITY("phone", OE_FORM_PHONE),
+	IDENTITY("facebook", OE_FORM_FACEBOOK),
+	IDENTITY("twitter", OE_FORM_TWITTER),
+	IDENTITY("linkedin", OE_FORM_LINKEDIN_PERSON),
+	STRING("country", OE_FORM_TEXT),
 };
 
 static const OeMember company_members[] = {
-	STRING("name"),
-	STRING("registrationNumber"),
-	STRING("email"),
-	STRING("phone"),
-	STRING("countryCode"),
-	STRING("state"),
-	STRING("city"),
-	STRING("streetAddress"),
-	STRING("postalCode"),
-	STRING("address"),
-	STRING("facebook"),
-	STRING("twitter"),
-	STRING("linkedin"),
-	STRING("instagram"),
-	STRING("xing"),
-	STRING("domain"),
-	STRING("youtube"),
+	STRING("name", OE_FORM_TEXT),
+	STRING("registrationNumber", OE_FORM_TEXT),
+	STRING("email", OE_FORM_EMAIL),
+	STRING("phone", OE_FORM_PHONE),
+	STRING("countryCode", OE_FORM_TEXT),
+	STRING("state", OE_FORM_TEXT),
+	STRING("city", OE_FORM_TEXT),
+	STRING("streetAddress", OE_FORM_TEXT),
+	STRING("postalCode", OE_FORM_TEXT),
+	STRING("address", OE_FORM_TEXT),
+	STRING("facebook", OE_FORM_FACEBOOK),
+	STRING("twitter", OE_FORM_TWITTER),
+	STRING("linkedin", OE_FORM_LINKEDIN_COMPANY),
+	STRING("instagram", OE_FORM_INSTAGRAM),
+	STRING("xing", OE_FORM_XING),
+	STRING("domain", OE_FORM_DOMAIN),
+	STRING("youtube", OE_FORM_YOUTUBE),
 };
 
 static const OeMember reveal_emails_members[] = {
-	BOOLEAN("includeEmails"),
-	STRING("webhookUrl"),
+	BOOLEAN("includeEmails", OE_FORM_REVEAL),
+	STRING("webhookUrl", OE_FORM_REVEAL),
 };
 
 static const OeMember reveal_phones_members[] = {
-	BOOLEAN("includePhones"),
-	STRING("webhookUrl"),
+	BOOLEAN("includePhones", OE_FORM_REVEAL),
+	STRING("webhookUrl", OE_FORM_REVEAL),
 };
 
 static const OeObject person_type = OBJECT_TYPE("person", person_members);

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/canonical.h"
+
 /* The types of a request's members. */
 typedef enum OeMemberType
 {
@@ -30,6 +32,7 @@ typedef struct OeMember
 	const struct OeObject *object;	/* what an object consists of */
 	bool		identifies;		/* true if it alone may be enough to find
 								 * somebody */
+	OeForm		form;			/* what makes two values of it equal */
 } OeMember;
 
 /* Objects inside objects of the request may not have objects themselves. */

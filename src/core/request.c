@@ -432,6 +432,27 @@ add_value(struct json_object *object, const char *key,
 	return false;
 }
 
+/* A text without the blanks around it; left out when nothing is left of it. */
+static bool
+add_text(struct json_object *normalised, const OeMember *member,
+		 struct json_object *value)
+{
+	const char *text = json_object_get_string(value);
+	size_t		len = (size_t) json_object_get_string_len(value);
+	struct json_object *trimmed;
+	bool		added;
+
+	oe_trim(&text, &len);
+	if (len == 0)
+		return true;
+	if (len == (size_t) json_object_get_string_len(value))
+		return add_value(normalised, member->name, value);
+	trimmed = json_object_new_string_len(text, (int) len);
+	added = trimmed != NULL && add_value(normalised, member->name, trimmed);
+	(void) json_object_put(trimmed);	/* if it was added, that holds it */
+	return added;
+}
+
 static struct json_object *normalise_object(const OeObject *type,
 											struct json_object *object);
 
@@ -467,6 +488,8 @@ add_known(struct json_object *normalised, const OeObject *type,
 			continue;
 		if (member->object != NULL)
 			added = add_object(normalised, member, value);
+		else if (member->type == OE_MEMBER_STRING)
+			added = add_text(normalised, member, value);
 		else
 			added = add_value(normalised, member->name, value);
 		if (!added)
@@ -533,6 +556,101 @@ normalise_object(const OeObject *type, struct json_object *object)
 	return NULL;
 }
 
+/* ----------------------------------------------------------------
+ * The identity
+ * ---------------------------------------------------------------- */
+
+/* Several times as long as the values, as folding and escapes can make it. */
+#define CANONICAL_MAX_BYTES		(8 * OE_REQUEST_MAX_BYTES)
+
+/* A new value, which the caller puts; NULL if out of memory. */
+static struct json_object *
+canonical_text(OeForm form, struct json_object *value)
+{
+	struct json_object *canonical = NULL;
+	OeBuf		buf;
+
+	oe_buf_init(&buf, CANONICAL_MAX_BYTES);
+	if (oe_canonical_append(&buf, form, json_object_get_string(value),
+							(size_t) json_object_get_string_len(value)))
+		canonical = json_object_new_string_len(buf.len > 0 ? buf.data : "",
+											   (int) buf.len);
+	oe_buf_free(&buf);
+	return canonical;
+}
+
+static struct json_object *identify_object(const OeObject *type,
+										   struct json_object *normalised,
+										   OeEquality equality);
+
+/* What a member of the vocabulary contributes, as above. */
+static struct json_object *
+identify_value(const OeMember *member, struct json_object *value,
+			   OeEquality equality)
+{
+	if (member->object != NULL)
+		return identify_object(member->object, value, equality);
+	if (equality == OE_EQUAL_EXACT)
+		return json_object_get(value);
+	return canonical_text(member->form, value);
+}
+
+static bool
+add_identity(struct json_object *identity, const OeMember *member,
+			 struct json_object *value, OeEquality equality)
+{
+	struct json_object *part;
+	bool		added = true;
+
+	if (member->object == NULL && member->form == OE_FORM_REVEAL)
+		return true;
+	part = identify_value(member, value, equality);
+	if (part == NULL)
+		return false;
+	if (member->object == NULL || json_object_object_length(part) > 0)
+		added = add_value(identity, member->name, part);
+	(void) json_object_put(part);	/* if it was added, that holds it */
+	return added;
+}
+
+static bool
+add_identities(struct json_object *identity, const OeObject *type,
+			   struct json_object *normalised, OeEquality equality)
+{
+	json_object_object_foreach(normalised, key, value)
+	{
+		const OeMember *member = find_member(type, key);
+		bool		added;
+
+		if (member != NULL)
+			added = add_identity(identity, member, value, equality);
+		else
+			added = add_value(identity, key, value);
+		if (!added)
+			return false;
+	}
+	return true;
+}
+
+/* A new object, which the caller puts; NULL if out of memory. */
+static struct json_object *
+identify_object(const OeObject *type, struct json_object *normalised,
+				OeEquality equality)
+{
+	struct json_object *identity = json_object_new_object();
+
+	if (identity == NULL)
+		return NULL;
+	if (add_identities(identity, type, normalised, equality))
+		return identity;
+	(void) json_object_put(identity);	/* nobody else has it */
+	return NULL;
+}
+
+/* ----------------------------------------------------------------
+ * The body
+ * ---------------------------------------------------------------- */
+
 /* How a request asks for the item with this price. */
 static OeReveal
 reveal_of(const OePrice *price, struct json_object *normalised)
@@ -549,18 +667,45 @@ reveal_of(const OePrice *price, struct json_object *normalised)
 		return url ? OE_REVEAL_NOT_ASKED : OE_REVEAL_NONE;
 	if (!json_object_get_boolean(asked))
 		return OE_REVEAL_NONE;
-	/* An empty webhookUrl is not an address. */
-	return json_object_get_string_len(url) > 0 ? OE_REVEAL_BY_WEBHOOK
-		: OE_REVEAL_IN_ANSWER;
+	return url ? OE_REVEAL_BY_WEBHOOK : OE_REVEAL_IN_ANSWER;
+}
+
+/* A copy of the value's text, to be freed; NULL if out of memory. */
+static char *
+copy_text(struct json_object *value, size_t *len)
+{
+	const char *text = oe_json_text(value);
+	char	   *copy;
+
+	if (text == NULL)
+		return NULL;
+	*len = strlen(text);
+	copy = malloc(*len + 1);
+	if (copy != NULL)
+		memcpy(copy, text, *len + 1);
+	return copy;
+}
+
+static char *
+identify(const OeVocabulary *vocabulary, struct json_object *normalised,
+		 OeEquality equality)
+{
+	struct json_object *identity =
+		identify_object(&vocabulary->request, normalised, equality);
+	size_t		len;
+	char	   *text = NULL;
+
+	if (identity != NULL)
+		text = copy_text(identity, &len);
+	(void) json_object_put(identity);	/* the text is a copy */
+	return text;
 }
 
 static void
 encode(const OeEndpoint *endpoint, struct json_object *normalised,
-	   OeRequest *request, OeError *error)
+	   OeEquality equality, OeRequest *request, OeError *error)
 {
 	const OeVocabulary *vocabulary = endpoint->vocabulary;
-	const char *text;
-	size_t		len;
 
 	if (!json_object_object_get_ex(normalised, vocabulary->required, NULL))
 	{
@@ -570,26 +715,18 @@ encode(const OeEndpoint *endpoint, struct json_object *normalised,
 		return;
 	}
 
-	text = oe_json_text(normalised);
-	if (text == NULL)
-	{
-		out_of_memory(error);
-		return;
-	}
-	len = strlen(text);
-	if (len > OE_REQUEST_MAX_BYTES)
-	{
-		too_long(error);
-		return;
-	}
-	request->body = malloc(len + 1);
+	request->body = copy_text(normalised, &request->body_len);
 	if (request->body == NULL)
-	{
 		out_of_memory(error);
+	else if (request->body_len > OE_REQUEST_MAX_BYTES)
+		too_long(error);
+	else if ((request->identity = identify(vocabulary, normalised, equality)) == NULL)
+		out_of_memory(error);
+	if (error->code != OE_OK)
+	{
+		oe_request_free(request);
 		return;
 	}
-	memcpy(request->body, text, len + 1);
-	request->body_len = len;
 	for (size_t i = 0; i < endpoint->price_count; i++)
 		request->reveals.of[i] = reveal_of(&endpoint->prices[i], normalised);
 }
@@ -630,7 +767,8 @@ read_request(const OeVocabulary *vocabulary, const char *json, size_t len,
 
 OeCode
 oe_request_parse(const OeEndpoint *endpoint, const char *json, size_t len,
-				 bool pass_unknown_keys, OeRequest *request, OeError *error)
+				 bool pass_unknown_keys, OeEquality equality,
+				 OeRequest *request, OeError *error)
 {
 	Check		check = {endpoint->vocabulary, pass_unknown_keys, error};
 	struct json_object *value;
@@ -647,7 +785,7 @@ oe_request_parse(const OeEndpoint *endpoint, const char *json, size_t len,
 		if (normalised == NULL)
 			out_of_memory(error);
 		else
-			encode(endpoint, normalised, request, error);
+			encode(endpoint, normalised, equality, request, error);
 		(void) json_object_put(normalised); /* "value" still has its members */
 	}
 	(void) json_object_put(value);	/* the body is a copy */
@@ -658,5 +796,6 @@ void
 oe_request_free(OeRequest *request)
 {
 	free(request->body);
+	free(request->identity);
 	memset(request, 0, sizeof(*request));
 }

@@ -36,8 +36,17 @@ typedef struct OeRequest
 {
 	char	   *body;			/* normalised JSON in UTF-8, NUL-terminated */
 	size_t		body_len;
+	char	   *identity;		/* likewise: whom and what it asks for, less
+								 * the reveals */
 	OeReveals	reveals;
 } OeRequest;
+
+/* When two requests are equal. */
+typedef enum OeEquality
+{
+	OE_EQUAL_CANONICAL,			/* their values have the same canonical form */
+	OE_EQUAL_EXACT,				/* the same is sent */
+} OeEquality;
 
 /*
  * Check "json" (UTF-8, "len" bytes) against the vocabulary of the endpoint, which
@@ -45,9 +54,12 @@ typedef struct OeRequest
  *
  * Normalised means: the same request always gives the same bytes.  Members
  * stand in the order of the vocabulary, unknown ones after them in byte order;
- * members that are null and objects of the vocabulary that are left empty are
- * dropped; nothing else is changed, and nothing at all inside the value of an
- * unknown key.
+ * strings have no blanks around them; members that are null or an empty string and
+ * objects of the vocabulary that are left empty are dropped; nothing else is
+ * changed, and nothing at all inside the value of an unknown key.
+ *
+ * Requests of an endpoint with the same identity, by the same equality, ask for the
+ * same; what they ask to be revealed, and how, is in "reveals".
  *
  * Errors, all with code OE_BAD_REQUEST unless said otherwise, none of them
  * quoting a value of the request: not a JSON object; the required member missing,
@@ -63,7 +75,7 @@ typedef struct OeRequest
  */
 extern OeCode oe_request_parse(const OeEndpoint *endpoint,
 							   const char *json, size_t len,
-							   bool pass_unknown_keys,
+							   bool pass_unknown_keys, OeEquality equality,
 							   OeRequest *request, OeError *error);
 extern void oe_request_free(OeRequest *request);
 

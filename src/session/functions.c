@@ -9,6 +9,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -17,6 +18,7 @@
 
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/text.h"
 #include "session/call.h"
 #include "session/progress.h"
 #include "session/wait.h"
@@ -28,6 +30,7 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_try_enrich_person);
 PG_FUNCTION_INFO_V1(ocean_person_request);
+PG_FUNCTION_INFO_V1(ocean_enrich_fingerprint);
 PG_FUNCTION_INFO_V1(ocean_enrich_support);
 PG_FUNCTION_INFO_V1(ocean_enrich_in_flight);
 PG_FUNCTION_INFO_V1(ocean_enrich_statements);
@@ -216,19 +219,30 @@ ocean_enrich_support(PG_FUNCTION_ARGS)
  * The request builder
  * ---------------------------------------------------------------- */
 
-/* Blank columns count as missing: CSV files use them for NULL. */
+/*
+ * Blank columns count as missing, as CSV files use them for NULL, and so do
+ * placeholders.  The blanks of Unicode are known in UTF-8.  What is in SQL_ASCII is
+ * mostly that, and other bytes look like no blank.
+ */
 static bool
-is_blank(text *value)
+is_missing(text *value)
 {
 	const char *bytes = VARDATA_ANY(value);
-	int			len = VARSIZE_ANY_EXHDR(value);
+	Size		len = VARSIZE_ANY_EXHDR(value);
+	char	   *utf8 = NULL;
 
-	for (int i = 0; i < len; i++)
+	if (GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII)
+		utf8 = oe_server_to_utf8(text_to_cstring(value));
+	if (!utf8)
 	{
-		if (!strchr(" \t\r\n", bytes[i]) || bytes[i] == '\0')
-			return false;
+		oe_trim(&bytes, &len);
+		return len == 0 || oe_is_placeholder(bytes, len);
 	}
-	return true;
+	bytes = utf8;
+	len = strlen(utf8);
+	oe_trim(&bytes, &len);
+	bytes = pg_any_to_server(pnstrdup(bytes, len), len, PG_UTF8);
+	return *bytes == '\0' || oe_is_placeholder(bytes, strlen(bytes));
 }
 
 static void
@@ -269,7 +283,7 @@ has_argument(FunctionCallInfo fcinfo, const OeMember *member, int arg)
 {
 	if (PG_ARGISNULL(arg))
 		return false;
-	return member->type == OE_MEMBER_BOOLEAN || !is_blank(PG_GETARG_TEXT_PP(arg));
+	return member->type == OE_MEMBER_BOOLEAN || !is_missing(PG_GETARG_TEXT_PP(arg));
 }
 
 /*
@@ -330,6 +344,27 @@ ocean_person_request(PG_FUNCTION_ARGS)
 	if (!identifies)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(state.result));
+}
+
+/* NULL for what is refused before it is sent: it is equal to nothing. */
+Datum
+ocean_enrich_fingerprint(PG_FUNCTION_ARGS)
+{
+	const OeEndpoint *endpoint =
+		oe_queue_endpoint(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	OeBody		body;
+	OeError		error = {0};
+	bytea	   *result;
+
+	if (!oe_request_check(endpoint, PG_GETARG_JSONB_P(0), &body, &error))
+	{
+		oe_error_free(&error);
+		PG_RETURN_NULL();
+	}
+	result = palloc(VARHDRSZ + OE_FINGERPRINT_BYTES);
+	SET_VARSIZE(result, VARHDRSZ + OE_FINGERPRINT_BYTES);
+	memcpy(VARDATA(result), body.fingerprint, OE_FINGERPRINT_BYTES);
+	PG_RETURN_BYTEA_P(result);
 }
 
 /* ----------------------------------------------------------------

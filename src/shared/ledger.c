@@ -544,13 +544,10 @@ index_on(int column)
 }
 
 static SysScanDesc
-begin_scan(int column, RegProcedure equal, Datum value)
+begin_scan(int column, ScanKey keys, int count)
 {
-	ScanKeyData key;
-
-	ScanKeyInit(&key, column, BTEqualStrategyNumber, equal, value);
 	return systable_beginscan(ledger, index_on(column), true,
-							  GetActiveSnapshot(), 1, &key);
+							  GetActiveSnapshot(), count, keys);
 }
 
 typedef enum RowFate
@@ -594,10 +591,15 @@ lock_tuple(HeapTuple tuple)
 static RowFate
 reach_row(int64 call_id)
 {
-	SysScanDesc scan = begin_scan(C_CALL_ID, F_INT8EQ, Int64GetDatum(call_id));
-	HeapTuple	tuple = systable_getnext(scan);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
 	RowFate		fate = ROW_GONE;
 
+	ScanKeyInit(&key, C_CALL_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(call_id));
+	scan = begin_scan(C_CALL_ID, &key, 1);
+	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
 		if (tuple->t_data->t_infomask & HEAP_XMAX_INVALID)
@@ -951,14 +953,48 @@ oe_ledger_reuse(const OeCall *call, TimestampTz now)
 	};
 }
 
+/*
+ * Is the row's request equal to the one with this fingerprint?  The answer to a
+ * request that asked for more to be revealed serves it, too.
+ */
+static bool
+is_equal_request(HeapTuple tuple, OeLedgerState state, const uint8 *fingerprint)
+{
+	bool		isnull;
+	const bytea *value = DatumGetByteaPP(column_value(tuple, C_FINGERPRINT, &isnull));
+	const uint8 *answered = (const uint8 *) VARDATA_ANY(value);
+
+	if (VARSIZE_ANY_EXHDR(value) != OE_FINGERPRINT_BYTES)
+		return false;
+	if (memcmp(answered, fingerprint, OE_FINGERPRINT_BYTES) == 0)
+		return true;
+	return oe_fingerprint_serves(answered, fingerprint) &&
+		(state == OE_LEDGER_REFUSED ||
+		 (state == OE_LEDGER_ANSWERED && !is_null_column(tuple, C_ANSWER)));
+}
+
+/* The requests that ask for the same, whatever they ask to be revealed. */
+static SysScanDesc
+begin_scan_of_requests(const uint8 *fingerprint)
+{
+	ScanKeyData keys[2];
+	uint8		lowest[OE_FINGERPRINT_BYTES];
+	uint8		highest[OE_FINGERPRINT_BYTES];
+
+	oe_fingerprint_range(fingerprint, lowest, highest);
+	ScanKeyInit(&keys[0], C_FINGERPRINT, BTGreaterEqualStrategyNumber, F_BYTEAGE,
+				PointerGetDatum(to_bytea(lowest, OE_FINGERPRINT_BYTES)));
+	ScanKeyInit(&keys[1], C_FINGERPRINT, BTLessEqualStrategyNumber, F_BYTEALE,
+				PointerGetDatum(to_bytea(highest, OE_FINGERPRINT_BYTES)));
+	return begin_scan(C_FINGERPRINT, keys, lengthof(keys));
+}
+
 /* The first match by state, the newest of those. */
 bool
 oe_ledger_find(const char *account, const uint8 *fingerprint,
 			   const OeReuse *reuse, OeLedgerHit *hit)
 {
-	SysScanDesc scan = begin_scan(C_FINGERPRINT, F_BYTEAEQ,
-								  PointerGetDatum(to_bytea(fingerprint,
-														   OE_FINGERPRINT_BYTES)));
+	SysScanDesc scan = begin_scan_of_requests(fingerprint);
 	HeapTuple	tuple;
 	HeapTuple	best = NULL;
 	OeLedgerState best_state = OE_LEDGER_SENT;
@@ -967,6 +1003,7 @@ oe_ledger_find(const char *account, const uint8 *fingerprint,
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		if (!is_of_account(tuple, account) || !state_of(tuple, &state) ||
+			!is_equal_request(tuple, state, fingerprint) ||
 			!settles_request(tuple, state, reuse))
 			continue;
 		if (best && (state > best_state ||

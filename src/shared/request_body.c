@@ -36,31 +36,6 @@ convert_error(OeError *error)
 	*error = converted;
 }
 
-/* In UTF-8; NULL if the text has none, which is the fault of the request. */
-static char *
-convert_to_utf8(char *text)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	char	   *volatile utf8 = NULL;
-
-	PG_TRY();
-	{
-		utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
-	}
-	PG_CATCH();
-	{
-		int			sqlerrcode = geterrcode();
-
-		if (sqlerrcode != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
-			sqlerrcode != ERRCODE_UNTRANSLATABLE_CHARACTER)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return utf8;
-}
-
 static const JsonbValue *
 get_value(JsonbContainer *object, const char *key, JsonbValue *value)
 {
@@ -113,17 +88,30 @@ name_longest(const OeEndpoint *endpoint, Jsonb *jsonb, OeError *error)
 					 OE_REQUEST_MAX_BYTES, longest.owner->name, longest.member->name);
 }
 
+static char *
+copy_text(const char *text)
+{
+	Size		size = strlen(text) + 1;
+	char	   *copy = palloc_extended(size, MCXT_ALLOC_NO_OOM);
+
+	return copy ? memcpy(copy, text, size) : NULL;
+}
+
 /* In memory of PostgreSQL's; what malloc gave is freed before anything is raised. */
 static void
 take_request(OeRequest *request, OeBody *body)
 {
-	body->reveals = request->reveals;
-	body->text = palloc_extended(request->body_len + 1, MCXT_ALLOC_NO_OOM);
-	if (body->text)
-		memcpy(body->text, request->body, request->body_len + 1);
+	OeRequest	copy = *request;
+
+	copy.body = copy_text(request->body);
+	copy.identity = copy_text(request->identity);
 	oe_request_free(request);
-	if (!body->text)
+	if (!copy.body || !copy.identity)
 		oe_ereport_out_of_memory();
+	body->text = copy.body;
+	body->reveals = copy.reveals;
+	oe_request_fingerprint(body->endpoint, &copy, body->fingerprint);
+	pfree(copy.identity);
 }
 
 bool
@@ -139,7 +127,7 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 	if (endpoint->vocabulary)
 	{
 		text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-		utf8 = convert_to_utf8(text);
+		utf8 = oe_server_to_utf8(text);
 		if (!utf8)
 		{
 			oe_error_set(error, OE_BAD_REQUEST,
@@ -148,6 +136,7 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 		}
 		if (oe_request_parse(endpoint, utf8, strlen(utf8),
 							 oe_settings()->unknown_keys == OE_UNKNOWN_KEYS_PASS,
+							 (OeEquality) oe_settings()->equal,
 							 &request, error) != OE_OK)
 		{
 			if (error->code == OE_OUT_OF_MEMORY)
@@ -159,7 +148,8 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 		}
 		take_request(&request, body);
 	}
-	oe_request_fingerprint(endpoint, body->text, body->fingerprint);
+	else
+		oe_request_fingerprint(endpoint, NULL, body->fingerprint);
 	return true;
 }
 
@@ -178,19 +168,72 @@ oe_request_warn(const OeBody *body)
 	}
 }
 
+/* What a request asks to be revealed as bits, two for each extra. */
+#define REVEAL_BITS			2
+#define REVEAL_BY_WEBHOOK	1
+#define REVEAL_IN_ANSWER	2
+#define REVEAL_MASK			3
+
+static uint8
+bits_of_reveals(const OeEndpoint *endpoint, const OeReveals *reveals)
+{
+	uint8		bits = 0;
+
+	StaticAssertStmt(REVEAL_BITS * (OE_PRICES_MAX - 1) <= 8,
+					 "the reveals do not fit into one byte");
+	for (Size i = 1; i < endpoint->price_count; i++)
+	{
+		bits <<= REVEAL_BITS;
+		if (reveals->of[i] == OE_REVEAL_BY_WEBHOOK)
+			bits |= REVEAL_BY_WEBHOOK;
+		else if (reveals->of[i] == OE_REVEAL_IN_ANSWER)
+			bits |= REVEAL_IN_ANSWER;
+	}
+	return bits;
+}
+
+/* What is equal by one rule need not be equal by the other. */
 void
-oe_request_fingerprint(const OeEndpoint *endpoint, const char *text,
+oe_request_fingerprint(const OeEndpoint *endpoint, const OeRequest *request,
 					   uint8 fingerprint[OE_FINGERPRINT_BYTES])
 {
 	StringInfoData both;
 
 	initStringInfo(&both);
 	appendStringInfoString(&both, endpoint->name);
+	if (request && oe_settings()->equal == OE_EQUAL_EXACT)
+		appendStringInfoString(&both, " exact");
 	appendStringInfoChar(&both, '\n');
-	if (text)
-		appendStringInfoString(&both, text);
+	if (request)
+		appendStringInfoString(&both, request->identity);
 	oe_sha256(both.data, both.len, fingerprint);
+	fingerprint[OE_FINGERPRINT_BYTES - 1] =
+		request ? bits_of_reveals(endpoint, &request->reveals) : 0;
 	pfree(both.data);
+}
+
+void
+oe_fingerprint_range(const uint8 *fingerprint, uint8 lowest[OE_FINGERPRINT_BYTES],
+					 uint8 highest[OE_FINGERPRINT_BYTES])
+{
+	memcpy(lowest, fingerprint, OE_FINGERPRINT_BYTES);
+	memcpy(highest, fingerprint, OE_FINGERPRINT_BYTES);
+	lowest[OE_FINGERPRINT_BYTES - 1] = 0;
+	highest[OE_FINGERPRINT_BYTES - 1] = PG_UINT8_MAX;
+}
+
+bool
+oe_fingerprint_serves(const uint8 *answered, const uint8 *asked)
+{
+	uint8		has = answered[OE_FINGERPRINT_BYTES - 1];
+
+	for (uint8 bits = asked[OE_FINGERPRINT_BYTES - 1]; bits; bits >>= REVEAL_BITS)
+	{
+		if ((bits & REVEAL_MASK) && (bits & REVEAL_MASK) != (has & REVEAL_MASK))
+			return false;
+		has >>= REVEAL_BITS;
+	}
+	return true;
 }
 
 Datum

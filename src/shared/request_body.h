@@ -35,9 +35,25 @@ extern bool oe_request_check(const OeEndpoint *endpoint, Jsonb *request,
 /* Warn about members that are sent, but probably not meant. */
 extern void oe_request_warn(const OeBody *body);
 
-/* What makes requests equal: this alone decides it.  "text" is that of a body. */
-extern void oe_request_fingerprint(const OeEndpoint *endpoint, const char *text,
+/*
+ * What makes requests equal: this alone decides it.  All but the last byte say whom
+ * and what a request asks for, by ocean_enrich.equal; the last byte, what it asks to be
+ * revealed, and how.  "request" is NULL for an endpoint that takes none.
+ */
+extern void oe_request_fingerprint(const OeEndpoint *endpoint,
+								   const OeRequest *request,
 								   uint8 fingerprint[OE_FINGERPRINT_BYTES]);
+
+/*
+ * The lowest and the highest fingerprint of requests that ask for the same, whatever
+ * they ask to be revealed.
+ */
+extern void oe_fingerprint_range(const uint8 *fingerprint,
+								 uint8 lowest[OE_FINGERPRINT_BYTES],
+								 uint8 highest[OE_FINGERPRINT_BYTES]);
+
+/* Of two in the same range: is all that "asked" wants revealed part of "answered"? */
+extern bool oe_fingerprint_serves(const uint8 *answered, const uint8 *asked);
 
 /*
  * The extras that are revealed in one way, by their names in the answer: text[],

@@ -9,8 +9,10 @@
 #include "datatype/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "core/http.h"
+#include "core/request.h"
 #include "base/compat.h"
 #include "base/text.h"
 #include "shared/settings.h"
@@ -34,6 +36,12 @@ static const struct config_enum_entry not_found_options[] = {
 static const struct config_enum_entry unknown_keys_options[] = {
 	{"error", OE_UNKNOWN_KEYS_ERROR, false},
 	{"pass", OE_UNKNOWN_KEYS_PASS, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry equal_options[] = {
+	{"canonical", OE_EQUAL_CANONICAL, false},
+	{"exact", OE_EQUAL_EXACT, false},
 	{NULL, 0, false}
 };
 
@@ -65,6 +73,10 @@ static int	queue_retries;
 static char *credits_per_email;
 static char *credits_per_phone;
 static char *webhook_secret;
+static char *placeholders;
+
+/* The same, as NUL-terminated strings one after the other, and then an empty one. */
+static const char *placeholder_list = "";
 
 static bool
 has_control_character(const char *text)
@@ -132,6 +144,42 @@ check_secret(char **newval, void **extra, GucSource source)
 	GUC_check_errdetail("\"%s\" must be followed by %d hexadecimal digits.",
 						DIGEST_PREFIX, 2 * OE_FINGERPRINT_BYTES);
 	return false;
+}
+
+static bool
+check_placeholders(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *elements;
+	char	   *list;
+	ListCell   *lc;
+
+	if (!SplitGUCList(copy, ',', &elements))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	/* Not longer than the text, with a separator after the last one. */
+	list = guc_malloc(LOG, strlen(*newval) + 2);
+	if (!list)
+		return false;
+	*extra = list;
+	foreach(lc, elements)
+	{
+		/* An empty value is left out without being named. */
+		if (*(const char *) lfirst(lc))
+			list = stpcpy(list, lfirst(lc)) + 1;
+	}
+	*list = '\0';
+	list_free(elements);
+	pfree(copy);
+	return true;
+}
+
+static void
+assign_placeholders(const char *newval, void *extra)
+{
+	placeholder_list = extra;
 }
 
 /* Kept in its one spelling, since it identifies an account. */
@@ -323,6 +371,19 @@ define_call_settings(void)
 							 "Selects what happens to request keys that the API is not known to accept.",
 							 NULL, &settings.unknown_keys, OE_UNKNOWN_KEYS_ERROR, unknown_keys_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("ocean_enrich.equal",
+							 "Selects which requests are equal, so that only the first of them is paid for.",
+							 "\"canonical\" means that letter case, blanks, and the forms of URLs, "
+							 "domains and phone numbers do not count; \"exact\" means that they do.",
+							 &settings.equal, OE_EQUAL_CANONICAL, equal_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.placeholders",
+							   "Sets the values that ocean_person_request() leaves out as it does NULL.",
+							   "A list separated by commas. Letter case counts, blanks around a value do not.",
+							   &placeholders,
+							   "N/A, n/a, #N/A, #n/a, -, ., null, NULL, none, None, unknown, Unknown",
+							   PGC_USERSET, GUC_LIST_INPUT,
+							   check_placeholders, assign_placeholders, NULL);
 }
 
 static void
@@ -390,6 +451,17 @@ const OeSettings *
 oe_settings(void)
 {
 	return &settings;
+}
+
+bool
+oe_is_placeholder(const char *text, Size len)
+{
+	for (const char *value = placeholder_list; *value; value += strlen(value) + 1)
+	{
+		if (strlen(value) == len && memcmp(value, text, len) == 0)
+			return true;
+	}
+	return false;
 }
 
 void

@@ -30,6 +30,7 @@ typedef struct OeSettings
 {
 	int			not_found;		/* OeNotFound */
 	int			unknown_keys;	/* OeUnknownKeys */
+	int			equal;			/* OeEquality */
 	int			concurrency;
 	int			reuse_for_s;
 	int			reuse_not_found_for_s;
@@ -44,6 +45,12 @@ typedef struct OeSettings
 
 /* Their current values; the pointer stays the same. */
 extern const OeSettings *oe_settings(void);
+
+/*
+ * Is this text, without the blanks around it, one of those that stand for a missing
+ * value?
+ */
+extern bool oe_is_placeholder(const char *text, Size len);
 
 /* How patient the queue is, by the current settings. */
 extern void oe_settings_patience(OePatience *patience);

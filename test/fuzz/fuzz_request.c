@@ -40,8 +40,10 @@ check_body(const OeRequest *request, bool pass_unknown_keys, bool valid_utf8)
 	REQUIRE(strncmp(request->body, "{\"person\":{\"", 12) == 0);
 
 	REQUIRE(oe_request_parse(&oe_endpoint_person, request->body, request->body_len,
-							 pass_unknown_keys, &again, &error) == OE_OK);
+							 pass_unknown_keys, OE_EQUAL_CANONICAL, &again,
+							 &error) == OE_OK);
 	REQUIRE(strcmp(again.body, request->body) == 0);
+	REQUIRE(strcmp(again.identity, request->identity) == 0);
 	for (int i = 0; i < OE_PRICES_MAX; i++)
 		REQUIRE(again.reveals.of[i] == request->reveals.of[i]);
 	oe_request_free(&again);
@@ -54,7 +56,7 @@ parse(const char *json, size_t len, bool pass_unknown_keys, OeRequest *request)
 	OeError		error = {0};
 	bool		valid_utf8 = fuzz_is_utf8(json, len);
 	OeCode		code = oe_request_parse(&oe_endpoint_person, json, len, pass_unknown_keys,
-										request, &error);
+										OE_EQUAL_CANONICAL, request, &error);
 
 	if (code == OE_OK)
 	{

@@ -28,6 +28,7 @@ SELECT * FROM pg_temp.try('anna@example.com');
 SELECT * FROM pg_temp.try('anna@example.com');
 SELECT reused FROM ocean_try_enrich_person('{"company": null, "person": {"name": null, "email": "anna@example.com"}}');
 SELECT reused FROM ocean_try_enrich_person('{"person": {"email": "Anna@example.com"}}');
+SELECT reused FROM ocean_try_enrich_person('{"person": {"email": "anna@example.org"}}');
 SELECT count(*), sum(credits) FROM ocean_enrich.call;
 
 -- Never, or not for as long: what is older than that is paid for again.

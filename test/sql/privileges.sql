@@ -46,6 +46,7 @@ INSERT INTO statements (object, statement) VALUES
 	('wake', 'SELECT ocean_enrich.wake()'),
 	('setting: token', 'SELECT ocean_enrich.setting(''api_token'')'),
 	('estimate', 'SELECT ocean_enrich.estimate(''SELECT 1'')'),
+	('fingerprint', 'SELECT ocean_enrich.fingerprint(''{}'')'),
 	('spending_changed', 'SELECT ocean_enrich.spending_changed()'),
 	('budget: read', 'SELECT * FROM ocean_enrich.budget'),
 	('budget: insert', 'INSERT INTO ocean_enrich.budget VALUES (''regress_ocean_nobody'', ''day'', 1)'),

@@ -43,7 +43,8 @@ SELECT statement, error.* FROM (VALUES
 BEGIN;
 SELECT count(ocean_enrich.submit('{"person": {"email": "a@example.com"}}', not_before => now() + '1 day', endpoint => endpoint))
 FROM (VALUES ('person'), (NULL)) AS e (endpoint);
-SELECT endpoint, fingerprint = sha256(E'person\n{"person":{"email":"a@example.com"}}') AS as_told, count(*)
+SELECT endpoint, substr(fingerprint, 1, 31) = substr(sha256(E'person\n{"person":{"email":"a@example.com"}}'), 1, 31)
+	AS as_told, count(*)
 FROM ocean_enrich.call GROUP BY endpoint, fingerprint;
 ROLLBACK;
 

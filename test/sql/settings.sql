@@ -95,6 +95,8 @@ FROM (VALUES
 		('reuse_for', '{-1,0,3600,7d,1ms}'),
 		('not_found', '{error,"NULL",nothing}'),
 		('unknown_keys', '{error,Pass,warn}'),
+		('equal', '{canonical,Exact,loose}'),
+		('placeholders', '{"","n/a , \"not known\"","a b",",","\"a"}'),
 		('token_in', '{header,query,body}')) AS s (setting, vals), unnest(vals) AS value,
 	pg_temp.set_to(setting, value);
 SELECT setting, shown IS NOT NULL AS taken, code, message, detail

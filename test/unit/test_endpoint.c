@@ -14,13 +14,13 @@
 #define lengthof(array)	(sizeof(array) / sizeof((array)[0]))
 
 static const OeMember car_members[] = {
-	{"plate", OE_MEMBER_STRING, true, NULL, false},
-	{"isElectric", OE_MEMBER_BOOLEAN, false, NULL, false},
+	{"plate", OE_MEMBER_STRING, true, NULL, false, OE_FORM_TEXT},
+	{"isElectric", OE_MEMBER_BOOLEAN, false, NULL, false, OE_FORM_EXACT},
 };
 
 static const OeMember history_members[] = {
-	{"withHistory", OE_MEMBER_BOOLEAN, false, NULL, false},
-	{"webhookUrl", OE_MEMBER_STRING, true, NULL, false},
+	{"withHistory", OE_MEMBER_BOOLEAN, false, NULL, false, OE_FORM_REVEAL},
+	{"webhookUrl", OE_MEMBER_STRING, true, NULL, false, OE_FORM_REVEAL},
 };
 
 static const OeObject car_type = {"car", car_members, lengthof(car_members)};
@@ -29,9 +29,9 @@ static const OeObject history_type = {
 };
 
 static const OeMember request_members[] = {
-	{"car", OE_MEMBER_OBJECT, false, &car_type, false},
-	{"note", OE_MEMBER_STRING, true, NULL, false},
-	{"history", OE_MEMBER_OBJECT, true, &history_type, false},
+	{"car", OE_MEMBER_OBJECT, false, &car_type, false, OE_FORM_EXACT},
+	{"note", OE_MEMBER_STRING, true, NULL, false, OE_FORM_EXACT},
+	{"history", OE_MEMBER_OBJECT, true, &history_type, false, OE_FORM_EXACT},
 };
 
 static const OeVocabulary vocabulary = {
@@ -79,7 +79,8 @@ static OeCode
 parse(const char *json)
 {
 	free_results();
-	return oe_request_parse(&cars, json, strlen(json), false, &request, &error);
+	return oe_request_parse(&cars, json, strlen(json), false, OE_EQUAL_CANONICAL,
+							&request, &error);
 }
 
 static OeCode

@@ -20,7 +20,7 @@ my @symbols = qw(
   ocean_enrich_contact_rank ocean_enrich_create_sync
   ocean_enrich_database_identity ocean_enrich_disable_sync ocean_enrich_drop_sync
   ocean_enrich_enable_sync ocean_enrich_end_pause ocean_enrich_estimate ocean_enrich_expect_reveals
-  ocean_enrich_forget
+  ocean_enrich_fingerprint ocean_enrich_forget
   ocean_enrich_in_flight ocean_enrich_person ocean_enrich_queue_state
   ocean_enrich_receive_webhook ocean_enrich_request_error ocean_enrich_retry ocean_enrich_retry_sync
   ocean_enrich_reveals_counted
