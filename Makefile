@@ -27,6 +27,7 @@ OBJS = \
 	src/core/canonical.o \
 	src/core/endpoint.o \
 	src/core/error.o \
+	src/core/foreign.o \
 	src/core/http.o \
 	src/core/json.o \
 	src/core/pace.o \

@@ -109,7 +109,7 @@ COMMENT ON COLUMN ocean_enrich.call.reveals_by_webhook IS
 COMMENT ON COLUMN ocean_enrich.call.status IS 'HTTP status of the answer';
 COMMENT ON COLUMN ocean_enrich.call.detail IS 'what the API or the network said about a request without a usable answer';
 COMMENT ON COLUMN ocean_enrich.call.answer IS 'the answer, such as the enriched person, as it came';
-COMMENT ON COLUMN ocean_enrich.call.raw IS 'body of an answer that cannot be stored as jsonb';
+COMMENT ON COLUMN ocean_enrich.call.raw IS 'body of an answer that cannot be stored as jsonb, or of a 422';
 COMMENT ON COLUMN ocean_enrich.call.raw_truncated IS 'true if the body was longer than what is kept of it';
 COMMENT ON COLUMN ocean_enrich.call.credits IS 'cost of the answer';
 COMMENT ON COLUMN ocean_enrich.call.reserved IS

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/buffer.h"
+#include "core/foreign.h"
 #include "core/json.h"
 
 /* A message made from the API's list of complaints ends here. */
@@ -35,6 +36,9 @@ typedef struct StatusMeaning
 #define CHECK_URL_AND_RESOLVE \
 	"Check that \"ocean_enrich.api_url\" is the URL of the Ocean.io API, then use " \
 	"ocean_enrich.resolve() to allow sending the request again."
+#define WHO_ANSWERED \
+	"Something between this server and the API answered.  Check \"ocean_enrich.api_url\" " \
+	"and \"ocean_enrich.proxy\", and whether a firewall blocks this server."
 #define CHECK_REQUEST \
 	"Compare the request with the documentation of the API."
 #define CHECK_TOKEN \
@@ -63,6 +67,9 @@ static const StatusMeaning meanings[] = {
 		"and \"ocean_enrich.api_token\"."},
 	{404, 404, OE_REFUSED, OE_API_NOT_FOUND, NULL,
 		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+	{407, 407, OE_REFUSED, OE_API_BAD_REQUEST,
+		"a proxy asks for a user and password",
+		"Check \"ocean_enrich.proxy\", its user and password."},
 	{422, 422, OE_REFUSED, OE_API_INVALID, NULL, CHECK_REQUEST},
 	{429, 429, OE_FAILED, OE_API_RATE_LIMIT, NULL,
 		"Run the statement again later, or lower \"ocean_enrich.rate_limit\"."},
@@ -472,11 +479,33 @@ extract_credits(struct json_object *value, char **credits)
 	return copy_text(text, credits);
 }
 
+/* A member of an object, NULL if it is not a string. */
+static struct json_object *
+string_member(struct json_object *object, const char *key)
+{
+	struct json_object *member = json_object_object_get(object, key);
+
+	return json_object_is_type(member, json_type_string) ? member : NULL;
+}
+
+/*
+ * The API explains in "detail".  Machines in front of it have "error", with or
+ * without a "message" inside, or "message".
+ */
 static bool
 extract_detail(struct json_object *value, char **detail)
 {
+	struct json_object *error = json_object_object_get(value, "error");
 	struct json_object *said = json_object_object_get(value, "detail");
 
+	if (said == NULL)
+		said = string_member(error, "message");
+	if (said == NULL)
+		said = string_member(value, "error");
+	if (said == NULL)
+		said = string_member(value, "message");
+	if (said == NULL)
+		said = error;
 	return said == NULL || copy_text(plain_text(said), detail);
 }
 
@@ -508,9 +537,10 @@ cautious_outcome(int status)
  * says "Not Found".
  */
 static bool
-is_404_of_api(const OeAnswer *answer)
+is_404_of_api(struct json_object *value, const OeAnswer *answer)
 {
-	return answer->detail != NULL && strcmp(answer->detail, "Not Found") != 0;
+	return json_object_object_get(value, "detail") != NULL &&
+		strcmp(answer->detail, "Not Found") != 0;
 }
 
 /* A 404 that nobody can take for an answer about a person. */
@@ -540,6 +570,79 @@ decode_out_of_memory(OeAnswer *answer, OeError *error)
 	return error->code;
 }
 
+/*
+ * True if a status would make people look for a mistake in their request, their token
+ * or their account.
+ */
+static bool
+accuses(const StatusMeaning *meaning)
+{
+	return meaning->outcome == OE_REFUSED && meaning->first >= 400 &&
+		meaning->message == NULL;
+}
+
+static void
+set_error(const OeEndpoint *endpoint, int status, bool is_foreign,
+		  const OeAnswer *answer, OeError *error)
+{
+	const StatusMeaning *meaning = meaning_of(status);
+
+	if (status == 404 && answer->outcome == OE_FAILED)
+		set_path_not_found(endpoint, answer->detail, error);
+	else if (is_foreign && accuses(meaning))
+	{
+		oe_error_set(error, meaning->code, "the answer with HTTP status %d is not the API's", status);
+		oe_error_detail(error, "HTTP status %d.%s", status,
+						money_for_people(endpoint, meaning->outcome));
+		oe_error_hint(error, WHO_ANSWERED);
+	}
+	else
+		(void) oe_answer_error(endpoint, status, answer->detail, error);
+	if (error->message == NULL)
+		error->code = OE_OUT_OF_MEMORY;
+}
+
+/* Show how it begins, in the error and for the ledger; false if out of memory. */
+static bool
+add_words(const char *body, size_t len, bool valid_utf8, OeAnswer *answer,
+		  OeError *error)
+{
+	OeBuf		text;
+	char	   *words;
+	bool		complete;
+
+	if (!oe_foreign_words(body, len, valid_utf8, &words))
+		return false;
+	if (words == NULL)
+		return true;
+	oe_buf_init(&text, MESSAGE_MAX_BYTES);
+	complete = error->message != NULL &&
+		oe_buf_append_string(&text, error->message) &&
+		oe_buf_append_string(&text, ": ") &&
+		oe_buf_append_string(&text, words);
+	if (error->detail != NULL)
+		oe_error_detail(error, "%s  It begins: %s", error->detail, words);
+	free(words);
+	if (complete)
+		answer->detail = oe_buf_steal(&text);
+	oe_buf_free(&text);
+	return complete;
+}
+
+/*
+ * The ledger gets the readable message instead of a list of complaints, which may
+ * quote the request.  False if out of memory.
+ */
+static bool
+replace_complaints(OeAnswer *answer, const OeError *error)
+{
+	if (answer->detail == NULL || answer->detail[0] != '[')
+		return true;
+	free(answer->detail);
+	answer->detail = NULL;
+	return copy_text(error->message, &answer->detail);
+}
+
 OeCode
 oe_answer_decode(const OeEndpoint *endpoint, int status,
 				 const char *body, size_t len,
@@ -549,6 +652,7 @@ oe_answer_decode(const OeEndpoint *endpoint, int status,
 	Fault		fault = fault_of_bytes(len, body_valid_utf8, truncated);
 	OeJsonResult result = OE_JSON_INVALID;
 	struct json_object *value = NULL;
+	bool		is_foreign;
 
 	memset(answer, 0, sizeof(*answer));
 	answer->outcome = cautious_outcome(status);
@@ -566,21 +670,22 @@ oe_answer_decode(const OeEndpoint *endpoint, int status,
 
 	if (result == OE_JSON_OK && !extract(status, value, answer))
 		result = OE_JSON_OUT_OF_MEMORY;
+	else if (status == 404 && is_404_of_api(value, answer))
+		answer->outcome = OE_REFUSED;
 	(void) json_object_put(value);	/* what we need was copied */
 
 	if (result == OE_JSON_OUT_OF_MEMORY)
 		return decode_out_of_memory(answer, error);
 	if (answer->is_usable)
 		return OE_OK;
-	if (status == 404 && is_404_of_api(answer))
-		answer->outcome = OE_REFUSED;
 
-	if (status == 404 && answer->outcome == OE_FAILED)
-		set_path_not_found(endpoint, answer->detail, error);
-	else
-		(void) oe_answer_error(endpoint, status, answer->detail, error);
+	is_foreign = result == OE_JSON_INVALID && status >= 400 && oe_is_foreign(body, len);
+	set_error(endpoint, status, is_foreign, answer, error);
 	if (status == 200)
 		set_fault(endpoint, status, fault, error);
+	else if (!(is_foreign ? add_words(body, len, body_valid_utf8, answer, error) :
+			   replace_complaints(answer, error)))
+		return decode_out_of_memory(answer, error);
 	return error->code;
 }
 

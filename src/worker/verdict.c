@@ -4,6 +4,9 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
@@ -117,6 +120,36 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 				  "ocean_enrich.resolve() to allow sending it again.");
 }
 
+static void
+hide_word(const OeBuf *body, const char *word)
+{
+	Size		len = strlen(word);
+	char	   *from = body->data;
+
+	while ((from = memmem(from, body->data + body->len - from, word, len)) != NULL)
+	{
+		memset(from, '*', len);
+		from += len;
+	}
+}
+
+/* The token as it stands in a URL, by libcurl. */
+static char *
+token_in_url(const char *token)
+{
+	StringInfoData url;
+
+	initStringInfo(&url);
+	for (; *token; token++)
+	{
+		if (isalnum((unsigned char) *token) || strchr("-._~", *token))
+			appendStringInfoChar(&url, *token);
+		else
+			appendStringInfo(&url, "%%%02X", (unsigned char) *token);
+	}
+	return url.data;
+}
+
 /*
  * A proxy or an error page may echo the request.  Such a body goes into
  * messages and into the ledger, so the token in it is masked.
@@ -124,17 +157,14 @@ describe_lost(const OeEndpoint *endpoint, const OeHttpReply *reply,
 static void
 hide_token(const OeCall *call, const OeBuf *body)
 {
-	Size		len = strlen(call->token);
-	char	   *from = body->data;
+	char	   *in_url;
 
-	if (!from || len < TOKEN_MIN_BYTES)
+	if (!body->data || strlen(call->token) < TOKEN_MIN_BYTES)
 		return;
-	while ((from = memmem(from, body->data + body->len - from,
-						  call->token, len)) != NULL)
-	{
-		memset(from, '*', len);
-		from += len;
-	}
+	hide_word(body, call->token);
+	in_url = token_in_url(call->token);
+	hide_word(body, in_url);
+	explicit_bzero(in_url, strlen(in_url));
 }
 
 static void
@@ -358,7 +388,7 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
 	verdict->detail = message_or_null(answer.detail);
 	if (reply->status == 200)
 		judge_unusable(call, body, &answer, verdict);
-	else if (verdict->outcome == OE_UNKNOWN)
+	else if (verdict->outcome == OE_UNKNOWN || verdict->result.code == OE_API_INVALID)
 		keep_body(body, verdict);
 	oe_answer_free(&answer);
 }

@@ -22,6 +22,9 @@
 	"and \"ocean_enrich.api_token\"."
 #define CHECK_TOKEN_HINT \
 	"Check \"ocean_enrich.api_token\" or \"ocean_enrich.api_token_file\"."
+#define WHO_ANSWERED_HINT \
+	"Something between this server and the API answered.  Check \"ocean_enrich.api_url\" " \
+	"and \"ocean_enrich.proxy\", and whether a firewall blocks this server."
 #define LOOK_FIRST_HINT \
 	"Check the usage in your Ocean.io account, then use ocean_enrich.resolve() " \
 	"to allow sending the request again."
@@ -183,13 +186,6 @@ static const RefusalCase refusals[] = {
 		OE_API_NOT_FOUND, OE_REFUSED, "No matching record found",
 		"HTTP status 404.  Nothing was paid.",
 		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
-	{422, "{\"detail\":[{\"loc\":[\"string\"],\"msg\":\"string\","
-		"\"type\":\"string\"}]}",
-		"[{\"loc\":[\"string\"],\"msg\":\"string\",\"type\":\"string\"}]",
-		OE_API_INVALID, OE_REFUSED, "string: string",
-		"HTTP status 422.  Nothing was paid.  The API said: "
-		"[{\"loc\":[\"string\"],\"msg\":\"string\",\"type\":\"string\"}]",
-		CHECK_REQUEST_HINT},
 
 	/* undocumented details */
 	{403, "{\"detail\":\"Verification is disabled for this account\"}",
@@ -248,10 +244,6 @@ static const RefusalCase refusals[] = {
 		"HTTP status 429.  Nothing was paid.",
 		"Run the statement again later, or lower "
 		"\"ocean_enrich.rate_limit\"."},
-	{502, "<html><body>Bad Gateway</body></html>", NULL,
-		OE_API_FAILED, OE_FAILED, "the API answered with HTTP status 502",
-		"HTTP status 502.  Nothing was paid.",
-		"Run the statement again later."},
 	{503, "{\"detail\":\"Overloaded\"}", "Overloaded",
 		OE_API_FAILED, OE_FAILED, "Overloaded",
 		"HTTP status 503.  Nothing was paid.",
@@ -280,11 +272,95 @@ static const RefusalCase refusals[] = {
 		"HTTP status 700.  The call may have been paid for.",
 		CHECK_URL_HINT},
 
+	/* words that are not in "detail" */
+	{400, "{\"message\":\"Bad things\"}", "Bad things",
+		OE_API_BAD_REQUEST, OE_REFUSED, "Bad things",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{503, "{\"error\":{\"message\":\"Busy\",\"code\":7}}", "Busy",
+		OE_API_FAILED, OE_FAILED, "Busy",
+		"HTTP status 503.  Nothing was paid.",
+		"Run the statement again later."},
+	{403, "{\"error\":\"forbidden\",\"message\":\"of the gateway\"}", "forbidden",
+		OE_API_FORBIDDEN, OE_REFUSED, "forbidden",
+		"HTTP status 403.  Nothing was paid.", CHECK_ACCESS_HINT},
+	{403, "{\"error\":{\"code\":7},\"message\":\"of the gateway\"}", "of the gateway",
+		OE_API_FORBIDDEN, OE_REFUSED, "of the gateway",
+		"HTTP status 403.  Nothing was paid.", CHECK_ACCESS_HINT},
+	{400, "{\"error\":{\"code\":7}}", "{\"code\":7}",
+		OE_API_BAD_REQUEST, OE_REFUSED, "{\"code\":7}",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":\"first\",\"error\":\"x\",\"message\":\"y\"}", "first",
+		OE_API_BAD_REQUEST, OE_REFUSED, "first",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{400, "{\"detail\":null,\"message\":\"second\"}", "second",
+		OE_API_BAD_REQUEST, OE_REFUSED, "second",
+		"HTTP status 400.  Nothing was paid.", CHECK_REQUEST_HINT},
+	{407, "", NULL, OE_API_BAD_REQUEST, OE_REFUSED,
+		"a proxy asks for a user and password",
+		"HTTP status 407.  Nothing was paid.",
+		"Check \"ocean_enrich.proxy\", its user and password."},
+
 	/* a body is only a person with a 200 */
 	{201, "{\"id\":\"1\",\"creditsUsed\":3}", NULL, OE_GATHERING, OE_REFUSED,
 		"Data gathering process has started. Please try again later.",
 		"HTTP status 201.  Nothing was paid.",
 		"Run the statement again in 2 to 5 minutes."},
+};
+
+/* The same, but the ledger has the message instead of the API's detail. */
+static const RefusalCase rewritten[] = {
+	/* the vendor's page */
+	{422, "{\"detail\":[{\"loc\":[\"string\"],\"msg\":\"string\","
+		"\"type\":\"string\"}]}",
+		"string: string",
+		OE_API_INVALID, OE_REFUSED, "string: string",
+		"HTTP status 422.  Nothing was paid.  The API said: "
+		"[{\"loc\":[\"string\"],\"msg\":\"string\",\"type\":\"string\"}]",
+		CHECK_REQUEST_HINT},
+
+	/* not of the API */
+	{403, "<!DOCTYPE html>\n<!-- a > b --><html><head><title>Attention&nbsp;Required!</title>"
+		"<style>p { color: red }</style><SCRIPT>if (a < b) alert(1)</SCRIPT ></head>"
+		"<body class=\"<\">\n  <h1>Sorry,\tyou</h1><p>have been bl<b>o</b>cked.</body>",
+		"the answer with HTTP status 403 is not the API's: "
+		"Attention&nbsp;Required! Sorry, you have been bl o cked.",
+		OE_API_FORBIDDEN, OE_REFUSED,
+		"the answer with HTTP status 403 is not the API's",
+		"HTTP status 403.  Nothing was paid.  It begins: "
+		"Attention&nbsp;Required! Sorry, you have been bl o cked.",
+		WHO_ANSWERED_HINT},
+	{403, "error code: 1020", "the answer with HTTP status 403 is not the API's: error code: 1020",
+		OE_API_FORBIDDEN, OE_REFUSED,
+		"the answer with HTTP status 403 is not the API's",
+		"HTTP status 403.  Nothing was paid.  It begins: error code: 1020",
+		WHO_ANSWERED_HINT},
+	{402, " \n<html></html>", NULL,
+		OE_API_CREDITS, OE_REFUSED,
+		"the answer with HTTP status 402 is not the API's",
+		"HTTP status 402.  Nothing was paid.", WHO_ANSWERED_HINT},
+	{407, "<b>Log in</b>", "a proxy asks for a user and password: Log in",
+		OE_API_BAD_REQUEST, OE_REFUSED,
+		"a proxy asks for a user and password",
+		"HTTP status 407.  Nothing was paid.  It begins: Log in",
+		"Check \"ocean_enrich.proxy\", its user and password."},
+	{404, "<title>Not here</title>", "the API answered with HTTP status 404: Not here",
+		OE_BAD_ANSWER, OE_FAILED, "the API answered with HTTP status 404",
+		"HTTP status 404.  Nothing was paid.  This is not how the API says that it does "
+		"not know a person.  It begins: Not here", CHECK_URL_HINT},
+	{404, "{\"message\":\"no Route matched\"}", "no Route matched",
+		OE_BAD_ANSWER, OE_FAILED, "no Route matched",
+		"HTTP status 404.  Nothing was paid.  This is not how the API says that it does "
+		"not know a person.", CHECK_URL_HINT},
+	{500, "upstream error", "the API answered with HTTP status 500: upstream error",
+		OE_API_FAILED, OE_UNKNOWN, "the API answered with HTTP status 500",
+		"HTTP status 500.  The call may have been paid for.  It begins: upstream error",
+		LOOK_FIRST_HINT},
+	{302, "<html>Found</html>", NULL, OE_BAD_ANSWER, OE_FAILED,
+		"the API answered with HTTP status 302",
+		"HTTP status 302.  Nothing was paid.", CHECK_URL_HINT},
+	{403, "{\"detail\":\"cut", NULL, OE_API_FORBIDDEN, OE_REFUSED,
+		"the API answered with HTTP status 403",
+		"HTTP status 403.  Nothing was paid.", CHECK_ACCESS_HINT},
 };
 
 /* Lists of complaints and their messages. */
@@ -447,11 +523,11 @@ test_404_of_others(void)
 		const char *message;
 	}			others[] = {
 		{"", "the API answered with HTTP status 404"},
-		{"<html>404 page not found</html>", "the API answered with HTTP status 404"},
 		{"{\"detail\":\"Not Found\"}", "Not Found"},
 		{"{}", "the API answered with HTTP status 404"},
 		{"[]", "the API answered with HTTP status 404"},
-		{"{\"error\":\"no route\"}", "the API answered with HTTP status 404"},
+		{"{\"error\":\"no route\"}", "no route"},
+		{"{\"message\":\"No matching record found\"}", "No matching record found"},
 		{"{\"detail\":null}", "the API answered with HTTP status 404"},
 	};
 
@@ -514,6 +590,59 @@ test_200_from_the_ledger(void)
 }
 
 static void
+test_rewritten(void)
+{
+	for (size_t i = 0; i < lengthof(rewritten); i++)
+	{
+		const RefusalCase *it = &rewritten[i];
+
+		unit_context("%d %s", it->status, it->body);
+		CHECK_INT(decode(it->status, it->body), it->code);
+		check_refusal(it);
+		CHECK_INT(answer.outcome, it->outcome);
+		CHECK_STRING(answer.detail, it->api_detail);
+		free_results();
+
+		if (it->api_detail == NULL)
+			continue;
+		(void) oe_answer_error(&oe_endpoint_person, it->status, it->api_detail, &error);
+		CHECK_STRING(error.message, it->api_detail);
+		free_results();
+	}
+}
+
+/* The beginning of a page: cut between characters, without what is not UTF-8. */
+static void
+test_long_page(void)
+{
+	OeBuf		body;
+
+	oe_buf_init(&body, 100000);
+	CHECK(oe_buf_append_string(&body, "<p>"));
+	for (int i = 0; i < 1000; i++)
+		CHECK(oe_buf_append_string(&body, "\xE2\x82\xAC"));
+	CHECK_INT(decode(403, body.data), OE_API_FORBIDDEN);
+	CHECK(strstr(error.detail, "It begins: \xE2\x82\xAC\xE2\x82\xAC") != NULL);
+	CHECK_STRING(error.detail + strlen(error.detail) - 6, "\xE2\x82\xAC...");
+	CHECK(strlen(error.detail) < 300);
+	free_results();
+
+	/* Latin-1, and a page that is longer than an answer may be */
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 403, "<p>verr\xFC" "ckt", 12, false, true,
+							   &answer, &error), OE_API_FORBIDDEN);
+	CHECK_STRING(error.detail, "HTTP status 403.  Nothing was paid.  It begins: verr?ckt");
+	free_results();
+
+	/* no text at all: gzip */
+	CHECK_INT(oe_answer_decode(&oe_endpoint_person, 403, "\x1F\x8B\x08\x00\x00", 5, false, false,
+							   &answer, &error), OE_API_FORBIDDEN);
+	CHECK_STRING(error.message, "the answer with HTTP status 403 is not the API's");
+	CHECK_STRING(error.detail, "HTTP status 403.  Nothing was paid.");
+	free_results();
+	oe_buf_free(&body);
+}
+
+static void
 test_complaints(void)
 {
 	for (size_t i = 0; i < lengthof(complaints); i++)
@@ -530,7 +659,7 @@ test_complaints(void)
 				 readable ? complaints[i].list : "");
 
 		CHECK_INT(decode(422, body), OE_API_INVALID);
-		CHECK_STRING(answer.detail, complaints[i].list);
+		CHECK_STRING(answer.detail, complaints[i].message);
 		CHECK_STRING(error.message, complaints[i].message);
 		CHECK_STRING(error.detail, detail);
 		free_results();
@@ -661,7 +790,8 @@ test_deep_detail(void)
 
 	CHECK_INT(decode(422, body), OE_API_INVALID);
 	CHECK_STRING(error.message, "m");
-	CHECK_STRING(answer.detail, "[{\"msg\":\"m\","
+	CHECK_STRING(answer.detail, "m");
+	CHECK_STRING(error.detail, "HTTP status 422.  Nothing was paid.  The API said: [{\"msg\":\"m\","
 				 "\"ctx\":[[[[[[[[[[[[[[]]]]]]]]]]]]]]}]");
 	free_results();
 	free(body);
@@ -766,6 +896,8 @@ test_without_memory(void)
 		each_malloc_fails(200, faults[i].body);
 	for (size_t i = 0; i < lengthof(refusals); i++)
 		each_malloc_fails(refusals[i].status, refusals[i].body);
+	for (size_t i = 0; i < lengthof(rewritten); i++)
+		each_malloc_fails(rewritten[i].status, rewritten[i].body);
 	for (size_t i = 0; i < lengthof(complaints); i++)
 	{
 		char		body[1000];
@@ -787,6 +919,8 @@ static const UnitTest tests[] = {
 	{"404 of others", test_404_of_others},
 	{"refusals", test_refusals},
 	{"200 from the ledger", test_200_from_the_ledger},
+	{"messages for the ledger", test_rewritten},
+	{"a long page", test_long_page},
 	{"lists of complaints", test_complaints},
 	{"a message has a ceiling", test_message_has_a_ceiling},
 	{"a long detail", test_long_detail},
