@@ -80,6 +80,17 @@ append(OeBuf *buf, Span text)
 }
 
 static bool
+is_ascii(Span text)
+{
+	for (size_t i = 0; i < text.len; i++)
+	{
+		if ((unsigned char) text.bytes[i] >= 0x80)
+			return false;
+	}
+	return true;
+}
+
+static bool
 is_digit(char c)
 {
 	return c >= '0' && c <= '9';
@@ -175,6 +186,22 @@ append_result(OeBuf *buf, uint8_t *result, size_t len, Span text)
 	return good;
 }
 
+/* What is ASCII, as most values are, needs no tables. */
+static bool
+append_folded_ascii(OeBuf *buf, Span text)
+{
+	size_t		start = buf->len;
+
+	if (!append(buf, text))
+		return false;
+	for (size_t i = start; i < buf->len; i++)
+	{
+		if (buf->data[i] >= 'A' && buf->data[i] <= 'Z')
+			buf->data[i] += 'a' - 'A';
+	}
+	return true;
+}
+
 /* In NFC, with the letter case folded by Unicode's rules for all languages. */
 static bool
 append_folded(OeBuf *buf, Span text)
@@ -182,8 +209,8 @@ append_folded(OeBuf *buf, Span text)
 	size_t		len;
 	uint8_t    *folded;
 
-	if (text.len == 0)
-		return true;
+	if (is_ascii(text))
+		return append_folded_ascii(buf, text);
 	folded = u8_casefold((const uint8_t *) text.bytes, text.len, NULL,
 						 UNINORM_NFC, NULL, &len);
 	return append_result(buf, folded, len, text);
@@ -195,8 +222,8 @@ append_exact(OeBuf *buf, Span text)
 	size_t		len;
 	uint8_t    *composed;
 
-	if (text.len == 0)
-		return true;
+	if (is_ascii(text))
+		return append(buf, text);
 	composed = u8_normalize(UNINORM_NFC, (const uint8_t *) text.bytes, text.len,
 							NULL, &len);
 	return append_result(buf, composed, len, text);
@@ -205,17 +232,6 @@ append_exact(OeBuf *buf, Span text)
 /* ----------------------------------------------------------------
  * Hosts
  * ---------------------------------------------------------------- */
-
-static bool
-is_ascii(Span text)
-{
-	for (size_t i = 0; i < text.len; i++)
-	{
-		if ((unsigned char) text.bytes[i] >= 0x80)
-			return false;
-	}
-	return true;
-}
 
 /* As the name service has it; what is no name of a host is only folded. */
 static bool
