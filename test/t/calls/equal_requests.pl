@@ -92,6 +92,26 @@ sql(q{
 is((estimated("SELECT $request FROM contacts"))[1], 0, 'a cleaned export is known');
 books_agree($node, $sandbox, 'after the export');
 
+# The queue takes what is known from the answer to an equal request, also one that
+# asked for more.
+
+my $paid = $sandbox->books->{requests};
+sql(q{
+	SELECT ocean_enrich_person(ocean_person_request(email => 'More@Example.com', reveal_emails => true,
+		reveal_phones => true))});
+is( sql(q{
+		CREATE TABLE queued AS SELECT ocean_enrich.submit(request) AS call_id
+		FROM (VALUES (ocean_person_request(email => 'more@example.com')),
+			(ocean_person_request(email => ' MORE@example.com', reveal_phones => true)),
+			('{"person": {"email": "more@example.com"}, "revealEmails": {"includeEmails": false}}')) AS v (request);
+		SELECT ocean_enrich.wait(array_agg(call_id), '1 min') FROM queued;
+		SELECT count(*), count(reused_from), sum(credits), count(answer #> '{email,address}')
+		FROM ocean_enrich.call JOIN queued USING (call_id)}),
+	"t\n3|3|0|3",
+	'an answer with more reveals serves the queue');
+is($sandbox->books->{requests}, $paid + 1, 'and only that was sent');
+books_agree($node, $sandbox, 'after the queue');
+
 # Under a sync, too
 
 owner($node, 'keeper');
@@ -101,7 +121,7 @@ sql(q{
 	INSERT INTO leads SELECT i, format(' Lead%s@Example.COM', i) FROM generate_series(1, 20) AS i});
 create($node, 'keeper', 'leads');
 settled($node, 'leads');
-my $paid = $sandbox->books->{requests};
+$paid = $sandbox->books->{requests};
 is(sql('SELECT count(enriched) FROM leads'), 20, 'a sync has filled a table');
 sql('UPDATE leads SET email = lower(btrim(email))');
 settled($node, 'leads');
