@@ -57,6 +57,7 @@ OBJS = \
 	src/session/estimate.o \
 	src/session/forget.o \
 	src/session/functions.o \
+	src/session/person.o \
 	src/session/progress.o \
 	src/session/read_ahead.o \
 	src/session/read_ahead_plan.o \

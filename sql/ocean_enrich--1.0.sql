@@ -321,39 +321,6 @@ COMMENT ON FUNCTION ocean_enrich.fingerprint(jsonb, text) IS
 
 -- The answer as columns
 
-CREATE FUNCTION ocean_enrich.text_array(value jsonb) RETURNS text[]
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-	BEGIN ATOMIC
-		SELECT CASE WHEN jsonb_typeof(value) = 'array'
-			THEN ARRAY(SELECT element FROM jsonb_array_elements_text(value) AS element) END;
-	END;
-COMMENT ON FUNCTION ocean_enrich.text_array(jsonb) IS
-	'the elements of a JSON array as text[]; NULL for anything else';
-
-CREATE FUNCTION ocean_enrich.to_integer(value jsonb) RETURNS integer
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-	BEGIN ATOMIC
-		SELECT CASE WHEN jsonb_typeof(value) = 'number'
-			AND value::numeric BETWEEN -2147483648 AND 2147483647
-			THEN value::numeric::integer END;
-	END;
-COMMENT ON FUNCTION ocean_enrich.to_integer(jsonb) IS
-	'a JSON number as integer; NULL for anything else';
-
-CREATE FUNCTION ocean_enrich.to_date(value jsonb) RETURNS date
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-	BEGIN ATOMIC
-		SELECT CASE WHEN value #>> '{}' ~ '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])'
-			AND substr(value #>> '{}', 1, 4) <> '0000'
-			AND substr(value #>> '{}', 9, 2)::integer <= date_part('day',
-				make_date(substr(value #>> '{}', 1, 4)::integer, substr(value #>> '{}', 6, 2)::integer, 1)
-				+ interval '1 month - 1 day')
-			THEN make_date(substr(value #>> '{}', 1, 4)::integer,
-				substr(value #>> '{}', 6, 2)::integer, substr(value #>> '{}', 9, 2)::integer) END;
-	END;
-COMMENT ON FUNCTION ocean_enrich.to_date(jsonb) IS
-	'a JSON string that begins with YYYY-MM-DD as date; NULL for anything else';
-
 CREATE TYPE @extschema@.ocean_person AS (
 	id                      text,
 	domain                  text,
@@ -387,40 +354,8 @@ CREATE TYPE @extschema@.ocean_person AS (
 COMMENT ON TYPE @extschema@.ocean_person IS 'an enriched person as columns';
 
 CREATE FUNCTION @extschema@.ocean_person(enriched jsonb) RETURNS @extschema@.ocean_person
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-	BEGIN ATOMIC
-		SELECT ROW(
-			enriched ->> 'id',
-			enriched ->> 'domain',
-			enriched ->> 'name',
-			enriched ->> 'firstName',
-			enriched ->> 'lastName',
-			enriched ->> 'country',
-			enriched ->> 'state',
-			enriched ->> 'location',
-			enriched ->> 'linkedinUrl',
-			ocean_enrich.text_array(enriched -> 'seniorities'),
-			ocean_enrich.text_array(enriched -> 'departments'),
-			enriched ->> 'photo',
-			enriched ->> 'jobTitle',
-			enriched ->> 'jobTitleEnglish',
-			enriched ->> 'currentJobDescription',
-			nullif(enriched -> 'experiences', 'null'),
-			enriched ->> 'summary',
-			ocean_enrich.text_array(enriched -> 'skills'),
-			ocean_enrich.text_array(enriched #> '{phone,numbers}'),
-			enriched #>> '{phone,status}',
-			enriched #>> '{email,address}',
-			enriched #>> '{email,status}',
-			enriched ->> 'headline',
-			nullif(enriched -> 'inferredEmails', 'null'),
-			ocean_enrich.to_integer(enriched -> 'connectionsCount'),
-			ocean_enrich.to_integer(enriched -> 'followersCount'),
-			enriched ->> 'updatedAt',
-			CASE WHEN jsonb_typeof(enriched -> 'creditsUsed') = 'number'
-				THEN (enriched -> 'creditsUsed')::numeric END
-		)::@extschema@.ocean_person;
-	END;
+	AS 'MODULE_PATHNAME', 'ocean_person'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.ocean_person(jsonb) IS 'an enriched person as columns; missing values are NULL';
 
 CREATE FUNCTION @extschema@.ocean_person_experiences(
@@ -433,19 +368,8 @@ CREATE FUNCTION @extschema@.ocean_person_experiences(
 	OUT job_title               text,
 	OUT linkedin_company_handle text
 ) RETURNS SETOF record
-	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 10
-	BEGIN ATOMIC
-		SELECT element.ordinality::integer,
-			ocean_enrich.to_date(element.value -> 'dateFrom'),
-			ocean_enrich.to_date(element.value -> 'dateTo'),
-			element.value ->> 'description',
-			element.value ->> 'domain',
-			element.value ->> 'jobTitle',
-			element.value ->> 'linkedinCompanyHandle'
-		FROM jsonb_array_elements(CASE WHEN jsonb_typeof(enriched -> 'experiences') = 'array'
-			THEN enriched -> 'experiences' END) WITH ORDINALITY AS element
-		ORDER BY element.ordinality;
-	END;
+	AS 'MODULE_PATHNAME', 'ocean_person_experiences'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 10;
 COMMENT ON FUNCTION @extschema@.ocean_person_experiences(jsonb) IS
 	'the experiences of an enriched person as rows, in the order of the API';
 
@@ -1610,8 +1534,7 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA ocean_enrich FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ocean_enrich FROM PUBLIC;
 -- Other functions and views call these with their callers' rights: they convert, show what
 -- current_setting() shows, and send nothing that was not submitted.
-GRANT EXECUTE ON FUNCTION ocean_enrich.text_array(jsonb), ocean_enrich.to_integer(jsonb),
-	ocean_enrich.to_date(jsonb), ocean_enrich.setting(text), ocean_enrich.wake(),
+GRANT EXECUTE ON FUNCTION ocean_enrich.setting(text), ocean_enrich.wake(),
 	ocean_enrich.spending_changed() TO PUBLIC;
 -- The triggers of a table are its owner's.  They do nothing for any other table.
 GRANT EXECUTE ON FUNCTION ocean_enrich.sync_changed(), ocean_enrich.database_identity() TO PUBLIC;

@@ -140,5 +140,8 @@ FROM (
 		JOIN line AS l USING (part)
 		JOIN line AS base ON base.part = l.part AND base.subject = 'short ledger'
 	WHERE l.subject <> base.subject
+	UNION ALL
+	SELECT 8, 'us a row, ' || subject, '<= 10', pg_temp.tenth(us), pg_temp.tenth(least_us), us <= 10
+	FROM line WHERE part = 'columns' AND subject LIKE 'ocean_person%'
 ) AS goals (number, goal, wanted, measured, least, good)
 ORDER BY number, goal;

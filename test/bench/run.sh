@@ -448,6 +448,8 @@ typed_columns()
 			"SELECT count(enriched ->> 'id') FROM bench.answer WHERE n BETWEEN \$1 AND \$2"
 		run_again columns "ocean_person(enriched)" bench 5000 \
 			"SELECT count(ocean_person(enriched)) FROM bench.answer WHERE n BETWEEN \$1 AND \$2"
+		run_again columns "ocean_person_experiences(enriched)" bench 5000 \
+			"SELECT count(e) FROM bench.answer, ocean_person_experiences(enriched) AS e WHERE n BETWEEN \$1 AND \$2"
 	done
 }
 

@@ -78,6 +78,17 @@ FROM unnest(ARRAY['null', 'true', '7', '"x"', '[]', '{}', '["x", null, 7, ["y"],
 			"connectionsCount": 0, "followersCount": 0, "headline": 0}') AS key) AS h,
 	ocean_person(hostile);
 
+-- Each column takes one type of JSON only
+
+SELECT column_name, string_agg(kind, ', ' ORDER BY kind) AS taken
+FROM (VALUES ('string', '"x"'::jsonb), ('number', '7'), ('boolean', 'true'), ('array', '[]'), ('object', '{}'), ('null', 'null')) AS k (kind, value),
+	documented, LATERAL (SELECT jsonb_object_agg(key, value) || jsonb_build_object(
+			'phone', jsonb_build_object('numbers', value, 'status', value), 'email', jsonb_build_object('address', value, 'status', value)) AS hostile
+		FROM jsonb_object_keys(enriched || '{"creditsUsed": 0, "inferredEmails": 0, "updatedAt": 0,
+			"connectionsCount": 0, "followersCount": 0, "headline": 0}') AS key) AS h,
+	ocean_person(hostile) AS person, jsonb_each(to_jsonb(person)) AS columns (column_name, shown)
+WHERE shown <> 'null' GROUP BY column_name ORDER BY column_name;
+
 -- Numbers that are no integer, or beyond it
 
 SELECT count, connections_count, followers_count

@@ -27,7 +27,7 @@ my @symbols = qw(
   ocean_enrich_setting ocean_enrich_spending_changed ocean_enrich_statements
   ocean_enrich_submit ocean_enrich_support ocean_enrich_sync_changed
   ocean_enrich_sync_counted ocean_enrich_try_submit ocean_enrich_wait ocean_enrich_wake
-  ocean_person_request ocean_try_enrich_person);
+  ocean_person ocean_person_experiences ocean_person_request ocean_try_enrich_person);
 
 # What sessions that have an older library start.
 my @processes = qw(oe_worker_main oe_applier_main oe_launcher_main);
