@@ -105,7 +105,7 @@ end_expected(OeExpectedCall *expected)
 	OeTicket	ticket = take_off_list(expected);
 
 	if (ticket != OE_NO_TICKET)
-		oe_channel_cancel(ticket);
+		(void) oe_channel_cancel(ticket);
 }
 
 void
@@ -273,8 +273,62 @@ take_or_submit(const OeBody *body, Making *making)
 	explicit_bzero(packed, len);
 }
 
+/* How many requests that were read ahead are on the wire. */
+static int
+count_running(void)
+{
+	int			count = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &expected_calls)
+	{
+		OeExpectedCall *expected = dlist_container(OeExpectedCall, node, iter.cur);
+
+		count += expected->ticket != OE_NO_TICKET &&
+			oe_channel_is_running(expected->ticket);
+	}
+	return count;
+}
+
+/*
+ * Add to the error of a cancel what is known about the money.  The error is on
+ * its way up, so this runs in PG_CATCH.
+ */
+static void
+tell_money_of_cancel(bool unsent, int64 call_id)
+{
+	int			others = count_running();
+	const char *itself = "The request was not sent.";
+	const char *ahead = "";
+
+	if (!unsent && call_id != 0)
+		itself = psprintf("The request has been sent, or is about to be, and may be paid for: "
+						  "call " INT64_FORMAT ".", call_id);
+	else if (!unsent)
+		itself = "The request has been sent, or is about to be, and may be paid for.";
+	if (others > 0 && unsent)
+		ahead = psprintf("  But %d that were read ahead have been, or are about to be, and may be paid for.",
+						 others);
+	else if (others > 0)
+		ahead = psprintf("  So may %d that were read ahead.", others);
+	errdetail_internal("%s%s", itself, ahead);
+	if (!unsent || others > 0)
+		errhint("What comes is recorded, and reused when the statement is run again.");
+}
+
+/* The caller of a request will not wait any longer, because of an error. */
+static void
+give_up(const OeEndpoint *endpoint, OeTicket ticket)
+{
+	int64		call_id = oe_channel_call_id(ticket);
+	bool		unsent = oe_channel_cancel(ticket);
+
+	if (endpoint->recorded && geterrcode() == ERRCODE_QUERY_CANCELED)
+		tell_money_of_cancel(unsent, call_id);
+}
+
 static char *
-wait_for_result(OeTicket ticket)
+wait_for_result(const OeEndpoint *endpoint, OeTicket ticket)
 {
 	char	   *volatile bytes = NULL;
 	bool		waits = !oe_channel_is_done(ticket);
@@ -288,7 +342,7 @@ wait_for_result(OeTicket ticket)
 	PG_CATCH();
 	{
 		oe_progress_wait(false);
-		oe_channel_cancel(ticket);
+		give_up(endpoint, ticket);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -399,7 +453,7 @@ ask(const OeEndpoint *endpoint, Jsonb *request, Making *making, OeResult *result
 	}
 	take_or_submit(&body, making);
 	INSTR_TIME_SET_CURRENT(start);
-	unpack_result(wait_for_result(making->ticket), result);
+	unpack_result(wait_for_result(endpoint, making->ticket), result);
 	INSTR_TIME_SET_CURRENT(making->waited);
 	INSTR_TIME_SUBTRACT(making->waited, start);
 }

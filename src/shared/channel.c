@@ -629,31 +629,45 @@ oe_channel_peek(OeTicket ticket)
 	return dsa_get_address(area, slot->result);
 }
 
-void
+bool
+oe_channel_is_running(OeTicket ticket)
+{
+	return slot_state(&hub->slots[ticket]) == OE_SLOT_RUNNING;
+}
+
+int64
+oe_channel_call_id(OeTicket ticket)
+{
+	return hub->slots[ticket].call_id;
+}
+
+bool
 oe_channel_cancel(OeTicket ticket)
 {
 	Slot	   *slot;
+	bool		unsent;
 
 	/* The process exit callback runs before the end of the transaction. */
 	if (!my_tickets[ticket])
-		return;
+		return false;
 	slot = &hub->slots[ticket];
 	disown_ticket(ticket);
-	if (change_state(slot, OE_SLOT_SUBMITTED, OE_SLOT_CANCELLED) ||
-		change_state(slot, OE_SLOT_RUNNING, OE_SLOT_ABANDONED))
+	unsent = change_state(slot, OE_SLOT_SUBMITTED, OE_SLOT_CANCELLED);
+	if (unsent || change_state(slot, OE_SLOT_RUNNING, OE_SLOT_ABANDONED))
 	{
 		if (pg_atomic_read_u32(&hub->worker_state) == WORKER_RUNNING)
 			wake_process(hub->worker_procno);
 		else
 			sweep_cancelled();
-		return;
+		return unsent;
 	}
 
 	/* The worker may have changed SUBMITTED to RUNNING in between. */
 	if (change_state(slot, OE_SLOT_RUNNING, OE_SLOT_ABANDONED))
-		return;
+		return false;
 	Assert(slot_state(slot) == OE_SLOT_DONE);
 	free_slot(slot);
+	return false;
 }
 
 /* Make every session whose request waits for a worker look for one again. */
@@ -1418,7 +1432,7 @@ leave_channel(int code, Datum arg)
 		for (OeTicket ticket = 0; ticket < OE_CHANNEL_SLOTS; ticket++)
 		{
 			if (my_tickets[ticket])
-				oe_channel_cancel(ticket);
+				(void) oe_channel_cancel(ticket);
 		}
 	}
 	give_up_starting();

@@ -70,11 +70,17 @@ extern bool oe_channel_is_done(OeTicket ticket);
  */
 extern const char *oe_channel_peek(OeTicket ticket);
 
+/* Is the request on the wire, or about to be? */
+extern bool oe_channel_is_running(OeTicket ticket);
+
+/* Its row in the ledger; 0 as long as it has none. */
+extern int64 oe_channel_call_id(OeTicket ticket);
+
 /*
- * Give up a request.  An unsent one will not be sent; one that was sent is
- * still recorded.
+ * Give up a request.  An unsent one will not be sent, and true is returned; one that
+ * was sent is still recorded.
  */
-extern void oe_channel_cancel(OeTicket ticket);
+extern bool oe_channel_cancel(OeTicket ticket);
 
 /*
  * Announce a change of the queue: wakes the worker, or starts one.  Cannot

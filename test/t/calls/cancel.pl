@@ -63,10 +63,11 @@ sub give_up_on_wire
 	return;
 }
 
+my $known = qr/DETAIL:  The request has been sent, or is about to be, and may be paid for: call \d+\.\nHINT:  What comes is recorded/;
 give_up_on_wire(
 	'cancel', 'anna@example.com', '',
 	sub { signal_session('pg_cancel_backend') },
-	qr/57014: canceling statement due to user request/);
+	qr/57014: canceling statement due to user request\n$known/);
 
 # A second, or what lets a slow server send the request: twenty times what it takes
 # to have an answer again.
@@ -85,7 +86,7 @@ give_up_on_wire(
 			20000 * extract(epoch FROM clock_timestamp() - started))::int::text, false);
 	END \$\$;},
 	sub { },
-	qr/57014: canceling statement due to statement timeout/);
+	qr/57014: canceling statement due to statement timeout\n$known/);
 
 give_up_on_wire(
 	'end of the session', 'carla@example.com', 'BEGIN;',
@@ -185,10 +186,10 @@ $query = OceanTest::Query->start($node, $waiting_call);
 wait_until($node, q{SELECT state = 'waiting' FROM ocean_enrich.in_flight()});
 signal_session('pg_cancel_backend');
 ($stdout, $stderr) = $query->finish;
-like($stderr, qr/57014/, 'a call that waits for the rate limit is cancelled');
+like($stderr, qr/57014: .*\nDETAIL:  The request was not sent\.\n(?!HINT)/, 'a call that waits for the rate limit is cancelled');
 wait_until($node, 'SELECT NOT EXISTS (SELECT FROM ocean_enrich.in_flight())');
 fails($node, "SET statement_timeout = '200ms'; $waiting_call",
-	qr/57014/, 'a call that waits for the rate limit ends by time-out');
+	qr/57014: .*\nDETAIL:  The request was not sent\./, 'a call that waits for the rate limit ends by time-out');
 $node->safe_psql('postgres', 'SELECT ' . enrich('gerda@example.com'));
 is(requests('frida@example.com'), 0, 'neither was sent');
 is( $node->safe_psql(
