@@ -2,7 +2,7 @@
 #
 # versions.sh
 #	Builds and tests the extension on several major versions of PostgreSQL, each
-#	with the libcurl, json-c and gcc of its Debian release, in a small Debian of
+#	with the libcurl, json-c, libidn2 and gcc of its Debian release, in a small Debian of
 #	its own in a folder.  A warning is an error.
 #
 #	test/versions.sh [MAJOR...]			15, 17, 18 and 19
@@ -63,8 +63,8 @@ choose_cached_majors()
 			echo "skipped: PostgreSQL $major, the machine's own"
 		elif [[ $(id -u) != 0 ]]; then
 			echo "skipped: PostgreSQL $major, which needs root"
-		elif [[ ! -e $TREES/$major/complete ]]; then
-			echo "skipped: PostgreSQL $major, which has no folder in $TREES"
+		elif ! has_tree "$major"; then
+			echo "skipped: PostgreSQL $major, which has no folder with all packages in $TREES"
 		else
 			MAJORS+=("$major")
 		fi
@@ -77,6 +77,12 @@ tree_packages()
 	local major=$1
 	awk '$1 == "build" || $1 == "test" { print $2 }' <<< "$NEEDS"
 	printf "%s-$major\n" postgresql postgresql-server-dev
+}
+
+# has_tree MAJOR: true if its folder has been made, with the packages that are needed now.
+has_tree()
+{
+	cmp --silent "$TREES/$1/complete" <(tree_packages "$1")
 }
 
 # Only the server is installed from Debian's experimental.
@@ -112,7 +118,7 @@ make_tree()
 		--setup-hook='echo "127.0.0.1 localhost" > "$1"/etc/hosts' \
 		--include="$(tree_packages "$major" | paste -sd,)" \
 		"$1" "$tree" "$LOGS/$major.list" &&
-		touch "$tree/complete"
+		tree_packages "$major" > "$tree/complete"
 }
 
 # make_tree_of MAJOR: from its releases; prints its log only if it fails.
@@ -171,7 +177,7 @@ fill_tree()
 
 print_row()
 {
-	printf '%-10s  %-7s  %-6s  %-10s  %8s  %7s  %7s\n' "$@"
+	printf '%-10s  %-7s  %-6s  %-7s  %-10s  %8s  %7s  %7s\n' "$@"
 }
 
 # Prints the versions in the tree, one per line.
@@ -278,7 +284,7 @@ test_majors()
 		fi
 		TREE=$TREES/$major
 		lock_tree
-		if [[ -e $TREE/complete ]] || make_tree_of "$major"; then
+		if has_tree "$major" || make_tree_of "$major"; then
 			test_in_tree "$major"
 		else
 			((++FAILED))
