@@ -46,28 +46,27 @@ length_through(const char *text, size_t len, const char *what)
 	return len;
 }
 
-/* The length of the markup that begins at "text", which nobody wants to read. */
+/*
+ * The length of the markup that begins at "text": a comment, an element whose
+ * content nobody wants to read, or a tag.
+ */
 static size_t
 length_of_markup(const char *text, size_t len)
 {
-	static const char *const elements[] = {"script", "style"};
+	static const char *const pairs[][2] = {
+		{"<!--", "--"}, {"<script", "</script"}, {"<style", "</style"}
+	};
+	size_t		through = 0;
 
-	if (len >= 4 && memcmp(text, "<!--", 4) == 0)
-		return length_through(text, len, "-->");
-	for (size_t i = 0; i < sizeof(elements) / sizeof(elements[0]); i++)
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
 	{
-		size_t		name_len = strlen(elements[i]);
-		size_t		content;
+		size_t		opening = strlen(pairs[i][0]);
 
-		if (len > name_len && strncasecmp(text + 1, elements[i], name_len) == 0)
-		{
-			content = length_through(text, len, "</");
-			while (content < len && strncasecmp(text + content, elements[i], name_len) != 0)
-				content += length_through(text + content, len - content, "</");
-			return content + length_through(text + content, len - content, ">");
-		}
+		if (len >= opening && strncasecmp(text, pairs[i][0], opening) == 0)
+			through = opening +
+				length_through(text + opening, len - opening, pairs[i][1]);
 	}
-	return length_through(text, len, ">");
+	return through + length_through(text + through, len - through, ">");
 }
 
 static bool
