@@ -34,7 +34,7 @@ c_files()
 text_files()
 {
 	find ./*.md ./*.sh Makefile META.json debian doc expected sql src test \
-		-type f ! -path '*/build/*' ! -path 'test/fuzz/corpus/*' \
+		-type f ! -path '*/build/*' ! -path 'test/fuzz/corpus/*' ! -path 'test/fixtures/*' \
 		! -path 'test/results/*' ! -name accepted | sed 's|^\./||' | sort
 }
 

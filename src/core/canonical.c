@@ -453,7 +453,7 @@ naming_parameter(Span query)
 {
 	while (query.len > 0 && query.bytes[0] != '#')
 	{
-		Span		rest = span_from(query, 1);	/* without '?' or '&' */
+		Span		rest = span_from(query, 1); /* without '?' or '&' */
 		Span		parameter = span(rest.bytes, find_any(rest, "&#"));
 
 		if (starts_with(parameter, "id=") || starts_with(parameter, "v="))
