@@ -16,6 +16,7 @@
 #include "utils/datetime.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
+#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(ocean_person);
 PG_FUNCTION_INFO_V1(ocean_person_experiences);
