@@ -702,7 +702,9 @@ CREATE TABLE ocean_enrich.reveal (
 	emails       boolean NOT NULL,
 	phones       boolean NOT NULL,
 	email_status text,
-	phone_status text
+	phone_status text,
+	emails_due   boolean NOT NULL DEFAULT true,
+	phones_due   boolean NOT NULL DEFAULT true
 );
 -- How a webhook finds the calls: narrow, and written for such calls only.
 CREATE INDEX reveal_person_id_idx ON ocean_enrich.reveal (person_id);
@@ -713,6 +715,9 @@ COMMENT ON COLUMN ocean_enrich.reveal.emails IS 'true if e-mail addresses were r
 COMMENT ON COLUMN ocean_enrich.reveal.phones IS 'true if phone numbers were requested with a webhook';
 COMMENT ON COLUMN ocean_enrich.reveal.email_status IS 'status of the address in the last webhook; NULL if none came';
 COMMENT ON COLUMN ocean_enrich.reveal.phone_status IS 'status of the numbers in the last webhook; NULL if none came';
+COMMENT ON COLUMN ocean_enrich.reveal.emails_due IS
+	'true if the call may still be charged for e-mail addresses: false once they were counted, and for a reused answer';
+COMMENT ON COLUMN ocean_enrich.reveal.phones_due IS 'likewise for phone numbers';
 
 CREATE TABLE ocean_enrich.webhook (
 	webhook_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -721,7 +726,7 @@ CREATE TABLE ocean_enrich.webhook (
 	deliveries  integer NOT NULL DEFAULT 1,
 	people      integer NOT NULL,
 	credits     numeric,
-	told        boolean NOT NULL,
+	stated      numeric,
 	call_ids    bigint[] NOT NULL DEFAULT '{}'
 );
 CREATE INDEX webhook_received_at_idx ON ocean_enrich.webhook (received_at) WHERE digest IS NOT NULL;
@@ -733,10 +738,11 @@ COMMENT ON COLUMN ocean_enrich.webhook.digest IS
 COMMENT ON COLUMN ocean_enrich.webhook.received_at IS 'when the payload first came';
 COMMENT ON COLUMN ocean_enrich.webhook.deliveries IS 'how often the payload came';
 COMMENT ON COLUMN ocean_enrich.webhook.people IS 'number of people in the payload';
-COMMENT ON COLUMN ocean_enrich.webhook.credits IS 'cost of the reveals in the payload';
-COMMENT ON COLUMN ocean_enrich.webhook.told IS
-	'true if the payload stated the cost; otherwise it is calculated by credits_per_email and credits_per_phone';
-COMMENT ON COLUMN ocean_enrich.webhook.call_ids IS 'calls whose answers the payload changed';
+COMMENT ON COLUMN ocean_enrich.webhook.credits IS
+	'cost of the reveals in the payload, for each call that was charged by it';
+COMMENT ON COLUMN ocean_enrich.webhook.stated IS
+	'cost of one delivery as the payload states it; NULL: it is calculated by credits_per_email and credits_per_phone';
+COMMENT ON COLUMN ocean_enrich.webhook.call_ids IS 'calls whose answers the payload changed, or that were charged by it';
 
 CREATE TABLE ocean_enrich.early_reveal (
 	webhook_id  bigint NOT NULL,
@@ -768,10 +774,11 @@ CREATE VIEW ocean_enrich.spending AS
 			NULL::numeric AS reveal_credits
 		FROM ocean_enrich.call WHERE sent_at IS NOT NULL
 		UNION ALL
-		-- On the account of the first call; of nobody, if none waits for it any more.
-		SELECT (w.received_at AT TIME ZONE 'UTC')::date, c.role, c.account, NULL, NULL, w.credits
-		FROM ocean_enrich.webhook AS w LEFT JOIN ocean_enrich.call AS c ON c.call_id = w.call_ids[1]
-		WHERE w.credits > 0
+		SELECT day, role, account, NULL, NULL, credits FROM ocean_enrich.reveal_cost
+		UNION ALL
+		-- Of nobody, as no call waits for it.
+		SELECT (received_at AT TIME ZONE 'UTC')::date, NULL, NULL, NULL, NULL, credits
+		FROM ocean_enrich.webhook WHERE credits > 0 AND call_ids = '{}'
 	)
 	SELECT day, role, account,
 		count(state) AS calls,
@@ -887,7 +894,7 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 	BEGIN ATOMIC
 		WITH come AS (
-			SELECT e.*, w.told, w.credits, w.call_ids = '{}' AS is_news FROM ocean_enrich.early_reveal AS e
+			SELECT e.*, w.stated, w.call_ids = '{}' AS is_news FROM ocean_enrich.early_reveal AS e
 				JOIN ocean_enrich.webhook AS w ON w.webhook_id = e.webhook_id
 			-- An array would be searched from its beginning for each row.
 			WHERE e.person_id IN (SELECT unnest(merge_reveals.people))
@@ -907,66 +914,72 @@ CREATE FUNCTION ocean_enrich.merge_reveals(people text[]) RETURNS bigint
 		), news AS (
 			SELECT x.call_id, x.person_id, email.value AS email, phone.value AS phone,
 				email.webhook_id AS email_webhook, phone.webhook_id AS phone_webhook,
-				ocean_enrich.contact_rank(email.value) >= 4 AND x.emails
-					AND coalesce(x.email_status, 'inProgress') IN ('inProgress', 'notFound') AS email_found,
-				ocean_enrich.contact_rank(phone.value) >= 4 AND x.phones
-					AND coalesce(x.phone_status, 'inProgress') IN ('inProgress', 'notFound') AS phone_found
+				x.emails_due AND ocean_enrich.contact_rank(email.value) >= 4 AS charges_email,
+				x.phones_due AND ocean_enrich.contact_rank(phone.value) >= 4 AS charges_phone
 			FROM expected AS x LEFT JOIN email USING (person_id) LEFT JOIN phone USING (person_id)
+		), charged AS (
+			-- The API sends a webhook for each call that is paid for, and equal ones if these are
+			-- about the same person: each counts for one call.
+			SELECT DISTINCT ON (person_id) call_id, person_id,
+				CASE WHEN charges_email THEN email_webhook END AS email_webhook,
+				CASE WHEN charges_phone THEN phone_webhook END AS phone_webhook
+			FROM news WHERE charges_email OR charges_phone ORDER BY person_id, call_id
 		), changed AS (
 			UPDATE ocean_enrich.call AS c SET answer = ocean_enrich.revealed_person(c.answer, n.email, n.phone)
 			FROM news AS n
 			WHERE c.call_id = n.call_id
 				AND ocean_enrich.revealed_person(c.answer, n.email, n.phone) IS DISTINCT FROM c.answer
 			RETURNING c.call_id, n.email_webhook, n.phone_webhook
-		), told AS (
+		), noted AS (
 			UPDATE ocean_enrich.reveal AS r SET
 				email_status = ocean_enrich.better_contact(jsonb_build_object('status', r.email_status,
 					'address', CASE WHEN r.email_status NOT IN ('inProgress', 'notFound') THEN 'known' END),
 					n.email) ->> 'status',
 				phone_status = ocean_enrich.better_contact(jsonb_build_object('status', r.phone_status,
 					'numbers', CASE WHEN r.phone_status NOT IN ('inProgress', 'notFound') THEN '{known}'::text[] END),
-					n.phone) ->> 'status'
-			FROM news AS n WHERE r.call_id = n.call_id
+					n.phone) ->> 'status',
+				emails_due = r.emails_due AND c.email_webhook IS NULL,
+				phones_due = r.phones_due AND c.phone_webhook IS NULL
+			FROM news AS n LEFT JOIN charged AS c USING (call_id) WHERE r.call_id = n.call_id
 		), cost AS (
-			-- One person is charged once, however many calls wait for it.
-			SELECT webhook_id, sum(credits) AS credits, min(asked) FILTER (WHERE credits IS NOT NULL) AS asked,
-				array_agg(DISTINCT call_id) FILTER (WHERE changed) AS call_ids
+			SELECT webhook_id, sum(credits) AS credits, min(charged) AS charged,
+				array_agg(DISTINCT call_id) FILTER (WHERE call_id IS NOT NULL) AS call_ids
 			FROM (
-				SELECT n.email_webhook AS webhook_id, n.call_id AS asked, c.call_id, c.call_id IS NOT NULL AS changed,
-					CASE WHEN n.email_found AND row_number() OVER (
-							PARTITION BY n.person_id, n.email_found ORDER BY n.call_id) = 1
-						THEN ocean_enrich.setting('credits_per_email')::numeric END AS credits
-				FROM news AS n LEFT JOIN changed AS c ON c.call_id = n.call_id
-				WHERE n.email_webhook IS NOT NULL
+				SELECT email_webhook AS webhook_id, call_id, call_id AS charged,
+					ocean_enrich.setting('credits_per_email')::numeric AS credits
+				FROM charged WHERE email_webhook IS NOT NULL
 				UNION ALL
-				SELECT n.phone_webhook, n.call_id, c.call_id, c.call_id IS NOT NULL,
-					CASE WHEN n.phone_found AND row_number() OVER (
-							PARTITION BY n.person_id, n.phone_found ORDER BY n.call_id) = 1
-						THEN ocean_enrich.setting('credits_per_phone')::numeric END
-				FROM news AS n LEFT JOIN changed AS c ON c.call_id = n.call_id
-				WHERE n.phone_webhook IS NOT NULL
+				SELECT phone_webhook, call_id, call_id, ocean_enrich.setting('credits_per_phone')::numeric
+				FROM charged WHERE phone_webhook IS NOT NULL
+				UNION ALL
+				-- Others that say the same are of the same call, and state their own cost.
+				SELECT come.webhook_id, charged.call_id, charged.call_id, NULL FROM come JOIN charged USING (person_id)
+				WHERE come.stated IS NOT NULL
+					AND (charged.email_webhook IS NOT NULL AND ocean_enrich.contact_rank(come.email) >= 4
+						OR charged.phone_webhook IS NOT NULL AND ocean_enrich.contact_rank(come.phone) >= 4)
+				UNION ALL
+				SELECT email_webhook, call_id, NULL, NULL FROM changed
+				UNION ALL
+				SELECT phone_webhook, call_id, NULL, NULL FROM changed
 				UNION ALL
 				-- Paid, even if another payload has said the same.
-				SELECT come.webhook_id, n.call_id, c.call_id, c.call_id IS NOT NULL, NULL
-				FROM come JOIN news AS n USING (person_id) LEFT JOIN changed AS c ON c.call_id = n.call_id
-				WHERE come.told
+				SELECT come.webhook_id, changed.call_id, NULL, NULL
+				FROM come JOIN news USING (person_id) JOIN changed USING (call_id) WHERE come.stated IS NOT NULL
 			) AS part
-			GROUP BY webhook_id
+			WHERE webhook_id IS NOT NULL GROUP BY webhook_id
+		), charge AS (
+			-- What a payload states counts when it comes, and again when an equal one is for another call.
+			SELECT cost.webhook_id, coalesce(cost.charged, cost.call_ids[1]) AS call_id,
+				coalesce(w.stated, cost.credits) AS credits, w.is_news
+			FROM cost JOIN (SELECT DISTINCT webhook_id, stated, is_news FROM come) AS w USING (webhook_id)
+			WHERE cost.charged IS NOT NULL OR w.stated IS NOT NULL AND w.is_news
 		), receipt AS (
 			UPDATE ocean_enrich.webhook AS w SET
-				credits = CASE WHEN w.told OR cost.credits IS NULL THEN w.credits
-					ELSE coalesce(w.credits, 0) + cost.credits END,
+				credits = CASE WHEN charge.credits IS NULL OR w.stated IS NOT NULL AND charge.is_news THEN w.credits
+					ELSE coalesce(w.credits, 0) + charge.credits END,
 				call_ids = ARRAY(SELECT DISTINCT call_id FROM unnest(w.call_ids || cost.call_ids) AS call_id
 					ORDER BY call_id)
-			FROM cost WHERE w.webhook_id = cost.webhook_id
-				AND (cost.credits IS NOT NULL OR cost.call_ids IS NOT NULL)
-		), charge AS (
-			-- What the payload says counts once, with the first call that it has changed.
-			SELECT cost.asked AS call_id, cost.credits FROM cost
-			WHERE NOT EXISTS (SELECT FROM come WHERE come.webhook_id = cost.webhook_id AND come.told)
-			UNION ALL
-			SELECT (SELECT min(call_id) FROM unnest(cost.call_ids) AS call_id), w.credits
-			FROM cost JOIN (SELECT DISTINCT webhook_id, credits FROM come WHERE told AND is_news) AS w USING (webhook_id)
+			FROM cost LEFT JOIN charge USING (webhook_id) WHERE w.webhook_id = cost.webhook_id
 		), counted AS (
 			INSERT INTO ocean_enrich.reveal_cost (day, role, account, credits)
 			SELECT (now() AT TIME ZONE 'UTC')::date, c.role, c.account, sum(charge.credits)
@@ -1000,9 +1013,9 @@ CREATE FUNCTION ocean_enrich.take_webhook(payload jsonb, digest bytea) RETURNS b
 	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 	BEGIN ATOMIC
 		WITH receipt AS (
-			INSERT INTO ocean_enrich.webhook AS w (digest, people, credits, told)
+			INSERT INTO ocean_enrich.webhook AS w (digest, people, credits, stated)
 			SELECT take_webhook.digest, (SELECT count(*) FROM ocean_enrich.webhook_items(payload)), used.credits,
-				used.credits IS NOT NULL
+				used.credits
 			FROM (SELECT CASE WHEN jsonb_typeof(payload -> 'creditsUsed') = 'number'
 					AND (payload -> 'creditsUsed')::numeric BETWEEN 0 AND 1000000000
 				THEN (payload -> 'creditsUsed')::numeric END) AS used (credits)

@@ -30,13 +30,15 @@
 PG_FUNCTION_INFO_V1(ocean_enrich_expect_reveals);
 
 /*
- * A reused answer takes over the reveals of the earlier call.  Returns the
+ * A reused answer takes over the reveals of the earlier call, and is not
+ * charged for them.  Returns the
  * person if a webhook for them arrived early, which is rare.
  */
 static OeStatement expect_statement = {
 	"INSERT INTO ocean_enrich.reveal AS x (call_id, person_id, emails, phones,"
-	" email_status, phone_status)"
-	" SELECT c.call_id, c.answer ->> 'id', a.emails, a.phones, r.email_status, r.phone_status"
+	" email_status, phone_status, emails_due, phones_due)"
+	" SELECT c.call_id, c.answer ->> 'id', a.emails, a.phones, r.email_status, r.phone_status,"
+	" a.emails AND c.reused_from IS NULL, a.phones AND c.reused_from IS NULL"
 	" FROM ocean_enrich.call AS c CROSS JOIN LATERAL (SELECT"
 	" coalesce('email' = ANY (c.reveals_by_webhook), false),"
 	" coalesce('phone' = ANY (c.reveals_by_webhook), false)) AS a (emails, phones)"

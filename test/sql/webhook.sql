@@ -61,7 +61,7 @@ SELECT c.request #>> '{person,name}' AS name, r.person_id, r.emails, r.phones
 FROM ocean_enrich.reveal AS r JOIN ocean_enrich.call AS c USING (call_id) ORDER BY call_id;
 
 CREATE VIEW ledger AS SELECT request #>> '{person,name}' AS name, answer - 'id' - 'name' AS contacts FROM ocean_enrich.call ORDER BY call_id;
-CREATE VIEW receipts AS SELECT digest IS NOT NULL AS known, deliveries, people, credits, told, cardinality(call_ids) AS calls
+CREATE VIEW receipts AS SELECT digest IS NOT NULL AS known, deliveries, people, credits, stated, cardinality(call_ids) AS calls
 FROM ocean_enrich.webhook ORDER BY webhook_id;
 
 SELECT ocean_enrich.receive_webhook('{"id": "p1", "email": {"address": "a@example.com", "status": "verified"}}');

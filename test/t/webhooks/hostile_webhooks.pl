@@ -220,7 +220,7 @@ sub crossed
 			INSERT INTO ocean_enrich.reveal (call_id, person_id, emails, phones)
 			SELECT call_id, '$name-' || call_id, true, false FROM asked
 		), come AS (
-			INSERT INTO ocean_enrich.webhook (digest, people, told) VALUES ('$name', $count, false) RETURNING webhook_id
+			INSERT INTO ocean_enrich.webhook (digest, people) VALUES ('$name', $count) RETURNING webhook_id
 		)
 		INSERT INTO ocean_enrich.early_reveal (webhook_id, nth, person_id, email, received_at)
 		SELECT webhook_id, call_id, '$name-' || call_id, '{"address": "a\@x.example", "status": "verified"}', $received_at

@@ -74,7 +74,7 @@ is( $node->safe_psql('postgres',
 	't|0|anna@example.com',
 	'an equal request gets the whole, for nothing');
 is( $node->safe_psql('postgres',
-		'SELECT count(*), sum(credits), bool_or(told), sum(deliveries) FROM ocean_enrich.webhook'),
+		'SELECT count(*), sum(credits), bool_or(stated IS NOT NULL), sum(deliveries) FROM ocean_enrich.webhook'),
 	'2|11|f|2',
 	'its cost is calculated');
 is($sandbox->books->{reveals_charged}, 11, '... and is what the API charged');
@@ -99,7 +99,7 @@ foreach my $form (qw(lists people results))
 		'SELECT NOT EXISTS (SELECT FROM ocean_enrich.open_reveals)');
 	like(contacts("$form\@example.com"), $complete, "form \"$form\"");
 	is( $node->safe_psql('postgres',
-			'SELECT sum(credits), bool_and(told) FROM ocean_enrich.webhook'),
+			'SELECT sum(credits), bool_and(stated IS NOT NULL) FROM ocean_enrich.webhook'),
 		'11|t',
 		'... which states its cost');
 }
