@@ -804,8 +804,72 @@ COMMENT ON VIEW ocean_enrich.open_reveals IS
 /*
  * What is in a payload.  Documented are: a person; "emails" and "phones", lists
  * of what was found, by personId; "people", a list of people, plain or in a
- * member "person"; "results", which nobody describes: any of these.
+ * member "person"; "results", which nobody describes: any of these.  Instead of a
+ * list there may be an object whose members are the elements, by keys of any kind.
  */
+CREATE FUNCTION ocean_enrich.webhook_elements(
+	payload        jsonb,
+	OUT list       text,
+	OUT nth        bigint,
+	OUT person_id  text,
+	OUT email      jsonb,
+	OUT phone      jsonb,
+	OUT understood boolean
+) RETURNS SETOF record
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		WITH keys AS (
+			SELECT ARRAY['emails', 'phones', 'people', 'results'] AS lists
+		), body AS (
+			SELECT payload AS value, CASE WHEN jsonb_typeof(payload -> 'results') = 'object'
+				AND payload -> 'results' ?| keys.lists THEN payload -> 'results' END AS inner_body
+			FROM keys
+		), list AS (
+			SELECT key, value -> key AS elements FROM body, keys, unnest(keys.lists) AS key
+			WHERE key <> 'results' OR inner_body IS NULL
+			UNION ALL
+			SELECT key, inner_body -> key FROM body, keys, unnest(keys.lists) AS key
+			UNION ALL
+			SELECT 'person', jsonb_build_array(value) FROM body
+			WHERE coalesce(nullif(value -> 'id', 'null'), nullif(value -> 'email', 'null'),
+				nullif(value -> 'phone', 'null')) IS NOT NULL
+		), item AS (
+			SELECT list.key, e.nth, e.value, CASE jsonb_typeof(e.value -> 'person') WHEN 'object'
+				THEN e.value -> 'person' ELSE e.value END AS person
+			FROM list, jsonb_array_elements(CASE
+				WHEN jsonb_typeof(elements) = 'array' THEN elements
+				WHEN jsonb_typeof(elements) = 'object'
+					AND NOT elements ?| ARRAY['id', 'personId', 'person', 'address', 'numbers', 'email', 'phone']
+					THEN jsonb_path_query_array(elements, '$.*')
+				ELSE jsonb_build_array(elements) END) WITH ORDINALITY AS e (value, nth)
+		), found AS (
+			SELECT key, nth, value, person,
+				coalesce(nullif(person -> 'id', 'null'), nullif(person -> 'personId', 'null'),
+					nullif(value -> 'personId', 'null')) AS id,
+				CASE WHEN jsonb_typeof(person -> 'email') = 'object' THEN person -> 'email'
+					WHEN key = 'emails' OR value ? 'address' AND (key = 'results' OR value ? 'personId')
+					THEN value - 'personId' END AS email,
+				CASE WHEN jsonb_typeof(person -> 'phone') = 'object' THEN person -> 'phone'
+					WHEN key = 'phones' OR value ? 'numbers' AND (key = 'results' OR value ? 'personId')
+					THEN value - 'personId' END AS phone
+			FROM item WHERE jsonb_typeof(value) = 'object'
+		), named AS (
+			SELECT *, CASE jsonb_typeof(id) WHEN 'string' THEN nullif(id #>> '{}', '') END AS person_id FROM found
+		)
+		SELECT n.key, n.nth, n.person_id, n.email, n.phone,
+			CASE WHEN n.person_id IS NOT NULL
+				THEN coalesce(jsonb_typeof(n.person -> 'email'), 'null') IN ('object', 'null')
+					AND coalesce(jsonb_typeof(n.person -> 'phone'), 'null') IN ('object', 'null')
+				-- An entry of a batch that says that nobody was found.
+				ELSE NOT EXISTS (SELECT FROM jsonb_each(n.value) AS m WHERE jsonb_typeof(m.value) IN ('object', 'array')
+					OR m.key IN ('address', 'numbers', 'email', 'phone') AND m.value <> 'null') END
+		FROM named AS n
+		UNION ALL
+		SELECT i.key, i.nth, NULL, NULL, NULL, false FROM item AS i WHERE jsonb_typeof(i.value) NOT IN ('object', 'null');
+	END;
+COMMENT ON FUNCTION ocean_enrich.webhook_elements(jsonb) IS
+	'elements of the payload of a webhook: what each says about whom, and whether that is understood';
+
 CREATE FUNCTION ocean_enrich.webhook_items(
 	payload       jsonb,
 	OUT person_id text,
@@ -814,32 +878,8 @@ CREATE FUNCTION ocean_enrich.webhook_items(
 ) RETURNS SETOF record
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
-		WITH body AS (
-			SELECT CASE jsonb_typeof(payload -> 'results') WHEN 'object'
-				THEN payload -> 'results' ELSE payload END AS value
-		), list AS (
-			SELECT key, CASE jsonb_typeof(value -> key) WHEN 'array' THEN value -> key ELSE '[]' END AS elements
-			FROM body, unnest(ARRAY['emails', 'phones', 'people', 'results']) AS key
-			UNION ALL
-			SELECT 'person', jsonb_build_array(value) FROM body
-		), item AS (
-			SELECT list.key, element AS value,
-				CASE jsonb_typeof(element -> 'person') WHEN 'object'
-					THEN element -> 'person' ELSE element END AS person
-			FROM list, jsonb_array_elements(elements) AS element
-			WHERE jsonb_typeof(element) = 'object'
-		), found AS (
-			SELECT coalesce(person ->> 'id', person ->> 'personId', value ->> 'personId') AS person_id,
-				CASE WHEN jsonb_typeof(person -> 'email') = 'object' THEN person -> 'email'
-					WHEN key = 'emails' OR key = 'results' AND value ? 'address' THEN value - 'personId'
-					END AS email,
-				CASE WHEN jsonb_typeof(person -> 'phone') = 'object' THEN person -> 'phone'
-					WHEN key = 'phones' OR key = 'results' AND value ? 'numbers' THEN value - 'personId'
-					END AS phone
-			FROM item
-		)
-		SELECT f.person_id, f.email, f.phone FROM found AS f
-		WHERE f.person_id <> '' AND (f.email IS NOT NULL OR f.phone IS NOT NULL);
+		SELECT e.person_id, e.email, e.phone FROM ocean_enrich.webhook_elements(payload) AS e
+		WHERE e.person_id IS NOT NULL AND (e.email IS NOT NULL OR e.phone IS NOT NULL);
 	END;
 COMMENT ON FUNCTION ocean_enrich.webhook_items(jsonb) IS
 	'people in the payload of a webhook, with their e-mail addresses and phone numbers';
@@ -1035,10 +1075,10 @@ CREATE FUNCTION ocean_enrich.take_webhook(payload jsonb, digest bytea) RETURNS b
 COMMENT ON FUNCTION ocean_enrich.take_webhook(jsonb, bytea) IS
 	'records a payload and merges it; called by ocean_enrich.receive_webhook()';
 
-CREATE FUNCTION ocean_enrich.receive_webhook(payload jsonb, secret text DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION ocean_enrich.receive_webhook(payload json, secret text DEFAULT NULL) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ocean_enrich_receive_webhook'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION ocean_enrich.receive_webhook(jsonb, text) IS
+COMMENT ON FUNCTION ocean_enrich.receive_webhook(json, text) IS
 	'takes the payload of a webhook of the API, any number of times; returns how many calls it changed';
 
 -- Personal data

@@ -96,3 +96,30 @@ oe_utf8_to_message(const char *utf8)
 	}
 	return message;
 }
+
+/* True if a JSON escape stands there: "u" and four hexadecimal digits in this range. */
+static bool
+is_escape(const char *text, unsigned int first, unsigned int last)
+{
+	char		digits[5] = {0};
+	unsigned int code;
+
+	if (text[0] != '\\' || text[1] != 'u' || strspn(text + 2, "0123456789abcdefABCDEF") < 4)
+		return false;
+	memcpy(digits, text + 2, 4);
+	code = strtoul(digits, NULL, 16);
+	return code >= first && code <= last;
+}
+
+void
+oe_json_replace_escapes(char *json)
+{
+	for (char *c = strchr(json, '\\'); c != NULL; c = strchr(c, '\\'))
+	{
+		bool		pair = is_escape(c, 0xd800, 0xdbff) && is_escape(c + 6, 0xdc00, 0xdfff);
+
+		if (is_escape(c, 0, 0) || (!pair && is_escape(c, 0xd800, 0xdfff)))
+			memcpy(c + 2, "fffd", 4);
+		c += pair ? 12 : 2;
+	}
+}

@@ -26,4 +26,10 @@ extern char *oe_utf8_to_server(const char *utf8, Size len);
 /* The same for a message, with "?" for text that cannot be converted. */
 extern char *oe_utf8_to_message(const char *utf8);
 
+/*
+ * Put U+FFFD in the place of the escapes that a text in PostgreSQL cannot hold: those
+ * of the NUL character, and of half of a surrogate pair.
+ */
+extern void oe_json_replace_escapes(char *json);
+
 #endif							/* OE_TEXT_H */

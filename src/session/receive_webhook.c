@@ -21,6 +21,7 @@
 #include "base/errors.h"
 #include "base/rights.h"
 #include "base/statement.h"
+#include "base/text.h"
 #include "shared/ledger.h"
 #include "shared/settings.h"
 
@@ -40,6 +41,15 @@ static OeStatement take_statement = {
 	"SELECT ocean_enrich.take_webhook($1, $2)",
 	2,
 	{JSONBOID, BYTEAOID},
+	NULL
+};
+
+/* The first element that is not understood. */
+static OeStatement stranger_statement = {
+	"SELECT e.list, e.nth FROM ocean_enrich.webhook_elements($1) AS e"
+	" WHERE NOT e.understood LIMIT 1",
+	1,
+	{JSONBOID},
 	NULL
 };
 
@@ -163,6 +173,37 @@ check_form(Jsonb *payload)
 					  "\"people\", or \"results\"."));
 }
 
+/*
+ * The text as jsonb.  A profile that the API sends may contain what a text in
+ * PostgreSQL cannot hold; the contact that was paid for must not be lost by it.
+ */
+static Jsonb *
+payload_from_text(text *payload)
+{
+	char	   *json = text_to_cstring(payload);
+
+	oe_json_replace_escapes(json);
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+}
+
+/*
+ * Refuse data that is not understood: it was paid for, and the API sends it again
+ * only if it is not accepted.
+ */
+static void
+check_elements(Datum *payload)
+{
+	if (oe_statement_run(&stranger_statement, payload, NULL) == 0)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("webhook payload has an unknown format"),
+			errdetail("It lacks the person's \"id\", or has an address or number in an unknown form: "
+					  "element " INT64_FORMAT " of \"%s\".",
+					  DatumGetInt64(oe_statement_value(0, 2)), oe_statement_text(0, 1)),
+			errhint("Nothing of it was stored, so the API will send it again."));
+}
+
 static Datum
 digest_of(Jsonb *payload)
 {
@@ -214,13 +255,14 @@ ocean_enrich_receive_webhook(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	check_size(PG_GETARG_DATUM(0));
-	payload = PG_GETARG_JSONB_P(0);
+	payload = payload_from_text(PG_GETARG_TEXT_PP(0));
 	check_form(payload);
 
 	oe_prevent_if_read_only("ocean_enrich.receive_webhook()");
 	values[0] = JsonbPGetDatum(payload);
 	values[1] = digest_of(payload);
 	oe_rights_switch(&rights, owner, OE_RIGHTS_FOR_SQL);
+	check_elements(values);
 	(void) oe_statement_run(&take_statement, values, NULL);
 	changed = DatumGetInt64(oe_statement_value(0, 1));
 	check_crowd(values);

@@ -288,38 +288,10 @@ judge_usable(const OeCall *call, const OeBuf *body, OeVerdict *verdict)
 	return true;
 }
 
-/* True if a JSON escape stands there: "u" and four hexadecimal digits in this range. */
-static bool
-is_escape(const char *text, unsigned int first, unsigned int last)
-{
-	char		digits[5] = {0};
-	unsigned int code;
-
-	if (text[0] != '\\' || text[1] != 'u' || strspn(text + 2, "0123456789abcdefABCDEF") < 4)
-		return false;
-	memcpy(digits, text + 2, 4);
-	code = strtoul(digits, NULL, 16);
-	return code >= first && code <= last;
-}
-
 /*
- * Put U+FFFD in the place of what a text in PostgreSQL cannot hold: the NUL character,
- * and half of a surrogate pair.
+ * The answer without the escapes that PostgreSQL cannot hold; NULL if that is not
+ * all that is wrong with it.
  */
-static void
-replace_escapes(char *text)
-{
-	for (char *c = strchr(text, '\\'); c != NULL; c = strchr(c, '\\'))
-	{
-		bool		pair = is_escape(c, 0xd800, 0xdbff) && is_escape(c + 6, 0xdc00, 0xdfff);
-
-		if (is_escape(c, 0, 0) || (!pair && is_escape(c, 0xd800, 0xdfff)))
-			memcpy(c + 2, "fffd", 4);
-		c += pair ? 12 : 2;
-	}
-}
-
-/* The answer without those; NULL if that is not all that is wrong with it. */
 static Jsonb *
 repaired_answer(const OeBuf *body)
 {
@@ -327,7 +299,7 @@ repaired_answer(const OeBuf *body)
 
 	if (!text)
 		return NULL;
-	replace_escapes(text);
+	oe_json_replace_escapes(text);
 	return answer_from_text(text);
 }
 

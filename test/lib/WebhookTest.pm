@@ -44,15 +44,15 @@ sub exposure
 {
 	return q{
 		CREATE SCHEMA IF NOT EXISTS ocean_hooks;
-		CREATE OR REPLACE FUNCTION ocean_hooks.receive(jsonb) RETURNS bigint
+		CREATE OR REPLACE FUNCTION ocean_hooks.receive(json) RETURNS bigint
 		LANGUAGE sql VOLATILE
 		BEGIN ATOMIC
 			SELECT ocean_enrich.receive_webhook($1,
 				current_setting('request.headers', true)::jsonb ->> 'x-webhook-secret');
 		END;
-		REVOKE ALL ON FUNCTION ocean_hooks.receive(jsonb) FROM PUBLIC;
+		REVOKE ALL ON FUNCTION ocean_hooks.receive(json) FROM PUBLIC;
 		GRANT USAGE ON SCHEMA ocean_hooks TO ocean_webhook;
-		GRANT EXECUTE ON FUNCTION ocean_hooks.receive(jsonb) TO ocean_webhook;
+		GRANT EXECUTE ON FUNCTION ocean_hooks.receive(json) TO ocean_webhook;
 		GRANT EXECUTE ON FUNCTION ocean_enrich.receive_webhook TO ocean_webhook};
 }
 

@@ -25,7 +25,13 @@ SELECT nth, i.* FROM (VALUES
 	(8, '{"results": [{"id": "p1", "email": {"address": "a@example.com", "status": "verified"}}]}'),
 	(9, '{"results": {"emails": [{"personId": "p1", "address": "a@example.com", "status": "verified"}]}}'),
 	(10, '{"id": "p1"}'), (11, '{"emails": null}'), (12, '{"emails": [null, 1, "x", [], {}]}'),
-	(13, '{"id": 7, "email": "a@example.com", "phone": []}'), (14, '[]'), (15, '{"emails": {}, "people": {}, "phones": 1}')
+	(13, '{"id": 7, "email": "a@example.com", "phone": []}'), (14, '[]'), (15, '{"emails": {}, "people": {}, "phones": 1}'),
+	(16, '{"results": {"row-1": {"id": "p1", "email": {"address": "a@example.com", "status": "verified"}},
+		"row-2": {"personId": "p2", "numbers": ["+1 555 01"], "status": "verified"}, "row-3": {"status": "Not found", "person": null}}}'),
+	(17, '{"people": {"u": {"person": {"id": "p1", "phone": {"numbers": ["+1 555 01"], "status": "verified"}}}}, "creditsUsed": 10}'),
+	(18, '{"emails": {"x": {"personId": "p1", "address": "a@example.com", "status": "verified"}}, "results": {"phones": {"y": {"personId": "p1", "numbers": ["+1"]}}}}'),
+	(19, '{"results": {"id": "p1", "email": {"address": "a@example.com", "status": "verified"}}}'),
+	(20, '{"people": [{"personId": "p1", "address": "a@example.com", "status": "verified"}]}')
 ) AS payload (nth, json), ocean_enrich.webhook_items(json::jsonb) AS i ORDER BY nth, person_id;
 
 -- What is known gives way to what is at least as good.
@@ -85,6 +91,12 @@ SELECT * FROM ledger WHERE name = 'Berta';
 SELECT person_id FROM ocean_enrich.early_reveal;
 SELECT * FROM receipts OFFSET 4;
 
+-- A character that a text cannot hold is replaced: the profile is not needed, the address is.
+
+SELECT pg_temp.answered('{"person": {"name": "Clara"}, "revealEmails": {"includeEmails": true, "webhookUrl": "u"}}', 'p7', '{email}') > 0;
+SELECT ocean_enrich.receive_webhook('{"id": "p7", "summary": "\u0000", "email": {"address": "c\ud800@example.com", "status": "verified"}}');
+SELECT contacts #>> '{email,address}' = U&'c\FFFD@example.com' AS replaced FROM ledger WHERE name = 'Clara';
+
 -- Who was not called for by anybody is not kept for ever.
 
 UPDATE ocean_enrich.early_reveal SET received_at = now() - interval '8 days';
@@ -98,9 +110,20 @@ SELECT known, count(*) FROM receipts GROUP BY known;
 SELECT payload, e.code, e.message FROM (VALUES ('[]'), ('7'), ('null'), ('"x"'), ('{}'), ('{"id": null}'), ('{"detail": "OK"}'),
 	('{"companies": [], "overallStatus": "Completed", "creditsUsed": 0}')) AS bad (payload),
 	pg_temp.error_of(format('SELECT ocean_enrich.receive_webhook(%L)', payload)) AS e;
+SELECT payload, e.code, e.detail FROM (VALUES ('{"emails": [{"personId": "p1", "address": "a@example.com"}, 1]}'),
+	('{"emails": "x"}'), ('{"phones": [[]]}'), ('{"emails": [{"address": "a@example.com", "status": "verified"}]}'),
+	('{"emails": {"p1": {"address": "a@example.com", "status": "verified"}}}'), ('{"emails": [{"personId": 7, "address": "a@example.com"}]}'),
+	('{"id": 7, "email": {"address": "a@example.com"}}'), ('{"id": "p1", "email": "a@example.com"}'), ('{"id": "p1", "phone": ["+1"]}'),
+	('{"results": {"row-1": {"row": {"id": "p1", "email": {"address": "a@example.com"}}}}}'), ('{"results": {"row-1": [{"id": "p1"}]}}'),
+	('{"results": {"results": {"emails": [{"personId": "p1", "address": "a@example.com"}]}}}'), ('{"results": 1}')) AS bad (payload),
+	pg_temp.error_of(format('SELECT ocean_enrich.receive_webhook(%L)', payload)) AS e;
+-- What says nothing is taken.
+SELECT count(ocean_enrich.receive_webhook(payload::json)) FROM (VALUES ('{"emails": [], "phones": null}'), ('{"results": {}}'),
+	('{"people": [{"uniqueId": "v", "status": "Not found", "person": null}, {"uniqueId": "w"}, null, {}]}'), ('{"id": "p1"}'),
+	('{"emails": [{"personId": null, "address": null, "status": "notFound"}]}')) AS empty (payload);
 SELECT ocean_enrich.receive_webhook(NULL);
 SELECT ocean_enrich.receive_webhook('{"overallStatus": "Incomplete", "creditsUsed": 0}');	-- "people" is optional
-SELECT code, message, detail FROM pg_temp.error_of($$SELECT ocean_enrich.receive_webhook(jsonb_build_object('id', repeat('x', 1024 * 1024)))$$);
+SELECT code, message, detail FROM pg_temp.error_of($$SELECT ocean_enrich.receive_webhook(json_build_object('id', repeat('x', 1024 * 1024)))$$);
 SELECT count(*) FROM ocean_enrich.webhook;
 
 -- Without a secret, only those who may write the ledger; with one, whoever knows

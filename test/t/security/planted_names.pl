@@ -114,7 +114,7 @@ sub ran_as
 # Each function once, and each view and table
 
 my %values = (
-	jsonb => '{"person": {"email": "planted@example.com"}}', text => 'x', int8 => '1', int4 => '1',
+	jsonb => '{"person": {"email": "planted@example.com"}}', json => '{"id": "x"}', text => 'x', int8 => '1', int4 => '1',
 	timestamptz => 'now', numeric => '1', interval => '1 ms', regclass => 'pg_class', name => 'x', bool => 'true',
 	bytea => 'x', _int8 => '{1}', _text => '{x}', _name => '{id}');
 
@@ -159,7 +159,7 @@ sub work
 		INSERT INTO public.${role}_kept VALUES (2, 'kept2.$role\@example.com');
 		UPDATE public.${role}_kept SET email = 'kept3.$role\@example.com' WHERE id OPERATOR(pg_catalog.=) 1;
 		SELECT ocean_enrich.alter_sync('$role', priority => 1);
-		SELECT ocean_enrich.receive_webhook('{"id": "x", "email": {"address": "x\@example.com"}}'::pg_catalog.jsonb, 'secret');
+		SELECT ocean_enrich.receive_webhook('{"id": "x", "email": {"address": "x\@example.com"}}'::pg_catalog.json, 'secret');
 		TABLE ocean_enrich.sync_status};
 }
 

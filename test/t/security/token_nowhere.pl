@@ -78,7 +78,7 @@ print $handle $secret;
 close $handle;
 is( $node->safe_psql('postgres', qq{
 		SET auto_explain.log_min_duration = -1;
-		PREPARE hook(jsonb, text) AS SELECT ocean_enrich.receive_webhook(\$1, \$2);
+		PREPARE hook(json, text) AS SELECT ocean_enrich.receive_webhook(\$1, \$2);
 		EXECUTE hook('{"id": "4cf2c3b4a1b2d3e4"}', pg_read_file('$secret_file'))}),
 	0, 'the right secret is taken, though nobody waits for that person');
 fails($node, q{SELECT ocean_enrich.receive_webhook('{"id": "x"}', 'wrong')},

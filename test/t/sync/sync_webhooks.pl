@@ -56,7 +56,7 @@ sub receive
 	my ($id, $address) = @_;
 	return sql("SELECT ocean_enrich.receive_webhook(jsonb_build_object('id', c.answer -> 'id',
 			'email', jsonb_build_object('address', '$address', 'status', 'verified'),
-			'phone', '{\"numbers\": [\"+1 555 0100\"], \"status\": \"verified\"}'::jsonb), 'open-sesame')
+			'phone', '{\"numbers\": [\"+1 555 0100\"], \"status\": \"verified\"}'::jsonb)::json, 'open-sesame')
 		FROM ocean_enrich.sync_row AS r JOIN ocean_enrich.call AS c USING (call_id)
 		WHERE r.key = '{$id}'");
 }

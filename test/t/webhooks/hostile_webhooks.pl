@@ -25,7 +25,7 @@ sub receive
 		SET statement_timeout = $moment;
 		SET ROLE ocean_webhook;
 		DO \$\$ BEGIN PERFORM set_config('request.headers', jsonb_build_object('x-webhook-secret', $secret)::text, false); END \$\$;
-		SELECT ocean_hooks.receive($payload)};
+		SELECT ocean_hooks.receive(($payload)::json)};
 }
 
 # A call that waits for a webhook about this person.
@@ -86,7 +86,7 @@ my %payloads = (
 	all_lists => [
 		q{(SELECT jsonb_object_agg(key, list) FROM unnest('{emails,phones,people,results}'::text[]) AS key,
 			(SELECT jsonb_agg(jsonb_build_object('personId', 'p' || i, 'address', 'a', 'numbers', '[]'::jsonb)) AS list
-				FROM generate_series(1, 3500) AS i) AS l)}, 0, 10_500 ],
+				FROM generate_series(1, 3500) AS i) AS l)}, 0, 14_000 ],
 	nothing_often => [ q{(SELECT jsonb_build_object('people', jsonb_agg('{}'::jsonb)) FROM generate_series(1, 100000))}, 0, 0 ],
 	wide_person => [ qq{$wide || '{"id": "p"}'}, 0, 0 ],
 	wide_finding => [ qq{jsonb_build_object('id', 'p', 'email', $wide)}, 0, 1 ],
@@ -98,8 +98,12 @@ my %payloads = (
 	less_deep => [ q{('{"id": "p", "email": {"address": ' || repeat('[', 2000) || repeat(']', 2000) || '}}')::jsonb}, 0, 1 ],
 	deep_objects => [ q{('{"id": "p", "phone": ' || repeat('{"numbers":', 2000) || '1' || repeat('}', 2000) || '}')::jsonb}, 0, 1 ],
 	huge_number => [ q{('{"id": "p", "creditsUsed": 1' || repeat('0', 100000) || '}')::jsonb}, 0, 0 ],
-	no_text => [ q{'{"id": "p\u0000"}'}, '22P05', 0 ],
-	half_a_character => [ q{'{"id": "\ud800"}'}, '22P02', 0 ],
+	no_text => [ q{'{"id": "p\u0000", "summary": "\u0000\\u0000", "email": {"address": "a\u0000@x.example"}}'}, 0, 1 ],
+	half_a_character => [ q{'{"id": "\ud800", "summary": "\ud83d\ude00", "email": {"address": "\udc00@x.example"}}'}, 0, 1 ],
+	no_json => [ q('{"id": "p"'), '22P02', 0 ],
+	no_elements => [ q{(SELECT jsonb_build_object('emails', jsonb_agg(1)) FROM generate_series(1, 100000))}, '22023', 0 ],
+	keyed_maps => [ q{(SELECT jsonb_build_object('results', jsonb_object_agg('row-' || i, jsonb_build_object('id', 'nobody-' || i,
+		'email', jsonb_build_object('address', i || '@x.example')))) FROM generate_series(1, 9000) AS i)}, 0, 9_000 ],
 );
 foreach my $name (sort keys %payloads)
 {
@@ -116,7 +120,7 @@ foreach my $name (sort keys %payloads)
 sub receive_often
 {
 	my ($payload, $times) = @_;
-	return receive($payload, "'open-sesame'") . ';' . "SELECT ocean_hooks.receive($payload);" x ($times - 1);
+	return receive($payload, "'open-sesame'") . ';' . "SELECT ocean_hooks.receive(($payload)::json);" x ($times - 1);
 }
 
 my $size = q{SELECT pg_total_relation_size('ocean_enrich.early_reveal') + pg_total_relation_size('ocean_enrich.webhook')};
