@@ -78,8 +78,8 @@ static const StatusMeaning meanings[] = {
 	{504, 504, OE_UNKNOWN, OE_OUTCOME_UNKNOWN, NULL, LOOK_FIRST},
 
 	/*
-	 * By these a proxy says that it did not reach the API: it is down, it takes no
-	 * connection, there is no way to it, no TLS, no such host.  See
+	 * By these a proxy says that it did not reach the API: it is down, it
+	 * takes no connection, there is no way to it, no TLS, no such host.  See
 	 * oe_policy_is_too_late() about 522.
 	 */
 	{521, 523, OE_FAILED, OE_API_FAILED, NULL, RUN_LATER},

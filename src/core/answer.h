@@ -26,9 +26,9 @@ typedef enum OeOutcome
 
 typedef struct OeAnswer
 {
-	OeOutcome	outcome;		/* as the status says, but for two: 200 without
-								 * a usable answer is OE_UNKNOWN, and 404 that is
-								 * not the API's is OE_FAILED */
+	OeOutcome	outcome;		/* as the status says, but for two: 200
+								 * without a usable answer is OE_UNKNOWN, and
+								 * 404 that is not the API's is OE_FAILED */
 	bool		is_usable;		/* 200 and the body is what the endpoint
 								 * promises */
 	char	   *credits;		/* "creditsUsed" of a 200 as the decimal text

@@ -58,11 +58,12 @@ oe_backoff_ms(int tries, int max_ms, double random)
 void
 oe_pace_init(OePace *pace)
 {
-	*pace = (OePace) {
+	*pace = (OePace)
+	{
 		.round = 1,
-		.length = FIRST_LENGTH,
-		.asked_until = INT64_MIN,
-		.paused_until = INT64_MIN,
+			.length = FIRST_LENGTH,
+			.asked_until = INT64_MIN,
+			.paused_until = INT64_MIN,
 	};
 }
 

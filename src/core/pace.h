@@ -31,7 +31,8 @@ typedef struct OePace
 	int64_t		accepted_before;
 	int64_t		good;			/* accepted in the last round that had any */
 	int			barren;			/* rounds in a row that had none */
-	OeTime		asked_until;	/* the end of the pause, in the API's words ... */
+	OeTime		asked_until;	/* the end of the pause, in the API's words
+								 * ... */
 	OeTime		paused_until;	/* ... and with a random share on top */
 } OePace;
 

@@ -946,9 +946,10 @@ fill_hit(HeapTuple tuple, OeLedgerState state, OeLedgerHit *hit)
 OeReuse
 oe_ledger_reuse(const OeCall *call, TimestampTz now)
 {
-	return (OeReuse) {
+	return (OeReuse)
+	{
 		.answered_since = call->reuse_for_us > 0 ? now - call->reuse_for_us : DT_NOEND,
-		.not_found_since = call->reuse_not_found_for_us > 0
+			.not_found_since = call->reuse_not_found_for_us > 0
 			? now - call->reuse_not_found_for_us : DT_NOEND,
 	};
 }

@@ -47,10 +47,11 @@ typedef struct OeAccess
 	bool		try_one;		/* the next call goes alone */
 	bool		trying;			/* ... and is on its way */
 	bool		has_first;		/* one of the refused calls has kept its place */
-	int			refused_in_row; /* plain calls that ended so, without an answer
-								 * between them */
+	int			refused_in_row; /* plain calls that ended so, without an
+								 * answer between them */
 	OeCredits	cheapest;		/* what any call costs at least */
-	OeCredits	dearest;		/* the most that a call refused by 402 reserved */
+	OeCredits	dearest;		/* the most that a call refused by 402
+								 * reserved */
 	OeBalance	left;			/* by the last balance */
 	int			next_refusal;
 	OeRefusal	refusals[OE_ACCESS_REFUSALS];

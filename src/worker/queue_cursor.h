@@ -84,7 +84,8 @@ typedef enum OeWaitReason
 								 * "postponed" */
 	OE_WAIT_LIMIT,				/* credit_limit has no room for it */
 	OE_WAIT_BUDGET,
-	OE_WAIT_BALANCE,			/* it was refused with 402 or 403, or is too dear */
+	OE_WAIT_BALANCE,			/* it was refused with 402 or 403, or is too
+								 * dear */
 	OE_WAIT_CALL,				/* an equal one that another database has sent */
 	OE_WAIT_DECISION,			/* about an equal one */
 } OeWaitReason;

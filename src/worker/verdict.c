@@ -442,9 +442,10 @@ credits_of_purses(const Jsonb *balance, int count)
 OeBalance
 oe_balance_read(const Jsonb *balance)
 {
-	return (OeBalance) {
+	return (OeBalance)
+	{
 		.credits = credits_of_purses(balance, 1),
-		.all = credits_of_purses(balance, 3),
+			.all = credits_of_purses(balance, 3),
 	};
 }
 

@@ -18,9 +18,10 @@
 static OePaceEnding
 refusal(uint64_t round, OeTime left, int retry_after_ms)
 {
-	return (OePaceEnding) {
+	return (OePaceEnding)
+	{
 		.round = round, .refused = true, .left = left,
-		.retry_after_ms = retry_after_ms, .backoff_max_ms = 60000, .random = 1
+			.retry_after_ms = retry_after_ms, .backoff_max_ms = 60000, .random = 1
 	};
 }
 

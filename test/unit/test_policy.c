@@ -1551,7 +1551,11 @@ test_when_the_last_goes(void)
 
 			while (admit(account, &limits, goes) == OE_ADMIT_LATER)
 				goes = when;
-			/* The distance between requests may delay it by up to a quarter of a minute. */
+
+			/*
+			 * The distance between requests may delay it by up to a quarter
+			 * of a minute.
+			 */
 			CHECK(goes >= expected && goes <= expected + MINUTE / 4);
 			send_and_end(account, goes, 1);
 		}
