@@ -30,11 +30,9 @@ VALUES
 	(8, NULL, NULL, NULL, NULL, NULL)
 ON CONFLICT DO NOTHING;
 
--- A person the API does not know is not an error here: the row keeps its NULL.
-SET ocean_enrich.not_found = 'null';
-
 -- Only rows without an answer are requested, and an answer is recorded as soon as
--- it is paid: if this fails half-way, run it again.
+-- it is paid: if this fails half-way, run it again.  A person the API does not know
+-- is not an error here: the row keeps its NULL.
 UPDATE contacts
 SET enriched = ocean_enrich_person(
 		ocean_person_request(
@@ -42,7 +40,8 @@ SET enriched = ocean_enrich_person(
 			last_name => last_name,
 			email => email,
 			linkedin => linkedin,
-			company_domain => company_domain))
+			company_domain => company_domain),
+		not_found => 'null')
 WHERE enriched IS NULL;
 
 \echo

@@ -254,6 +254,27 @@ CREATE FUNCTION @extschema@.ocean_enrich_person(request jsonb) RETURNS jsonb
 COMMENT ON FUNCTION @extschema@.ocean_enrich_person(jsonb) IS
 	'enriches a person through the Ocean.io API; costs credits';
 
+/*
+ * The same with settings as arguments, since a SET outlives its client where a pooler
+ * shares the connection.  Each has one that must be given: with defaults for all of
+ * them, a call with the request alone would be ambiguous.  Not strict: NULL means the
+ * setting.
+ */
+CREATE FUNCTION @extschema@.ocean_enrich_person(request jsonb, not_found text, reuse_for interval DEFAULT NULL)
+	RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+	SUPPORT ocean_enrich.support;
+COMMENT ON FUNCTION @extschema@.ocean_enrich_person(jsonb, text, interval) IS
+	'enriches a person, with settings as arguments; costs credits';
+
+CREATE FUNCTION @extschema@.ocean_enrich_person(request jsonb, reuse_for interval) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'ocean_enrich_person'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+	SUPPORT ocean_enrich.support;
+COMMENT ON FUNCTION @extschema@.ocean_enrich_person(jsonb, interval) IS
+	'enriches a person, with a setting as argument; costs credits';
+
 CREATE TYPE @extschema@.ocean_enrich_result AS (
 	answer        jsonb,
 	status        integer,
@@ -271,6 +292,14 @@ CREATE FUNCTION @extschema@.ocean_try_enrich_person(request jsonb) RETURNS @exts
 	SUPPORT ocean_enrich.support;
 COMMENT ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) IS
 	'enriches a person; errors of the API and the network are returned as a value, not raised';
+
+CREATE FUNCTION @extschema@.ocean_try_enrich_person(request jsonb, reuse_for interval)
+	RETURNS @extschema@.ocean_enrich_result
+	AS 'MODULE_PATHNAME', 'ocean_try_enrich_person'
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+	SUPPORT ocean_enrich.support;
+COMMENT ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb, interval) IS
+	'enriches a person, with a setting as argument; errors are returned as a value, not raised';
 
 CREATE FUNCTION @extschema@.ocean_person_request(
 	id                             text DEFAULT NULL,
@@ -1592,7 +1621,10 @@ GRANT EXECUTE ON FUNCTION ocean_enrich.setting(text), ocean_enrich.wake(),
 -- The triggers of a table are its owner's.  They do nothing for any other table.
 GRANT EXECUTE ON FUNCTION ocean_enrich.sync_changed(), ocean_enrich.database_identity() TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb, text, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_enrich_person(jsonb, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.ocean_try_enrich_person(jsonb, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person_request FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person(jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.ocean_person_experiences(jsonb) FROM PUBLIC;

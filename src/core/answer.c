@@ -66,7 +66,7 @@ static const StatusMeaning meanings[] = {
 		"Check whether your Ocean.io account may use what the request asks for, "
 		"and \"ocean_enrich.api_token\"."},
 	{404, 404, OE_REFUSED, OE_API_NOT_FOUND, NULL,
-		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+		"Pass not_found => 'null' to get NULL instead."},
 	{407, 407, OE_REFUSED, OE_API_BAD_REQUEST,
 		"a proxy asks for a user and password",
 		"Check \"ocean_enrich.proxy\", its user and password."},

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/lwlock.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "core/request.h"
@@ -34,6 +35,7 @@ struct OeExpectedCall
 	bool		listed;			/* true if neither asked for nor ended */
 	char		account[OE_ACCOUNT_CHARS + 1];
 	uint8		fingerprint[OE_FINGERPRINT_BYTES];
+	OeCallOptions options;
 	OeTicket	ticket;			/* OE_NO_TICKET if not begun, or no longer
 								 * listed */
 	SubTransactionId subid;
@@ -47,9 +49,46 @@ OeCallHandler oe_call_instead;
 /* In the order of expectation, which is mostly that of the calls. */
 static dlist_head expected_calls = DLIST_STATIC_INIT(expected_calls);
 
+/* The setting has seconds, and a range that is large enough for all interval. */
+static int64
+reuse_for_us(const Interval *reuse_for)
+{
+	double		us = reuse_for->month * (double) DAYS_PER_MONTH * USECS_PER_DAY +
+		reuse_for->day * (double) USECS_PER_DAY + (double) reuse_for->time;
+
+	if (us < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"reuse_for\" must not be negative"));
+	return (int64) Min(us, INT_MAX * (double) USECS_PER_SEC);
+}
+
+OeCallOptions
+oe_call_options(const OeCallArguments *arguments)
+{
+	const OeSettings *settings = oe_settings();
+	OeCallOptions options;
+
+	options.not_found = settings->not_found;
+	options.reuse_for_us = (int64) settings->reuse_for_s * USECS_PER_SEC;
+	if (arguments->not_found &&
+		!oe_not_found_parse(text_to_cstring(arguments->not_found), &options.not_found))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"not_found\" must be \"error\", \"null\" or \"nothing\""),
+				errhint("To give \"reuse_for\" alone, write its name: reuse_for => ..."));
+	if (arguments->reuse_for)
+		options.reuse_for_us = reuse_for_us(arguments->reuse_for);
+	options.reuse_not_found_for_us =
+		Min((int64) settings->reuse_not_found_for_s * USECS_PER_SEC,
+			options.reuse_for_us);
+	return options;
+}
+
 /* Fills "call"; all of it except the body lives as long as the settings. */
 static char *
-pack_call(const OeBody *body, OeCall *call, Size *len)
+pack_call(const OeBody *body, const OeCallOptions *options, OeCall *call,
+		  Size *len)
 {
 	char	   *packed;
 
@@ -59,6 +98,8 @@ pack_call(const OeBody *body, OeCall *call, Size *len)
 	strlcpy(call->role, GetUserNameFromId(GetUserId(), false),
 			sizeof(call->role));
 	oe_settings_fill(body->endpoint, call);
+	call->reuse_for_us = options->reuse_for_us;
+	call->reuse_not_found_for_us = options->reuse_not_found_for_us;
 	call->reveals = body->reveals;
 	oe_request_set_reveals(&call->limits, &call->reveals);
 	packed = oe_call_pack(call, len);
@@ -81,7 +122,8 @@ find_expected(const OeCall *call)
 
 		if (memcmp(expected->fingerprint, call->fingerprint,
 				   OE_FINGERPRINT_BYTES) == 0 &&
-			strcmp(expected->account, call->account) == 0)
+			strcmp(expected->account, call->account) == 0 &&
+			expected->options.reuse_for_us == call->reuse_for_us)
 			return expected;
 	}
 	return NULL;
@@ -151,13 +193,16 @@ after_transaction(bool committed)
 
 /* Returns NULL if the request is invalid; oe_call() will raise the error. */
 static OeExpectedCall *
-expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
-			OeCallStats *stats)
+expect_call(const OeEndpoint *endpoint, const OeCallArguments *arguments,
+			OeExpect how, OeCallStats *stats)
 {
 	static OeAtCommit at_commit = {
 		.after = after_transaction,
 		.after_sub = after_subtransaction,
 	};
+	OeCallOptions options = oe_call_options(arguments);
+	bool		early = how == OE_EXPECT_EARLY ||
+		(how == OE_EXPECT_EARLY_IF_REUSED && options.reuse_for_us > 0);
 	OeBody		body;
 	OeError		error = {0};
 	OeCall		call;
@@ -165,12 +210,12 @@ expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
 	char	   *packed;
 	OeExpectedCall *expected;
 
-	if (!oe_request_check(endpoint, request, &body, &error))
+	if (!oe_request_check(endpoint, arguments->request, &body, &error))
 	{
 		oe_error_free(&error);
 		return NULL;
 	}
-	packed = pack_call(&body, &call, &len);
+	packed = pack_call(&body, &options, &call, &len);
 	oe_at_commit(&at_commit);
 	expected = MemoryContextAllocZero(TopTransactionContext,
 									  sizeof(OeExpectedCall));
@@ -178,6 +223,7 @@ expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
 	explicit_bzero(packed, len);
 	strlcpy(expected->account, call.account, sizeof(expected->account));
 	memcpy(expected->fingerprint, call.fingerprint, OE_FINGERPRINT_BYTES);
+	expected->options = options;
 	expected->subid = GetCurrentSubTransactionId();
 	expected->stats = stats;
 	expected->listed = true;
@@ -193,8 +239,8 @@ expect_call(const OeEndpoint *endpoint, Jsonb *request, bool early,
  * must not be discarded.
  */
 OeExpectedCall *
-oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
-			   OeCallStats *stats)
+oe_call_expect(const OeEndpoint *endpoint, const OeCallArguments *arguments,
+			   OeExpect how, OeCallStats *stats)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext scratch;
@@ -208,7 +254,7 @@ oe_call_expect(const OeEndpoint *endpoint, Jsonb *request, bool early,
 	HOLD_INTERRUPTS();
 	PG_TRY();
 	{
-		expected = expect_call(endpoint, request, early, stats);
+		expected = expect_call(endpoint, arguments, how, stats);
 		RESUME_INTERRUPTS();
 	}
 	PG_CATCH();
@@ -254,7 +300,7 @@ typedef struct Making
 } Making;
 
 static void
-take_or_submit(const OeBody *body, Making *making)
+take_or_submit(const OeBody *body, const OeCallOptions *options, Making *making)
 {
 	OeCall		call;
 	Size		len;
@@ -262,7 +308,7 @@ take_or_submit(const OeBody *body, Making *making)
 	OeExpectedCall *expected;
 
 	oe_request_warn(body);
-	packed = pack_call(body, &call, &len);
+	packed = pack_call(body, options, &call, &len);
 	expected = find_expected(&call);
 	making->ticket = expected ? take_off_list(expected) : OE_NO_TICKET;
 	making->was_early = making->ticket != OE_NO_TICKET;
@@ -385,10 +431,10 @@ is_general(OeCode code)
 }
 
 bool
-oe_call_raises(OeCode code)
+oe_call_raises(OeCode code, const OeCallOptions *options)
 {
 	return code != OE_OK &&
-		!(code == OE_API_NOT_FOUND && oe_settings()->not_found == OE_NOT_FOUND_NULL);
+		!(code == OE_API_NOT_FOUND && options->not_found == OE_NOT_FOUND_NULL);
 }
 
 static void
@@ -417,7 +463,8 @@ oe_call_has_failed(OeExpectedCall *expected, bool raises)
 		return false;
 	unpack_result(oe_channel_peek(expected->ticket), &result);
 	expected->judged = true;
-	return raises ? oe_call_raises(result.code) : is_general(result.code);
+	return raises ? oe_call_raises(result.code, &expected->options)
+		: is_general(result.code);
 }
 
 static void
@@ -437,7 +484,8 @@ count_call(const Making *making, const OeResult *result, OeCredits credits)
 
 /* Make the call, unless its request has an error. */
 static void
-ask(const OeEndpoint *endpoint, Jsonb *request, Making *making, OeResult *result)
+ask(const OeEndpoint *endpoint, Jsonb *request, const OeCallOptions *options,
+	Making *making, OeResult *result)
 {
 	OeBody		body;
 	OeError		error = {0};
@@ -451,7 +499,7 @@ ask(const OeEndpoint *endpoint, Jsonb *request, Making *making, OeResult *result
 		refuse(&error, result);
 		return;
 	}
-	take_or_submit(&body, making);
+	take_or_submit(&body, options, making);
 	INSTR_TIME_SET_CURRENT(start);
 	unpack_result(wait_for_result(endpoint, making->ticket), result);
 	INSTR_TIME_SET_CURRENT(making->waited);
@@ -459,7 +507,8 @@ ask(const OeEndpoint *endpoint, Jsonb *request, Making *making, OeResult *result
 }
 
 void
-oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
+oe_call(const OeEndpoint *endpoint, Jsonb *request,
+		const OeCallOptions *options, OeResult *result)
 {
 	Making		making;
 	OeCredits	credits = 0;
@@ -467,17 +516,17 @@ oe_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
 	/* Free requests are neither estimated nor counted. */
 	if (!endpoint->recorded)
 	{
-		ask(endpoint, request, &making, result);
+		ask(endpoint, request, options, &making, result);
 		return;
 	}
 	if (oe_call_instead)
 	{
-		oe_call_instead(endpoint, request, result);
+		oe_call_instead(endpoint, request, options, result);
 		return;
 	}
 	oe_client_check();
 	oe_progress_call();
-	ask(endpoint, request, &making, result);
+	ask(endpoint, request, options, &making, result);
 	if (result->credits && !oe_credits_parse(result->credits, &credits))
 		credits = 0;
 	oe_progress_count(result->code != OE_OK, result->reused, credits);

@@ -6,10 +6,34 @@
 #ifndef OE_CALL_H
 #define OE_CALL_H
 
+#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
 #include "core/request.h"
 #include "shared/message.h"
+#include "shared/settings.h"
+
+/* What the SQL function was given. */
+typedef struct OeCallArguments
+{
+	Jsonb	   *request;
+	text	   *not_found;		/* NULL: as the setting says */
+	Interval   *reuse_for;		/* likewise */
+} OeCallArguments;
+
+/* How a call is answered. */
+typedef struct OeCallOptions
+{
+	OeNotFound	not_found;
+	int64		reuse_for_us;
+	int64		reuse_not_found_for_us;
+} OeCallOptions;
+
+/*
+ * By the arguments, if there are any, and the settings.  Raises 22023 for a
+ * value that an argument does not take.
+ */
+extern OeCallOptions oe_call_options(const OeCallArguments *arguments);
 
 /*
  * Check "request", send it to the endpoint, and wait.  The result's strings
@@ -20,16 +44,17 @@
  * taken over and no second one is made.
  */
 extern void oe_call(const OeEndpoint *endpoint, Jsonb *request,
-					OeResult *result);
+					const OeCallOptions *options, OeResult *result);
 
 /* Does an enriching function raise this, unless errors are values? */
-extern bool oe_call_raises(OeCode code);
+extern bool oe_call_raises(OeCode code, const OeCallOptions *options);
 
 /*
  * While this is set, calls go to it instead of to the worker, and none is
  * begun early.  The result of such a call may be OE_OK without an answer.
  */
 typedef void (*OeCallHandler) (const OeEndpoint *endpoint, Jsonb *request,
+							   const OeCallOptions *options,
 							   OeResult *result);
 
 extern OeCallHandler oe_call_instead;
@@ -53,10 +78,17 @@ typedef struct OeCallStats
 /* Statistics for calls that were not expected, or NULL. */
 extern OeCallStats *oe_call_stats;
 
+typedef enum OeExpect
+{
+	OE_EXPECT,					/* oe_call() will begin it */
+	OE_EXPECT_EARLY,			/* it is begun now, if possible */
+	OE_EXPECT_EARLY_IF_REUSED,	/* likewise, unless answers are not reused:
+								 * perhaps it will not be asked for */
+} OeExpect;
+
 /*
  * Announce a call that will be asked for with oe_call(), and count it in
- * "stats".  With "early" it is begun now, if possible; otherwise oe_call()
- * will begin it.  Returns NULL if the call has an error, which oe_call() will
+ * "stats".  Returns NULL if the call has an error, which oe_call() will
  * have where it belongs.
  *
  * The call ends with the transaction or subtransaction in which it was begun,
@@ -66,8 +98,8 @@ extern OeCallStats *oe_call_stats;
 typedef struct OeExpectedCall OeExpectedCall;
 
 extern OeExpectedCall *oe_call_expect(const OeEndpoint *endpoint,
-									  Jsonb *request, bool early,
-									  OeCallStats *stats);
+									  const OeCallArguments *arguments,
+									  OeExpect how, OeCallStats *stats);
 
 /* True if oe_call() would not wait for this call, or if it has not begun. */
 extern bool oe_call_is_done(const OeExpectedCall *call);

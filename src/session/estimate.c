@@ -139,7 +139,8 @@ count_first(RequestKind kind, const OeReveals *reveals)
 
 /* Counts the request; returns the known answer, or NULL. */
 static Jsonb *
-estimate_request(const OeEndpoint *endpoint, Jsonb *request)
+estimate_request(const OeEndpoint *endpoint, Jsonb *request,
+				 const OeCallOptions *options)
 {
 	SeenRequest *seen;
 	OeBody		body;
@@ -148,6 +149,8 @@ estimate_request(const OeEndpoint *endpoint, Jsonb *request)
 	bool		found;
 
 	current->requests++;
+	current->call.reuse_for_us = options->reuse_for_us;
+	current->call.reuse_not_found_for_us = options->reuse_not_found_for_us;
 	if (!oe_request_check(endpoint, request, &body, &error))
 	{
 		oe_error_free(&error);
@@ -165,23 +168,31 @@ estimate_request(const OeEndpoint *endpoint, Jsonb *request)
 		return answer;
 	}
 
+	/* Another call of the statement may reuse answers for longer. */
+	if (seen->kind == REQUEST_KNOWN)
+		seen->kind = look_up_request(body.fingerprint, &answer);
+	else if (!(seen->kind == REQUEST_NEW && options->reuse_for_us == 0))
+	{
+		current->repeated++;
+		return NULL;
+	}
+
 	/* Without reuse, a repeated request is paid for again. */
-	if (seen->kind == REQUEST_NEW && current->call.reuse_for_us == 0)
+	if (seen->kind == REQUEST_NEW)
 		count_to_send(&body.reveals);
 	else
 		current->repeated++;
-	if (seen->kind == REQUEST_KNOWN)
-		(void) look_up_request(body.fingerprint, &answer);
 	return answer;
 }
 
 /* Called in place of oe_call()'s request to the worker. */
 static void
-estimate_call(const OeEndpoint *endpoint, Jsonb *request, OeResult *result)
+estimate_call(const OeEndpoint *endpoint, Jsonb *request,
+			  const OeCallOptions *options, OeResult *result)
 {
 	memset(result, 0, sizeof(*result));
 	current->calls++;
-	result->answer = estimate_request(endpoint, request);
+	result->answer = estimate_request(endpoint, request, options);
 	if (!result->answer)
 		return;
 	result->status = 200;
@@ -208,6 +219,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	Estimate   *estimate = (Estimate *) self;
 	MemoryContext caller = MemoryContextSwitchTo(estimate->row_mcxt);
+	OeCallArguments none = {0};
+	OeCallOptions options = oe_call_options(&none);
 	bool		isnull;
 	Datum		request;
 
@@ -216,7 +229,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	{
 		request = slot_getattr(slot, 1, &isnull);
 		if (!isnull)
-			(void) estimate_request(&oe_endpoint_person, DatumGetJsonbP(request));
+			(void) estimate_request(&oe_endpoint_person, DatumGetJsonbP(request),
+									&options);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(estimate->row_mcxt);

@@ -139,16 +139,39 @@ sqlstate_datum(OeCode code)
 	return CStringGetTextDatum(unpack_sql_state(oe_sqlstate(code)));
 }
 
+/*
+ * Behind the request, the functions may have a last argument "reuse_for", and
+ * "not_found" before that.
+ */
+static void
+make_call(FunctionCallInfo fcinfo, OeCallOptions *options, OeResult *result)
+{
+	int			reuse_for = PG_NARGS() - 1;
+	int			not_found = PG_NARGS() - 2;
+	OeCallArguments arguments = {.request = PG_GETARG_JSONB_P(0)};
+
+	if (reuse_for > 0 && !PG_ARGISNULL(reuse_for))
+		arguments.reuse_for = PG_GETARG_INTERVAL_P(reuse_for);
+	if (not_found > 0 && !PG_ARGISNULL(not_found))
+		arguments.not_found = PG_GETARG_TEXT_PP(not_found);
+	*options = oe_call_options(&arguments);
+	oe_call(&oe_endpoint_person, arguments.request, options, result);
+}
+
+/* With arguments for settings it is not strict, since these may be NULL. */
 Datum
 ocean_enrich_person(PG_FUNCTION_ARGS)
 {
+	OeCallOptions options;
 	OeResult	result;
 	Place		place;
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	enter_place(&place);
-	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
+	make_call(fcinfo, &options, &result);
 	place.call_id = result.call_id;
-	if (!result.answer && oe_call_raises(result.code))
+	if (!result.answer && oe_call_raises(result.code, &options))
 		raise_result(&result);
 	leave_place(&place);
 	if (!result.answer)			/* also during estimate() */
@@ -172,18 +195,21 @@ enum
 Datum
 ocean_try_enrich_person(PG_FUNCTION_ARGS)
 {
+	OeCallOptions options;
 	OeResult	result;
 	Place		place;
 	TupleDesc	tupdesc;
 	Datum		values[R_COUNT] = {0};
 	bool		nulls[R_COUNT] = {0};
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
 
 	enter_place(&place);
-	oe_call(&oe_endpoint_person, PG_GETARG_JSONB_P(0), &result);
+	make_call(fcinfo, &options, &result);
 	leave_place(&place);
 	nulls[R_ANSWER] = result.answer == NULL;
 	if (result.answer)
@@ -387,13 +413,15 @@ static NullableDatum
 submit(FunctionCallInfo fcinfo, OeError *error)
 {
 	const OeEndpoint *endpoint = endpoint_argument(fcinfo, 3);
+	OeCallArguments arguments = {.request = PG_GETARG_JSONB_P(0)};
+	OeCallOptions options = oe_call_options(&arguments);
 	NullableDatum call_id = {.isnull = true};
 	OeResult	estimated;
 	OeBody		request;
 
 	if (oe_call_instead)
-		oe_call_instead(endpoint, PG_GETARG_JSONB_P(0), &estimated);
-	else if (oe_request_check(endpoint, PG_GETARG_JSONB_P(0), &request, error))
+		oe_call_instead(endpoint, arguments.request, &options, &estimated);
+	else if (oe_request_check(endpoint, arguments.request, &request, error))
 	{
 		call_id.value =
 			Int64GetDatum(oe_submit(&request,
@@ -523,9 +551,11 @@ ocean_enrich_end_pause(PG_FUNCTION_ARGS)
 Datum
 ocean_enrich_balance(PG_FUNCTION_ARGS)
 {
+	OeCallArguments none = {0};
+	OeCallOptions options = oe_call_options(&none);
 	OeResult	result;
 
-	oe_call(&oe_endpoint_balance, NULL, &result);
+	oe_call(&oe_endpoint_balance, NULL, &options, &result);
 	if (result.code != OE_OK)
 		raise_result(&result);
 	PG_RETURN_DATUM(answer_datum(&result));

@@ -31,7 +31,7 @@ typedef struct Row
 {
 	TupleTableSlot *slot;
 	Size		size;
-	OeExpectedCall **calls;		/* for each argument column a call, or NULL */
+	OeExpectedCall **calls;		/* for each planned call, or NULL */
 } Row;
 
 /* The parent of each node in one executor state. */
@@ -52,7 +52,7 @@ typedef struct ReadAheadState
 {
 	CustomScanState css;
 	OeReadAheadPlan plan;
-	int			arg_count;
+	int			call_count;
 	Links	   *links;			/* NULL: never read ahead */
 	Row		   *rows;			/* ring buffer */
 	int			capacity;
@@ -341,7 +341,7 @@ enlarge_window(ReadAheadState *state, int size)
 	for (int i = state->capacity; i < size; i++)
 	{
 		rows[i].slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsMinimalTuple);
-		rows[i].calls = palloc0(sizeof(OeExpectedCall *) * state->arg_count);
+		rows[i].calls = palloc0(sizeof(OeExpectedCall *) * state->call_count);
 	}
 	if (state->rows)
 		pfree(state->rows);
@@ -351,34 +351,67 @@ enlarge_window(ReadAheadState *state, int size)
 	MemoryContextSwitchTo(old);
 }
 
+/* The value of an argument of the call; NULL if it is NULL or not there. */
+static Datum
+argument(Row *row, List *call, OePlannedCall which)
+{
+	int			column = list_nth_int(call, which);
+	bool		isnull;
+	Datum		value;
+
+	if (column == 0)
+		return (Datum) 0;
+	value = slot_getattr(row->slot, column, &isnull);
+	return isnull ? (Datum) 0 : value;
+}
+
+static OeExpectedCall *
+expect_call(Row *row, List *call, OeExpect how, OeCallStats *stats)
+{
+	OeCallArguments arguments = {0};
+	Datum		request = argument(row, call, OE_PLANNED_REQUEST);
+	Datum		not_found = argument(row, call, OE_PLANNED_NOT_FOUND);
+
+	if (!request)
+		return NULL;
+	arguments.request = DatumGetJsonbP(request);
+	arguments.not_found = not_found ? DatumGetTextPP(not_found) : NULL;
+	arguments.reuse_for =
+		DatumGetIntervalP(argument(row, call, OE_PLANNED_REUSE_FOR));
+	return oe_call_expect(&oe_endpoint_person, &arguments, how, stats);
+}
+
 static void
 expect_calls(ReadAheadState *state, Row *row, bool early)
 {
+	OeExpect	how = OE_EXPECT;
 	MemoryContext old;
-	ListCell   *column;
+	ListCell   *lc;
 
-	/* Such an early call is free only if its answer is reused. */
-	if (state->plan.cached && oe_settings()->reuse_for_s == 0)
-		early = false;
+	if (early)
+		how = state->plan.cached ? OE_EXPECT_EARLY_IF_REUSED : OE_EXPECT_EARLY;
 
 	/* Our own calls are counted without being expected. */
 	if (!early && !state->plan.elsewhere)
 		return;
 	old = MemoryContextSwitchTo(state->css.ss.ps.ps_ExprContext->ecxt_per_tuple_memory);
-	foreach(column, state->plan.arg_columns)
+	foreach(lc, state->plan.calls)
 	{
-		bool		isnull;
-		Datum		arg = slot_getattr(row->slot, lfirst_int(column), &isnull);
-
 #ifdef OE_READ_AHEAD_EVERYTHING
-		continue;
+		/* Nothing is asked, but the column is read. */
+		(void) argument(row, lfirst(lc), OE_PLANNED_REQUEST);
+#else
+		row->calls[foreach_current_index(lc)] =
+			expect_call(row, lfirst(lc), how, &state->stats);
 #endif
-		if (!isnull)
-			row->calls[foreach_current_index(column)] =
-				oe_call_expect(&oe_endpoint_person, DatumGetJsonbP(arg), early,
-							   &state->stats);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+static bool
+raises(ReadAheadState *state, int nth)
+{
+	return list_nth_int(list_nth(state->plan.calls, nth), OE_PLANNED_RAISES);
 }
 
 /* Count the calls in flight, and stop if a call has failed. */
@@ -391,7 +424,7 @@ count_calls_under_way(ReadAheadState *state)
 	{
 		Row		   *row = row_at(state, position);
 
-		for (int i = 0; i < state->arg_count; i++)
+		for (int i = 0; i < state->call_count; i++)
 		{
 			OeExpectedCall *call = row->calls[i];
 
@@ -399,8 +432,7 @@ count_calls_under_way(ReadAheadState *state)
 				continue;
 			if (!oe_call_is_done(call))
 				in_flight++;
-			else if (oe_call_has_failed(call,
-										list_nth_int(state->plan.raises, i)))
+			else if (oe_call_has_failed(call, raises(state, i)))
 				state->stats.stop = true;
 		}
 	}
@@ -414,7 +446,7 @@ is_row_ready(ReadAheadState *state, Row *row)
 	/* Pretend that each row has to wait, so that the window is always full. */
 	return false;
 #endif
-	for (int i = 0; i < state->arg_count; i++)
+	for (int i = 0; i < state->call_count; i++)
 	{
 		if (row->calls[i] && !oe_call_is_done(row->calls[i]))
 			return false;
@@ -427,7 +459,7 @@ drop_head(ReadAheadState *state)
 {
 	Row		   *row = row_at(state, 0);
 
-	for (int i = 0; i < state->arg_count; i++)
+	for (int i = 0; i < state->call_count; i++)
 	{
 		if (row->calls[i])
 			oe_call_forget(row->calls[i]);
@@ -558,7 +590,7 @@ begin_read_ahead(CustomScanState *node, EState *estate, int eflags)
 
 	outerPlanState(node) = ExecInitNode(outerPlan(scan), estate, eflags);
 	oe_read_ahead_unpack(scan->custom_private, &state->plan);
-	state->arg_count = list_length(state->plan.arg_columns);
+	state->call_count = list_length(state->plan.calls);
 	if (!estate->es_epq_active)
 		begun_nodes = lappend(begun_nodes, state);
 }

@@ -242,6 +242,17 @@ is_call(Node *node)
 		;
 }
 
+/* The arguments that are known before the call is made: they become columns. */
+static List *
+arguments_of(FuncExpr *call)
+{
+#ifdef OE_READ_AHEAD_EVERYTHING
+	return list_make1(linitial(call->args));
+#else
+	return call->args;
+#endif
+}
+
 static bool
 contains_call_walker(Node *node, void *context)
 {
@@ -306,19 +317,19 @@ find_calls(Node *node, FindCalls *find)
 			find_calls_in_list(((FuncExpr *) node)->args, find);
 			if (is_call(node))
 			{
-				Node	   *arg = linitial(((FuncExpr *) node)->args);
+				Node	   *args = (Node *) arguments_of((FuncExpr *) node);
 
 				/*
 				 * A constant makes the same request for all rows: one is
-				 * enough.  A call in the argument would be made before its
+				 * enough.  A call in an argument would be made before its
 				 * own argument is examined, and then begun once more.
 				 */
-				if (IsA(arg, Const) || contains_call(arg) ||
-					contain_volatile_functions(arg) ||
-					reads_param_walker(arg, find->multiexpr_params))
+				if (IsA(linitial((List *) args), Const) || contains_call(args) ||
+					contain_volatile_functions(args) ||
+					reads_param_walker(args, find->multiexpr_params))
 					break;
 
-				/* The argument is computed below Read Ahead. */
+				/* The arguments are computed below Read Ahead. */
 				find->calls = lappend(find->calls, node);
 				find->subplans = list_truncate(find->subplans, subplans);
 			}
@@ -454,6 +465,17 @@ carry_expression(Columns *columns, Expr *expr)
 	return column_var(tle);
 }
 
+static List *
+carry_expressions(Columns *columns, List *exprs)
+{
+	List	   *vars = NIL;
+	ListCell   *lc;
+
+	foreach(lc, exprs)
+		vars = lappend(vars, carry_expression(columns, lfirst(lc)));
+	return vars;
+}
+
 /* Translates an expression of the node below to use the columns. */
 static Node *
 lift_mutator(Node *node, void *context)
@@ -466,11 +488,12 @@ lift_mutator(Node *node, void *context)
 	{
 		FuncExpr   *call = (FuncExpr *) node;
 		FuncExpr   *lifted = makeNode(FuncExpr);
+		List	   *carried = carry_expressions(columns, arguments_of(call));
+		List	   *others = list_copy_tail(call->args, list_length(carried));
 
 		memcpy(lifted, call, sizeof(FuncExpr));
-		lifted->args = (List *)
-			lift_mutator((Node *) list_copy_tail(call->args, 1), columns);
-		lifted->args = lcons(carry_expression(columns, linitial(call->args)), lifted->args);
+		lifted->args = list_concat(carried,
+								   (List *) lift_mutator((Node *) others, columns));
 		return (Node *) lifted;
 	}
 	if (IsA(node, Var) || IsA(node, Aggref) || IsA(node, GroupingFunc) ||
@@ -482,17 +505,16 @@ lift_mutator(Node *node, void *context)
 static List *
 pack_plan(const OeReadAheadPlan *plan)
 {
-	return list_make4(plan->arg_columns, plan->raises,
-					  makeBoolean(plan->elsewhere), makeBoolean(plan->cached));
+	return list_make3(plan->calls, makeBoolean(plan->elsewhere),
+					  makeBoolean(plan->cached));
 }
 
 void
 oe_read_ahead_unpack(List *custom_private, OeReadAheadPlan *plan)
 {
-	plan->arg_columns = linitial(custom_private);
-	plan->raises = lsecond(custom_private);
-	plan->elsewhere = boolVal(lthird(custom_private));
-	plan->cached = boolVal(lfourth(custom_private));
+	plan->calls = linitial(custom_private);
+	plan->elsewhere = boolVal(lsecond(custom_private));
+	plan->cached = boolVal(lthird(custom_private));
 }
 
 static CustomScan *
@@ -521,14 +543,32 @@ make_read_ahead(Plan *below, List *tlist, List *qual,
 	return scan;
 }
 
-/* Add a call whose argument is this column. */
-static void
-add_call(OeReadAheadPlan *how, FuncExpr *call, Var *arg)
+/* The column with an argument of this type; 0 if there is none. */
+static int
+column_of_type(List *vars, Oid type)
 {
-	how->arg_columns = lappend_int(how->arg_columns, arg->varattno);
+	ListCell   *lc;
 
-	/* The other function returns a composite that contains the error. */
-	how->raises = lappend_int(how->raises, call->funcresulttype == JSONBOID);
+	foreach(lc, vars)
+	{
+		if (((Var *) lfirst(lc))->vartype == type)
+			return ((Var *) lfirst(lc))->varattno;
+	}
+	return 0;
+}
+
+/* Add a call whose arguments become columns. */
+static void
+add_call(OeReadAheadPlan *how, Columns *columns, FuncExpr *call, List *args)
+{
+	List	   *vars = carry_expressions(columns, args);
+
+	/* The functions that do not raise return a composite with the error. */
+	how->calls = lappend(how->calls,
+						 list_make4_int(((Var *) linitial(vars))->varattno,
+										column_of_type(vars, TEXTOID),
+										column_of_type(vars, INTERVALOID),
+										call->funcresulttype == JSONBOID));
 }
 
 static OeReadAheadPlan
@@ -539,9 +579,7 @@ plan_of_calls(Columns *columns)
 
 	foreach(lc, columns->calls)
 	{
-		FuncExpr   *call = lfirst(lc);
-
-		add_call(&how, call, carry_expression(columns, linitial(call->args)));
+		add_call(&how, columns, lfirst(lc), arguments_of(lfirst(lc)));
 	}
 	return how;
 }
@@ -727,13 +765,12 @@ add_calls_of_run(OeReadAheadPlan *how, Columns *columns, Plan *plan,
 	foreach(lc, calls_of_run(plan))
 	{
 		LiftParams	lift = {ids, values, external, false, false};
-		Node	   *arg = linitial(((FuncExpr *) lfirst(lc))->args);
+		Node	   *args = param_mutator((Node *) arguments_of(lfirst(lc)), &lift);
 
 		/* Without Params set for each run, the plan runs only once. */
-		arg = param_mutator(arg, &lift);
 		if (lift.depends && !lift.impossible &&
-			!has_subplan_walker(arg, NULL) && !contain_volatile_functions(arg))
-			add_call(how, lfirst(lc), carry_expression(columns, (Expr *) arg));
+			!has_subplan_walker(args, NULL) && !contain_volatile_functions(args))
+			add_call(how, columns, lfirst(lc), (List *) args);
 	}
 }
 
@@ -818,7 +855,7 @@ split_node(Plan *plan, PlannedStmt *stmt)
 	qual = (List *) lift_mutator((Node *) qual, &columns);
 	how = plan_of_calls(&columns);
 	add_calls_of_subplans(&how, &columns, plan, stmt);
-	if (how.arg_columns == NIL)
+	if (how.calls == NIL)
 		return plan;
 	plan = (Plan *) make_read_ahead(plan, tlist, qual, &how);
 	plan->lefttree->targetlist = columns.tlist;
@@ -992,7 +1029,7 @@ begin_beside_nestloop(NestLoop *loop)
 	columns.tlist = passed_columns(outer->targetlist);
 	add_calls_of_run(&how, &columns, how.cached ? inner->lefttree : inner,
 					 ids, values, loop->join.plan.extParam);
-	if (how.arg_columns != NIL)
+	if (how.calls != NIL)
 		loop->join.plan.lefttree = (Plan *)
 			make_read_ahead(make_result(outer, columns.tlist),
 							passed_columns(outer->targetlist), NIL, &how);
@@ -1099,8 +1136,8 @@ hoist_above_append(Append *append, PlannedStmt *stmt)
 			tlist = child_tlist;
 			how = child_how;
 		}
-		if (how.arg_columns == NIL ||
-			!equal(how.arg_columns, child_how.arg_columns))
+		if (how.calls == NIL ||
+			!equal(how.calls, child_how.calls))
 			return NULL;
 		child_tlists = lappend(child_tlists, columns.tlist);
 	}

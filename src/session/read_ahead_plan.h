@@ -14,11 +14,19 @@ extern bool oe_read_ahead_wants(Query *query);
 /* Put Read Ahead nodes into a finished plan. */
 extern void oe_read_ahead_add(PlannedStmt *stmt, int cursor_options);
 
+/* A call of a Read Ahead node, as a list of integers. */
+typedef enum OePlannedCall
+{
+	OE_PLANNED_REQUEST,			/* column of the plan below */
+	OE_PLANNED_NOT_FOUND,		/* likewise; 0: there is no such argument */
+	OE_PLANNED_REUSE_FOR,		/* likewise */
+	OE_PLANNED_RAISES,			/* whether errors are raised */
+} OePlannedCall;
+
 /* The calls of one Read Ahead node. */
 typedef struct OeReadAheadPlan
 {
-	List	   *arg_columns;	/* for each call, its argument's column below */
-	List	   *raises;			/* for each call, whether it raises errors */
+	List	   *calls;			/* of lists, see OePlannedCall */
 	bool		elsewhere;		/* true if made elsewhere, for each row ... */
 	bool		cached;			/* ... or less often, below a Memoize */
 } OeReadAheadPlan;

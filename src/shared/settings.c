@@ -30,6 +30,8 @@ typedef enum TokenIn
 static const struct config_enum_entry not_found_options[] = {
 	{"error", OE_NOT_FOUND_ERROR, false},
 	{"null", OE_NOT_FOUND_NULL, false},
+	/* SET takes it without quotation marks. */
+	{"nothing", OE_NOT_FOUND_NULL, false},
 	{NULL, 0, false}
 };
 
@@ -460,6 +462,20 @@ oe_is_placeholder(const char *text, Size len)
 	{
 		if (strlen(value) == len && memcmp(value, text, len) == 0)
 			return true;
+	}
+	return false;
+}
+
+bool
+oe_not_found_parse(const char *name, OeNotFound *not_found)
+{
+	for (const struct config_enum_entry *entry = not_found_options; entry->name; entry++)
+	{
+		if (pg_strcasecmp(entry->name, name) == 0)
+		{
+			*not_found = entry->val;
+			return true;
+		}
 	}
 	return false;
 }

@@ -43,6 +43,9 @@ typedef struct OeSettings
 	int			retention_s;	/* 0: without limit */
 } OeSettings;
 
+/* A value of ocean_enrich.not_found; false if there is none of that name. */
+extern bool oe_not_found_parse(const char *name, OeNotFound *not_found);
+
 /* Their current values; the pointer stays the same. */
 extern const OeSettings *oe_settings(void);
 

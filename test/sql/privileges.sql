@@ -18,6 +18,9 @@ CREATE TABLE statements (nth int GENERATED ALWAYS AS IDENTITY, object text, stat
 INSERT INTO statements (object, statement) VALUES
 	('ocean_enrich_person', 'SELECT ocean_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'')'),
 	('ocean_try_enrich_person', 'SELECT ocean_try_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'')'),
+	('enrich: not_found', 'SELECT ocean_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'', ''null'')'),
+	('enrich: reuse_for', 'SELECT ocean_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'', reuse_for => ''1 day'')'),
+	('try_enrich: reuse_for', 'SELECT ocean_try_enrich_person(''{"person": {"email": "the-superuser@example.com"}}'', reuse_for => ''1 day'')'),
 	('ocean_person_request', 'SELECT ocean_person_request()'),
 	('ocean_person', 'SELECT ocean_person(''{}''::jsonb)'),
 	('ocean_person_experiences', 'SELECT * FROM ocean_person_experiences(''{}'')'),

@@ -45,7 +45,10 @@ INSERT INTO deeds VALUES
 	('schema', 'U', 'SELECT ''%1$s.call''::regclass'),
 	('schema', 'C', 'CREATE TABLE %1$s.mine (id int)');
 CREATE TEMP TABLE attempts AS
-SELECT m.type, m.name, d.letter, format(d.statement, m.name, coalesce(a.names, c.name), a.nulls) AS statement
+SELECT m.type,
+	CASE WHEN m.type = 'function' AND count(*) OVER (PARTITION BY m.type, m.name) > 1
+		THEN m.objid::regprocedure::text ELSE m.name END AS name,
+	d.letter, format(d.statement, m.name, coalesce(a.names, c.name), a.nulls) AS statement
 FROM members AS m LEFT JOIN deeds AS d USING (type)
 	LEFT JOIN LATERAL (
 		SELECT string_agg('a' || nth, ', ' ORDER BY nth) AS names,

@@ -93,7 +93,7 @@ FROM (VALUES
 		('connect_timeout', '{0,1,1500,2s,10min,11min}'),
 		('request_timeout', '{0,1,90s,1h,61min}'),
 		('reuse_for', '{-1,0,3600,7d,1ms}'),
-		('not_found', '{error,"NULL",nothing}'),
+		('not_found', '{error,"NULL",nothing,none}'),
 		('unknown_keys', '{error,Pass,warn}'),
 		('equal', '{canonical,Exact,loose}'),
 		('placeholders', '{"","n/a , \"not known\"","a b",",","\"a"}'),

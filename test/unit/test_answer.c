@@ -185,7 +185,7 @@ static const RefusalCase refusals[] = {
 		"No matching record found",
 		OE_API_NOT_FOUND, OE_REFUSED, "No matching record found",
 		"HTTP status 404.  Nothing was paid.",
-		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+		"Pass not_found => 'null' to get NULL instead."},
 
 	/* undocumented details */
 	{403, "{\"detail\":\"Verification is disabled for this account\"}",
@@ -203,7 +203,7 @@ static const RefusalCase refusals[] = {
 		"100 % d\xC3\xA9tail %s \n [1]",
 		OE_API_NOT_FOUND, OE_REFUSED, "100 % d\xC3\xA9tail %s \n [1]",
 		"HTTP status 404.  Nothing was paid.",
-		"Set \"ocean_enrich.not_found\" to \"null\" to get NULL instead."},
+		"Pass not_found => 'null' to get NULL instead."},
 
 	/* details that are not a string */
 	{400, "{\"detail\":{\"code\": 7, \"url\": \"a/b\"}}",

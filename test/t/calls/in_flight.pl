@@ -13,7 +13,7 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE anna LOGIN;
 	CREATE ROLE berta LOGIN;
-	GRANT EXECUTE ON FUNCTION ocean_try_enrich_person, ocean_person_request TO anna, berta});
+	GRANT EXECUTE ON FUNCTION ocean_try_enrich_person(jsonb), ocean_person_request TO anna, berta});
 
 my $try = q{SELECT answer ->> 'domain', status, credits, reused, call_id
 	FROM ocean_try_enrich_person(ocean_person_request(email => '%s@example.com'))};

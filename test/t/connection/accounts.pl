@@ -41,7 +41,7 @@ $node->safe_psql(
 	ALTER ROLE ordinary IN DATABASE other SET ocean_enrich.api_token_file = '/nonexistent'});
 $node->safe_psql($_, q{
 	CREATE EXTENSION IF NOT EXISTS ocean_enrich;
-	GRANT EXECUTE ON FUNCTION ocean_enrich_person, ocean_person_request TO PUBLIC})
+	GRANT EXECUTE ON FUNCTION ocean_enrich_person(jsonb), ocean_person_request TO PUBLIC})
   foreach ('postgres', 'other');
 
 # Who was asked for EMAIL, how often?

@@ -29,7 +29,7 @@ settled($node);
 $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE gone;
-	GRANT EXECUTE ON FUNCTION ocean_try_enrich_person, ocean_person_request TO gone;
+	GRANT EXECUTE ON FUNCTION ocean_try_enrich_person(jsonb), ocean_person_request TO gone;
 	SET ROLE gone;
 	SET ocean_enrich.not_found = 'null';
 	SELECT count(ocean_try_enrich_person(ocean_person_request(email => email || '@example.com')))

@@ -19,6 +19,26 @@ $test->ahead('nested in expressions',
 	q{SELECT upper((ocean_enrich_person(req)) ->> 'id') || id FROM contact});
 $test->ahead('ocean_try_enrich_person',
 	q{SELECT id, (ocean_try_enrich_person(req)).answer FROM contact});
+$test->ahead('settings as arguments',
+	q{SELECT id, ocean_enrich_person(req, 'null', '0') FROM contact});
+$test->ahead('one of them',
+	q{SELECT id, ocean_enrich_person(req, reuse_for => '0') FROM contact});
+$test->ahead('one of them, ocean_try_enrich_person',
+	q{SELECT id, (ocean_try_enrich_person(req, reuse_for => '0')).answer FROM contact});
+$test->ahead('arguments of each row', q{
+	SELECT id, ocean_enrich_person(req, CASE grp WHEN 0 THEN 'null' END, grp * interval '0') FROM contact});
+$test->ahead('arguments that are parameters', q{
+	SET plan_cache_mode = force_generic_plan;
+	PREPARE settings AS SELECT id, ocean_enrich_person(req, $1, $2) FROM contact;
+	EXECUTE settings ('null', '0')});
+$test->ahead('arguments in an aggregate',
+	q{SELECT count(ocean_enrich_person(req, 'null', '0')), max(id) FROM contact});
+$test->ahead(
+	'calls that differ in their arguments', q{
+	SELECT ocean_enrich_person(req, reuse_for => '0') ->> 'id', ocean_enrich_person(request(id + 10), 'null') ->> 'id'
+	FROM contact},
+	requests => 16,
+	at_once => 16);
 $test->ahead(
 	'two calls in a row',
 	q{SELECT ocean_enrich_person(req) ->> 'id', ocean_enrich_person(request(id + 10)) ->> 'id'
@@ -89,6 +109,11 @@ $test->ahead('LATERAL, the function',
 	q{SELECT id, p ->> 'id' FROM contact, ocean_enrich_person(req) AS p});
 $test->ahead('LATERAL, ocean_try_enrich_person',
 	'SELECT id, status, answer FROM contact, ocean_try_enrich_person(req)');
+$test->ahead('LATERAL, arguments of each row', q{
+	SELECT id, status, p ->> 'id'
+	FROM contact, ocean_try_enrich_person(req, grp * interval '0') WITH ORDINALITY,
+		ocean_enrich_person(request(id + 10), CASE grp WHEN 0 THEN 'null' END) AS p},
+	requests => 16);
 $test->ahead('LATERAL, a set of what was enriched',
 	'SELECT id, key FROM contact, jsonb_each(ocean_enrich_person(req))');
 $test->ahead('LATERAL, a sub-select', q{
@@ -461,11 +486,11 @@ $test->ahead('an SQL function with a standard body', 'SELECT body_in_sql()');
 # It is not the name that counts
 
 $test->ahead('another name', q{
-	ALTER FUNCTION ocean_enrich_person RENAME TO look_up;
+	ALTER FUNCTION ocean_enrich_person(jsonb) RENAME TO look_up;
 	SELECT id, look_up(req) FROM contact});
 $test->ahead('another schema', q{
 	CREATE SCHEMA elsewhere;
-	ALTER FUNCTION ocean_enrich_person SET SCHEMA elsewhere;
+	ALTER FUNCTION ocean_enrich_person(jsonb) SET SCHEMA elsewhere;
 	SELECT id, elsewhere.ocean_enrich_person(req) FROM contact});
 
 # Warnings come once.

@@ -208,6 +208,11 @@ $test->serial('Memoize', $memoize, requests => 2);
 my $new_twins = $memoize =~ s/person\)/person + 100)/r;
 is($test->run("SET ocean_enrich.reuse_for = '1d'; $new_twins", held => [2])->{at_once},
 	2, 'Memoize, answers are reused: 2 requests at once');
+my $new_arguments = $memoize =~ s/person\)\)/person + 200), reuse_for => '1 day')/r;
+is($test->run($new_arguments, held => [2])->{at_once},
+	2, 'Memoize, answers are reused by an argument: 2 requests at once');
+$test->serial('Memoize, answers are not reused by an argument',
+	"SET ocean_enrich.reuse_for = '1d'; " . $memoize =~ s/person\)\)/person), reuse_for => '0')/r, requests => 2);
 
 # What runs nothing
 

@@ -136,6 +136,8 @@ $sandbox->config(latency_ms => 5);
 foreach (
 	[ 'a failure on its way', '(ocean_enrich_person(req))', qr/OE404: /, 0 ],
 	[ 'unknown persons give NULL', '(ocean_enrich_person(req))', qr/^no error/, 24, 'null' ],
+	[ 'by an argument', q{(ocean_enrich_person(req, 'null'))}, qr/^no error/, 24 ],
+	[ 'errors by an argument', q{(ocean_enrich_person(req, 'error'))}, qr/OE404: /, 0, 'null' ],
 	[ 'failures are values', '(ocean_try_enrich_person(req)).answer', qr/^no error/, 24 ])
 {
 	my ($name, $call, $error, $more, $not_found) = @$_;

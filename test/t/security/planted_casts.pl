@@ -58,7 +58,7 @@ sql(q{
 	GRANT CREATE ON SCHEMA public TO mallory});
 my $rights = q{
 	GRANT USAGE ON SCHEMA ocean_enrich TO mallory;
-	GRANT EXECUTE ON FUNCTION ocean_person_request, ocean_enrich_person, ocean_enrich.submit, ocean_enrich.create_sync,
+	GRANT EXECUTE ON FUNCTION ocean_person_request, ocean_enrich_person(jsonb), ocean_enrich.submit, ocean_enrich.create_sync,
 		ocean_enrich.alter_sync, ocean_enrich.enable_sync, ocean_enrich.disable_sync, ocean_enrich.drop_sync TO mallory;
 	GRANT SELECT ON ocean_enrich.sync_status, ocean_enrich.sync_errors TO mallory;
 	GRANT SELECT, INSERT, UPDATE ON ocean_enrich.budget TO mallory};
