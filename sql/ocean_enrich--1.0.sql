@@ -101,7 +101,8 @@ COMMENT ON COLUMN ocean_enrich.call.endpoint IS 'endpoint of the API that is cal
 COMMENT ON COLUMN ocean_enrich.call.account IS 'account that is charged, a digest of API URL and token; NULL until the call is first sent';
 COMMENT ON COLUMN ocean_enrich.call.fingerprint IS
 	'what ocean_enrich.fingerprint() gives: the same for equal requests; empty: erased';
-COMMENT ON COLUMN ocean_enrich.call.request IS 'the normalised request, as it was sent';
+COMMENT ON COLUMN ocean_enrich.call.request IS
+	'the normalised request, as it was sent; byWebhook stands for the URL in ocean_enrich.webhook_url';
 COMMENT ON COLUMN ocean_enrich.call.reveals_in_answer IS
 	'what the request asks to be revealed in the answer: email, phone; NULL if nothing';
 COMMENT ON COLUMN ocean_enrich.call.reveals_by_webhook IS
@@ -332,8 +333,10 @@ CREATE FUNCTION @extschema@.ocean_person_request(
 	company_youtube                text DEFAULT NULL,
 	reveal_emails                  boolean DEFAULT NULL,
 	reveal_emails_webhook_url      text DEFAULT NULL,
+	reveal_emails_by_webhook       boolean DEFAULT NULL,
 	reveal_phones                  boolean DEFAULT NULL,
-	reveal_phones_webhook_url      text DEFAULT NULL
+	reveal_phones_webhook_url      text DEFAULT NULL,
+	reveal_phones_by_webhook       boolean DEFAULT NULL
 ) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'ocean_person_request'
 	-- Immutable as PostgreSQL's own functions are whose results depend on a setting,

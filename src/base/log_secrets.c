@@ -25,11 +25,12 @@
 /* The untranslated message of guc.c and guc-file.l. */
 #define SETTING_CHANGED	"parameter \"%s\" changed to \"%s\""
 
-/* A proxy's URL may contain a password. */
+/* A proxy's URL may contain a password, and that of a webhook does. */
 static const char *const secrets[] = {
 	"ocean_enrich.api_token",
 	"ocean_enrich.proxy",
 	"ocean_enrich.webhook_secret",
+	"ocean_enrich.webhook_url",
 };
 
 static emit_log_hook_type previous_hook;

@@ -56,12 +56,14 @@ static const OeMember company_members[] = {
 
 static const OeMember reveal_emails_members[] = {
 	BOOLEAN("includeEmails", OE_FORM_REVEAL),
-	STRING("webhookUrl", OE_FORM_REVEAL),
+	STRING(OE_WEBHOOK_URL, OE_FORM_REVEAL),
+	BOOLEAN(OE_BY_WEBHOOK, OE_FORM_REVEAL),
 };
 
 static const OeMember reveal_phones_members[] = {
 	BOOLEAN("includePhones", OE_FORM_REVEAL),
-	STRING("webhookUrl", OE_FORM_REVEAL),
+	STRING(OE_WEBHOOK_URL, OE_FORM_REVEAL),
+	BOOLEAN(OE_BY_WEBHOOK, OE_FORM_REVEAL),
 };
 
 static const OeObject person_type = OBJECT_TYPE("person", person_members);

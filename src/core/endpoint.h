@@ -63,7 +63,12 @@ typedef struct OeVocabulary
  * Something that costs credits.  The first price of an endpoint is that of the
  * answer itself.  The others are of extras: a request asks for one by a boolean
  * member of an object, which may also name a "webhookUrl" that tells it later.
+ * "byWebhook" is a word of ours for the URL of the settings; it takes the place of
+ * "webhookUrl" and of the boolean member, and is never sent.
  */
+#define OE_WEBHOOK_URL	"webhookUrl"
+#define OE_BY_WEBHOOK	"byWebhook"
+
 typedef struct OePrice
 {
 	const char *setting;		/* has the price, where the answer does not

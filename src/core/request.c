@@ -658,16 +658,60 @@ reveal_of(const OePrice *price, struct json_object *normalised)
 	struct json_object *reveal;
 	struct json_object *asked = NULL;
 	struct json_object *url = NULL;
+	bool		by_webhook;
 
 	if (price->object == NULL)
 		return OE_REVEAL_IN_ANSWER;
 	reveal = json_object_object_get(normalised, price->object);
-	(void) json_object_object_get_ex(reveal, "webhookUrl", &url);
-	if (!json_object_object_get_ex(reveal, price->flag, &asked))
+	(void) json_object_object_get_ex(reveal, OE_WEBHOOK_URL, &url);
+	by_webhook = json_object_get_boolean(json_object_object_get(reveal, OE_BY_WEBHOOK));
+	if (!json_object_object_get_ex(reveal, price->flag, &asked) && !by_webhook)
 		return url ? OE_REVEAL_NOT_ASKED : OE_REVEAL_NONE;
-	if (!json_object_get_boolean(asked))
+	if (asked != NULL && !json_object_get_boolean(asked))
 		return OE_REVEAL_NONE;
-	return url ? OE_REVEAL_BY_WEBHOOK : OE_REVEAL_IN_ANSWER;
+	return url || by_webhook ? OE_REVEAL_BY_WEBHOOK : OE_REVEAL_IN_ANSWER;
+}
+
+/* False if out of memory. */
+static bool
+set_flag(struct json_object *reveal, const char *flag)
+{
+	struct json_object *value;
+	bool		added;
+
+	if (json_object_object_get_ex(reveal, flag, NULL))
+		return true;
+	value = json_object_new_boolean(true);
+	added = value != NULL && add_value(reveal, flag, value);
+	(void) json_object_put(value);	/* if it was added, that holds it */
+	return added;
+}
+
+/*
+ * Note how the item is asked for.  Keep "byWebhook" only where the URL of the settings
+ * is to be sent, and then with the flag that the API knows.  False if out of memory.
+ */
+static bool
+settle_reveal(const OePrice *price, struct json_object *normalised,
+			  OeReveal *way, bool *needs_url)
+{
+	struct json_object *reveal = NULL;
+
+	*way = reveal_of(price, normalised);
+	if (price->object != NULL)
+		reveal = json_object_object_get(normalised, price->object);
+	if (!json_object_object_get_ex(reveal, OE_BY_WEBHOOK, NULL))
+		return true;
+	if (*way == OE_REVEAL_BY_WEBHOOK && !set_flag(reveal, price->flag))
+		return false;
+	if (*way == OE_REVEAL_BY_WEBHOOK &&
+		!json_object_object_get_ex(reveal, OE_WEBHOOK_URL, NULL))
+		*needs_url = true;
+	else
+		json_object_object_del(reveal, OE_BY_WEBHOOK);
+	if (json_object_object_length(reveal) == 0)
+		json_object_object_del(normalised, price->object);
+	return true;
 }
 
 /* A copy of the value's text, to be freed; NULL if out of memory. */
@@ -715,6 +759,15 @@ encode(const OeEndpoint *endpoint, struct json_object *normalised,
 		return;
 	}
 
+	for (size_t i = 0; i < endpoint->price_count; i++)
+	{
+		if (!settle_reveal(&endpoint->prices[i], normalised,
+						   &request->reveals.of[i], &request->needs_url))
+		{
+			out_of_memory(error);
+			return;
+		}
+	}
 	request->body = copy_text(normalised, &request->body_len);
 	if (request->body == NULL)
 		out_of_memory(error);
@@ -723,12 +776,7 @@ encode(const OeEndpoint *endpoint, struct json_object *normalised,
 	else if ((request->identity = identify(vocabulary, normalised, equality)) == NULL)
 		out_of_memory(error);
 	if (error->code != OE_OK)
-	{
 		oe_request_free(request);
-		return;
-	}
-	for (size_t i = 0; i < endpoint->price_count; i++)
-		request->reveals.of[i] = reveal_of(&endpoint->prices[i], normalised);
 }
 
 static bool
@@ -798,4 +846,42 @@ oe_request_free(OeRequest *request)
 	free(request->body);
 	free(request->identity);
 	memset(request, 0, sizeof(*request));
+}
+
+/* True if the object needs no URL, or has got it. */
+static bool
+add_url(struct json_object *reveal, const char *url)
+{
+	struct json_object *value;
+	bool		added;
+
+	if (!json_object_object_get_ex(reveal, OE_BY_WEBHOOK, NULL))
+		return true;
+	json_object_object_del(reveal, OE_BY_WEBHOOK);
+	value = json_object_new_string(url);
+	added = value != NULL && add_value(reveal, OE_WEBHOOK_URL, value);
+	(void) json_object_put(value);	/* if it was added, that holds it */
+	return added;
+}
+
+char *
+oe_request_complete(const OeEndpoint *endpoint, const char *body, const char *url)
+{
+	struct json_object *value = NULL;
+	bool		complete = oe_json_read(body, strlen(body), JSON_TOKENER_STRICT,
+										&value) == OE_JSON_OK && oe_json_is_exact(value);
+	size_t		len;
+	char	   *text = NULL;
+
+	for (size_t i = 0; complete && i < endpoint->price_count; i++)
+	{
+		const char *object = endpoint->prices[i].object;
+
+		if (object != NULL)
+			complete = add_url(json_object_object_get(value, object), url);
+	}
+	if (complete)
+		text = copy_text(value, &len);
+	(void) json_object_put(value);	/* the text is a copy */
+	return text;
 }

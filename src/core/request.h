@@ -39,6 +39,7 @@ typedef struct OeRequest
 	char	   *identity;		/* likewise: whom and what it asks for, less
 								 * the reveals */
 	OeReveals	reveals;
+	bool		needs_url;		/* true if "byWebhook" stands in the body */
 } OeRequest;
 
 /* When two requests are equal. */
@@ -78,5 +79,13 @@ extern OeCode oe_request_parse(const OeEndpoint *endpoint,
 							   bool pass_unknown_keys, OeEquality equality,
 							   OeRequest *request, OeError *error);
 extern void oe_request_free(OeRequest *request);
+
+/*
+ * The body to send, which the caller frees: with "url" as the "webhookUrl" of each
+ * extra that says "byWebhook".  NULL if out of memory, or if the body cannot be read
+ * exactly.
+ */
+extern char *oe_request_complete(const OeEndpoint *endpoint, const char *body,
+								 const char *url);
 
 #endif							/* OE_REQUEST_H */

@@ -89,15 +89,17 @@ equal_in_constant_time(const uint8 *a, const uint8 *b, Size len)
 	return difference == 0;
 }
 
+/* All are compared, so that the time does not depend on which one it is. */
 static bool
-is_the_secret(text *given)
+is_a_secret(text *given, const OeDigest *wanted, int count)
 {
-	uint8		wanted[OE_FINGERPRINT_BYTES];
 	uint8		digest[OE_FINGERPRINT_BYTES];
+	bool		found = false;
 
-	oe_webhook_secret_digest(wanted);
 	oe_sha256(VARDATA_ANY(given), VARSIZE_ANY_EXHDR(given), digest);
-	return equal_in_constant_time(wanted, digest, sizeof(digest));
+	for (int i = 0; i < count; i++)
+		found |= equal_in_constant_time(wanted[i].bytes, digest, sizeof(digest));
+	return found;
 }
 
 /*
@@ -107,9 +109,12 @@ is_the_secret(text *given)
 static void
 check_caller(text *given)
 {
-	if (oe_webhook_has_secret())
+	int			count;
+	const OeDigest *wanted = oe_webhook_secret_digests(&count);
+
+	if (count > 0)
 	{
-		if (given && is_the_secret(given))
+		if (given && is_a_secret(given, wanted, count))
 			return;
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),

@@ -48,6 +48,7 @@ oe_call_pack(const OeCall *call, Size *len)
 	pack_string(&buf, call->token);
 	pack_string(&buf, call->ca_file);
 	pack_string(&buf, call->proxy);
+	pack_string(&buf, call->webhook_url);
 	pack_string(&buf, call->body);
 	*len = buf.len;
 	return buf.data;
@@ -63,6 +64,7 @@ oe_call_unpack(const char *bytes, OeCall *call)
 	call->token = unpack_string(&bytes);
 	call->ca_file = unpack_string(&bytes);
 	call->proxy = unpack_string(&bytes);
+	call->webhook_url = unpack_string(&bytes);
 	call->body = unpack_string(&bytes);
 }
 

@@ -37,6 +37,7 @@ typedef struct OeCall
 	const char *token;
 	const char *ca_file;		/* or NULL */
 	const char *proxy;			/* or NULL */
+	const char *webhook_url;	/* for what is revealed "byWebhook", or NULL */
 	const char *body;			/* the normalised request; NULL if the
 								 * endpoint takes none */
 } OeCall;

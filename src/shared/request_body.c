@@ -146,6 +146,14 @@ oe_request_check(const OeEndpoint *endpoint, Jsonb *jsonb, OeBody *body,
 				name_longest(endpoint, jsonb, error);
 			return false;
 		}
+		if (request.needs_url && !oe_has_webhook_url())
+		{
+			oe_request_free(&request);
+			oe_error_set(error, OE_BAD_SETTING, "no webhook URL is set");
+			oe_error_hint(error, "Ask the administrator to set \"ocean_enrich.webhook_url\", "
+						  "or give the request a \"" OE_WEBHOOK_URL "\".");
+			return false;
+		}
 		take_request(&request, body);
 	}
 	else
@@ -272,6 +280,24 @@ oe_reveals_from_names(const OeEndpoint *endpoint, Datum names, OeReveal way,
 				reveals->of[i] = way;
 		}
 	}
+}
+
+bool
+oe_request_needs_url(const OeEndpoint *endpoint, Jsonb *request)
+{
+	JsonbValue	reveal;
+	JsonbValue	by_webhook;
+
+	for (Size i = 0; i < endpoint->price_count; i++)
+	{
+		const char *object = endpoint->prices[i].object;
+
+		if (object && get_value(&request->root, object, &reveal) &&
+			reveal.type == jbvBinary &&
+			get_value(reveal.val.binary.data, OE_BY_WEBHOOK, &by_webhook))
+			return true;
+	}
+	return false;
 }
 
 bool

@@ -64,6 +64,9 @@ extern Datum oe_reveals_to_names(const OeEndpoint *endpoint,
 extern void oe_reveals_from_names(const OeEndpoint *endpoint, Datum names,
 								  OeReveal way, OeReveals *reveals);
 
+/* True if the request, as it stands in the ledger, needs ocean_enrich.webhook_url. */
+extern bool oe_request_needs_url(const OeEndpoint *endpoint, Jsonb *request);
+
 /* True if the request waits for a webhook. */
 extern bool oe_reveals_by_webhook(const OeReveals *reveals);
 

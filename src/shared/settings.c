@@ -21,6 +21,8 @@
 /* The prefix of a secret that is given by its digest. */
 #define DIGEST_PREFIX		"sha256:"
 
+#define WEBHOOK_URL_MAX_BYTES	2000
+
 typedef enum TokenIn
 {
 	TOKEN_IN_HEADER,
@@ -75,6 +77,7 @@ static int	queue_retries;
 static char *credits_per_email;
 static char *credits_per_phone;
 static char *webhook_secret;
+static char *webhook_url;
 static char *placeholders;
 
 /* The same, as NUL-terminated strings one after the other, and then an empty one. */
@@ -125,27 +128,69 @@ check_token(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+#define SECRET_BLANKS		" \t\r\n"
+
+/*
+ * The next of several secrets, separated by commas, without the blanks around it.
+ * Returns NULL after the last one.
+ */
+static const char *
+next_secret(const char **list, Size *len)
+{
+	const char *secret = *list;
+
+	if (!secret)
+		return NULL;
+	*len = strcspn(secret, ",");
+	*list = secret[*len] == ',' ? secret + *len + 1 : NULL;
+	for (; *len > 0 && strchr(SECRET_BLANKS, secret[0]); (*len)--)
+		secret++;
+	while (*len > 0 && strchr(SECRET_BLANKS, secret[*len - 1]))
+		(*len)--;
+	return secret;
+}
+
 /* The digits after the prefix, or NULL if the secret is no digest. */
 static const char *
-hex_of_digest(const char *secret)
+hex_of_digest(const char *secret, Size len)
 {
-	Size		len = strlen(DIGEST_PREFIX);
+	Size		prefix = strlen(DIGEST_PREFIX);
 
-	return strncmp(secret, DIGEST_PREFIX, len) == 0 ? secret + len : NULL;
+	return len >= prefix && memcmp(secret, DIGEST_PREFIX, prefix) == 0
+		? secret + prefix : NULL;
+}
+
+static bool
+is_secret(const char *secret, Size len)
+{
+	const char *hex = hex_of_digest(secret, len);
+
+	if (!hex)
+		return len > 0;
+	return len == strlen(DIGEST_PREFIX) + 2 * OE_FINGERPRINT_BYTES &&
+		strspn(hex, "0123456789abcdefABCDEF") >= 2 * OE_FINGERPRINT_BYTES;
 }
 
 static bool
 check_secret(char **newval, void **extra, GucSource source)
 {
-	const char *hex = hex_of_digest(*newval);
+	const char *list = **newval == '\0' ? NULL : *newval;
+	const char *secret;
+	Size		len;
 
-	if (!hex || (strlen(hex) == 2 * OE_FINGERPRINT_BYTES &&
-				 strspn(hex, "0123456789abcdefABCDEF") == strlen(hex)))
-		return true;
-	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.webhook_secret\"");
-	GUC_check_errdetail("\"%s\" must be followed by %d hexadecimal digits.",
-						DIGEST_PREFIX, 2 * OE_FINGERPRINT_BYTES);
-	return false;
+	while ((secret = next_secret(&list, &len)) != NULL)
+	{
+		if (is_secret(secret, len))
+			continue;
+		GUC_check_errmsg("invalid value for parameter \"ocean_enrich.webhook_secret\"");
+		if (len == 0)
+			GUC_check_errdetail("A secret between commas is empty.");
+		else
+			GUC_check_errdetail("\"%s\" must be followed by %d hexadecimal digits.",
+								DIGEST_PREFIX, 2 * OE_FINGERPRINT_BYTES);
+		return false;
+	}
+	return true;
 }
 
 static bool
@@ -182,6 +227,25 @@ static void
 assign_placeholders(const char *newval, void *extra)
 {
 	placeholder_list = extra;
+}
+
+static bool
+check_webhook_url(char **newval, void **extra, GucSource source)
+{
+	const char *url = *newval;
+	const char *host = pg_strncasecmp(url, "https://", 8) == 0 ? url + 8
+		: pg_strncasecmp(url, "http://", 7) == 0 ? url + 7 : "";
+	bool		is_printable = true;
+
+	for (const char *c = url; *c; c++)
+		is_printable &= *c > ' ' && *c <= '~';
+	if (url[0] == '\0' || (host[0] != '\0' && is_printable &&
+						   strlen(url) <= WEBHOOK_URL_MAX_BYTES))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"ocean_enrich.webhook_url\"");
+	GUC_check_errdetail("The value must be an https or http URL of printable ASCII characters other "
+						"than spaces, with at most %d bytes.", WEBHOOK_URL_MAX_BYTES);
+	return false;
 }
 
 /* Kept in its one spelling, since it identifies an account. */
@@ -392,12 +456,18 @@ static void
 define_data_settings(void)
 {
 	DefineCustomStringVariable("ocean_enrich.webhook_secret",
-							   "Sets the secret that the URL of a webhook must carry.",
-							   "The secret itself, or \"sha256:\" followed by its SHA-256 in "
-							   "hexadecimal digits.",
+							   "Sets the secrets of which the URL of a webhook must carry one.",
+							   "Each is the secret itself, or \"sha256:\" followed by its SHA-256 in "
+							   "hexadecimal digits. They are separated by commas.",
 							   &webhook_secret, "", PGC_SUSET,
 							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
 							   check_secret, NULL, NULL);
+	DefineCustomStringVariable("ocean_enrich.webhook_url",
+							   "Sets the URL to which the API sends what is revealed by webhook.",
+							   "It is used for requests that ask for a webhook without naming a URL.",
+							   &webhook_url, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY | GUC_NOT_IN_SAMPLE,
+							   check_webhook_url, NULL, NULL);
 	DefineCustomIntVariable("ocean_enrich.retention",
 							"Sets how long the ledger keeps the people of its calls.",
 							"0 means forever. The receipts are kept in any case.",
@@ -501,21 +571,32 @@ oe_settings_define(void)
 	MarkGUCPrefixReserved("ocean_enrich");
 }
 
-bool
-oe_webhook_has_secret(void)
+OeDigest *
+oe_webhook_secret_digests(int *count)
 {
-	return webhook_secret[0] != '\0';
+	const char *list = webhook_secret[0] == '\0' ? NULL : webhook_secret;
+	OeDigest   *digests = palloc((strlen(webhook_secret) + 1) * sizeof(OeDigest));
+	const char *secret;
+	Size		len;
+
+	*count = 0;
+	while ((secret = next_secret(&list, &len)) != NULL)
+	{
+		const char *hex = hex_of_digest(secret, len);
+
+		if (hex)
+			(void) hex_decode(hex, 2 * OE_FINGERPRINT_BYTES, (char *) digests[*count].bytes);
+		else
+			oe_sha256(secret, len, digests[*count].bytes);
+		(*count)++;
+	}
+	return digests;
 }
 
-void
-oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES])
+bool
+oe_has_webhook_url(void)
 {
-	const char *hex = hex_of_digest(webhook_secret);
-
-	if (hex)
-		(void) hex_decode(hex, 2 * OE_FINGERPRINT_BYTES, (char *) digest);
-	else
-		oe_sha256(webhook_secret, strlen(webhook_secret), digest);
+	return webhook_url[0] != '\0';
 }
 
 /* The account to charge: a token at a URL.  The digest reveals neither. */
@@ -563,6 +644,7 @@ oe_settings_fill(const OeEndpoint *endpoint, OeCall *call)
 	call->token_in_query = token_in == TOKEN_IN_QUERY;
 	call->ca_file = ca_file[0] != '\0' ? ca_file : NULL;
 	call->proxy = proxy[0] != '\0' ? proxy : NULL;
+	call->webhook_url = webhook_url[0] != '\0' ? webhook_url : NULL;
 	call->connect_timeout_ms = connect_timeout_ms;
 	call->request_timeout_ms = request_timeout_ms;
 	call->reuse_for_us = (int64) settings.reuse_for_s * USECS_PER_SEC;

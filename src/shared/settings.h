@@ -72,8 +72,18 @@ extern void oe_settings_fill(const OeEndpoint *endpoint, OeCall *call);
 /* Set the fields that depend on the endpoint, for a call of another one. */
 extern void oe_settings_set_endpoint(const OeEndpoint *endpoint, OeCall *call);
 
-/* Is ocean_enrich.webhook_secret set?  And the SHA-256 of the secret. */
-extern bool oe_webhook_has_secret(void);
-extern void oe_webhook_secret_digest(uint8 digest[OE_FINGERPRINT_BYTES]);
+typedef struct OeDigest
+{
+	uint8		bytes[OE_FINGERPRINT_BYTES];
+} OeDigest;
+
+/*
+ * The SHA-256 of each secret in ocean_enrich.webhook_secret, palloc'd; their number in
+ * *count, 0 if it is not set.
+ */
+extern OeDigest *oe_webhook_secret_digests(int *count);
+
+/* True if ocean_enrich.webhook_url is set. */
+extern bool oe_has_webhook_url(void);
 
 #endif							/* OE_SETTINGS_H */

@@ -580,6 +580,8 @@ take_queued(Claim *claim, const OeQueuedCall *queued, int on_wire,
 		fail_queued(claim, queued, "the request was erased", now);
 	else if (!queued->endpoint || !queued->endpoint->recorded)
 		fail_queued(claim, queued, "its endpoint cannot be queued", now);
+	else if (!queue.call.webhook_url && oe_request_needs_url(queued->endpoint, queued->request))
+		fail_queued(claim, queued, "ocean_enrich.webhook_url is not set", now);
 	else if (oe_ledger_find(queue.call.account, queued->fingerprint, &reuse, &hit))
 		settle_by_hit(claim, queued, &hit, now);
 	else if (!admit_queued(claim, queued, on_wire, now))

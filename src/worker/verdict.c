@@ -18,8 +18,8 @@
 /* Longer than any price. */
 #define CREDITS_MAX_CHARS	40
 
-/* A shorter token may be a word of an answer. */
-#define TOKEN_MIN_BYTES		8
+/* A shorter secret may be a word of an answer. */
+#define SECRET_MIN_BYTES		8
 
 /* Convert a text of the core from UTF-8 to the server's encoding. */
 static char *
@@ -150,21 +150,42 @@ token_in_url(const char *token)
 	return url.data;
 }
 
-/*
- * A proxy or an error page may echo the request.  Such a body goes into
- * messages and into the ledger, so the token in it is masked.
- */
 static void
-hide_token(const OeCall *call, const OeBuf *body)
+hide_token(const char *token, const OeBuf *body)
 {
 	char	   *in_url;
 
-	if (!body->data || strlen(call->token) < TOKEN_MIN_BYTES)
+	if (strlen(token) < SECRET_MIN_BYTES)
 		return;
-	hide_word(body, call->token);
-	in_url = token_in_url(call->token);
+	hide_word(body, token);
+	in_url = token_in_url(token);
 	hide_word(body, in_url);
 	explicit_bzero(in_url, strlen(in_url));
+}
+
+/* JSON may escape the slashes, so what follows the last one is masked by itself, too. */
+static void
+hide_webhook_url(const char *url, const OeBuf *body)
+{
+	const char *end = strrchr(url, '/') + 1;
+
+	hide_word(body, url);
+	if (strlen(end) >= SECRET_MIN_BYTES)
+		hide_word(body, end);
+}
+
+/*
+ * A proxy or an error page may echo the request.  Such a body goes into
+ * messages and into the ledger, so the secrets in it are masked.
+ */
+static void
+hide_secrets(const OeCall *call, const OeBuf *body)
+{
+	if (!body->data)
+		return;
+	hide_token(call->token, body);
+	if (call->webhook_url)
+		hide_webhook_url(call->webhook_url, body);
 }
 
 static void
@@ -350,7 +371,7 @@ judge_answer(const OeCall *call, const OeHttpReply *reply, OeVerdict *verdict)
 
 	if (verdict->outcome == OE_ANSWERED && judge_usable(call, body, verdict))
 		return;
-	hide_token(call, body);
+	hide_secrets(call, body);
 	(void) oe_answer_decode(call->endpoint, reply->status, bytes, body->len,
 							pg_verify_mbstr(PG_UTF8, bytes, body->len, true),
 							body->truncated, &answer, &error);
@@ -386,7 +407,7 @@ oe_judge_reply(const OeCall *call, const OeHttpReply *reply,
 			verdict->result.message;
 		if (reply && reply->body.len > 0)
 		{
-			hide_token(call, &reply->body);
+			hide_secrets(call, &reply->body);
 			keep_body(&reply->body, verdict);
 		}
 	}

@@ -9,7 +9,9 @@
 #include "utils/timestamp.h"
 
 #include "core/http.h"
+#include "core/request.h"
 #include "base/errors.h"
+#include "shared/request_body.h"
 #include "worker/admission.h"
 #include "worker/verdict.h"
 #include "worker/wire.h"
@@ -71,30 +73,61 @@ end_job(OeJob *job)
 		end_unrecorded(job);
 }
 
-void
-oe_wire_send(OeJob *job)
+/*
+ * With the URL of the webhook, which the ledger does not have.  It is set if it is
+ * needed.  The body has to be freed; NULL if out of memory.
+ */
+static char *
+complete_body(const OeCall *call)
+{
+	if (!call->webhook_url || !oe_reveals_by_webhook(&call->reveals))
+		return strdup(call->body);
+	return oe_request_complete(call->endpoint, call->body, call->webhook_url);
+}
+
+static void
+free_body(char *body)
+{
+	if (body)
+		explicit_bzero(body, strlen(body));
+	free(body);
+}
+
+static bool
+submit(OeJob *job)
 {
 	OeHttpRequest request = {0};
 	OeError		error = {0};
+	char	   *body = NULL;
+	bool		submitted;
 
+	if (job->call.body && (body = complete_body(&job->call)) == NULL)
+		return false;
 	request.url = psprintf("%s%s", job->call.base_url, job->call.endpoint->path);
 	request.token = job->call.token;
 	request.token_in_query = job->call.token_in_query;
 	request.ca_file = job->call.ca_file;
 	request.proxy = job->call.proxy;
-	request.body = job->call.body;
-	request.body_len = job->call.body ? strlen(job->call.body) : 0;
+	request.body = body;
+	request.body_len = body ? strlen(body) : 0;
 	request.connect_timeout_ms = job->call.connect_timeout_ms;
 	request.request_timeout_ms = job->call.request_timeout_ms;
 	request.tag = job;
+	submitted = oe_http_submit(http, &request, &error);
+	oe_error_free(&error);
+	free_body(body);
+	return submitted;
+}
+
+void
+oe_wire_send(OeJob *job)
+{
 	oe_job_set_phase(job, OE_JOB_ON_WIRE);
-	if (oe_http_submit(http, &request, &error))
+	if (submit(job))
 	{
 		in_flight_of_queue += job->background;
 		return;
 	}
-
-	oe_error_free(&error);
 	if (job->call.endpoint->recorded)
 		oe_admission_learn(job, GetCurrentTimestamp());
 	end_job(job);

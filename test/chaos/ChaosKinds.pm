@@ -71,6 +71,7 @@ my @settings = (
 	[ 'ocean_enrich.unknown_keys', 'pass', 'error' ],
 	[ 'ocean_enrich.proxy', 'http://127.0.0.1:1', '' ],
 	[ 'ocean_enrich.webhook_secret', 'another', 'open-sesame' ],
+	[ 'ocean_enrich.webhook_url', 'https://elsewhere.example/', '' ],
 	[ 'ocean_enrich.api_token', 'not-registered', 'sandbox-token' ]);
 
 my %no_setting = (

@@ -196,11 +196,9 @@ sub books_agree
 			SELECT coalesce(sum(credits), 0),
 				   count(*) FILTER (WHERE state = 'unknown'),
 				   count(*) FILTER (WHERE state = 'unknown'
-						AND coalesce(request #>> '{revealEmails,webhookUrl}', '') = ''
-						AND request #>> '{revealEmails,includeEmails}' = 'true'),
+						AND 'email' = ANY (reveals_in_answer)),
 				   count(*) FILTER (WHERE state = 'unknown'
-						AND coalesce(request #>> '{revealPhones,webhookUrl}', '') = ''
-						AND request #>> '{revealPhones,includePhones}' = 'true'),
+						AND 'phone' = ANY (reveals_in_answer)),
 				   coalesce(sum(reserved) FILTER (WHERE state = 'unknown'), 0)
 			FROM ocean_enrich.call});
 		my ($credits, $count, $emails, $phones, $reserved) = split /\|/, $row;

@@ -37,7 +37,7 @@ SELECT ocean_person_request(linkedin => 'x');
 
 SELECT jsonb_pretty(ocean_person_request('i', 'n', 'f', 'l', 'j', 'e', 'p', 'fb', 'tw', 'li', 'c',
 	'cn', 'crn', 'ce', 'cp', 'ccc', 'cs', 'cci', 'csa', 'cpc', 'ca', 'cfb', 'ctw', 'cli', 'cig',
-	'cx', 'cd', 'cyt', true, 'https://hook.example/e', false, 'https://hook.example/p'));
+	'cx', 'cd', 'cyt', true, 'https://hook.example/e', true, false, 'https://hook.example/p', false));
 
 -- What is NULL or blank is left out; anything else goes as it is.
 

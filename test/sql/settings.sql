@@ -102,6 +102,10 @@ FROM (VALUES
 SELECT setting, shown IS NOT NULL AS taken, code, message, detail
 FROM unnest(ARRAY['api_token_file', 'ca_file', 'proxy']) AS setting,
 	unnest(ARRAY['', '/a file/ä', E'/secret\nb']) AS value, pg_temp.set_to(setting, value);
+SELECT setting, left(value, 40) AS value, shown IS NOT NULL AS taken, code, message, detail
+FROM unnest(ARRAY['webhook_url']) AS setting,
+	unnest(ARRAY['', 'https://hooks.example.com/ocean?secret=a', 'http://127.0.0.1:1/', 'https://', 'ftp://secret', '/secret',
+		'https://secret b', 'https://ä/', 'https://' || repeat('x', 2000)]) AS value, pg_temp.set_to(setting, value);
 
 -- What belongs to the worker is not the session's.
 

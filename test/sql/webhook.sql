@@ -157,6 +157,12 @@ RESET ROLE;
 DO $$ BEGIN PERFORM set_config('ocean_enrich.webhook_secret', 'sha256:' || encode(sha256('open sesame'), 'hex'), false); END $$;
 SELECT pg_temp.tried('open sesame'), pg_temp.tried(current_setting('ocean_enrich.webhook_secret'));
 SELECT code, message, detail FROM pg_temp.error_of('SET ocean_enrich.webhook_secret = ''sha256:abc''');
+-- Several, while one takes the place of another.
+DO $$ BEGIN PERFORM set_config('ocean_enrich.webhook_secret', ' old one, sha256:' || encode(sha256('open sesame'), 'hex') || ' ,third', false); END $$;
+SELECT pg_temp.tried('old one'), pg_temp.tried('open sesame'), pg_temp.tried('third');
+SELECT secret, pg_temp.tried(secret) FROM unnest(ARRAY['', ' ', ',', 'old', ' old one', 'third ', 'old one,third', current_setting('ocean_enrich.webhook_secret')]) AS secret;
+SELECT setting, code, detail FROM unnest(ARRAY['a,', ',a', 'a,,b', ' ', 'a,sha256:abc', 'sha256:' || repeat('a', 65)]) AS setting,
+	pg_temp.error_of(format('SET ocean_enrich.webhook_secret = %L', setting));
 RESET ocean_enrich.webhook_secret;
 
 -- Nobody's trigger runs with more rights than the ledger's owner has.

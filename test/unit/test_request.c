@@ -74,6 +74,18 @@ static const AcceptedCase accepted[] = {
 		"\"revealEmails\":{\"webhookUrl\":null}}",
 		"{\"person\":{\"id\":\"1\"}}"},
 
+	/* the webhook of the settings: kept where it says something */
+	{"{\"person\":{\"id\":\"1\"},\"revealEmails\":{\"byWebhook\":true}}",
+		"{\"person\":{\"id\":\"1\"},"
+		"\"revealEmails\":{\"byWebhook\":true,\"includeEmails\":true}}"},
+	{"{\"person\":{\"id\":\"1\"},\"revealEmails\":{\"includeEmails\":true,\"byWebhook\":true}}", NULL},
+	{"{\"person\":{\"id\":\"1\"},\"revealEmails\":{\"byWebhook\":false}}",
+		"{\"person\":{\"id\":\"1\"}}"},
+	{"{\"person\":{\"id\":\"1\"},\"revealPhones\":{\"byWebhook\":true,\"includePhones\":false}}",
+		"{\"person\":{\"id\":\"1\"},\"revealPhones\":{\"includePhones\":false}}"},
+	{"{\"person\":{\"id\":\"1\"},\"revealPhones\":{\"byWebhook\":true,\"webhookUrl\":\"u\"}}",
+		"{\"person\":{\"id\":\"1\"},\"revealPhones\":{\"webhookUrl\":\"u\",\"includePhones\":true}}"},
+
 	/* an empty string is no value, nor are blanks */
 	{"{\"person\":{\"id\":\"1\",\"name\":\"\"}}", "{\"person\":{\"id\":\"1\"}}"},
 	{"{\"person\":{\"id\":\"1\"},\"company\":{\"name\":\"\",\"city\":\" \\t\"}}",
@@ -668,6 +680,8 @@ test_reveals(void)
 		{",\"revealEmails\":{\"includeEmails\":true,\"webhookUrl\":\"u\"}"
 			",\"revealPhones\":{\"includePhones\":true}",
 			OE_REVEAL_BY_WEBHOOK, OE_REVEAL_IN_ANSWER},
+		{",\"revealEmails\":{\"includeEmails\":true,\"byWebhook\":true}",
+			OE_REVEAL_BY_WEBHOOK, OE_REVEAL_NONE},
 		{",\"other\":{\"revealEmails\":{\"includeEmails\":true}}",
 			OE_REVEAL_NONE, OE_REVEAL_NONE},
 	};
@@ -680,6 +694,33 @@ test_reveals(void)
 		CHECK_INT(reveals.of[1], table[i].emails);
 		CHECK_INT(reveals.of[2], table[i].phones);
 	}
+}
+
+static void
+complete_without_memory(void)
+{
+	char	   *body = oe_request_complete(&oe_endpoint_person, "{\"person\":{\"id\":\"1\"},"
+										   "\"revealEmails\":{\"byWebhook\":true,\"includeEmails\":true},"
+										   "\"revealPhones\":{\"includePhones\":true,\"webhookUrl\":\"u\"}}",
+										   "https://example.com/?secret=\"");
+
+	if (body)
+		CHECK_STRING(body, "{\"person\":{\"id\":\"1\"},"
+					 "\"revealEmails\":{\"includeEmails\":true,"
+					 "\"webhookUrl\":\"https://example.com/?secret=\\\"\"},"
+					 "\"revealPhones\":{\"includePhones\":true,\"webhookUrl\":\"u\"}}");
+	else
+		CHECK(unit_malloc_failed());
+	free(body);
+}
+
+/* The body to send has the URL of the settings where it is asked for. */
+static void
+test_complete(void)
+{
+	complete_without_memory();
+	unit_each_malloc_fails(complete_without_memory);
+	CHECK(oe_request_complete(&oe_endpoint_person, "{", "u") == NULL);
 }
 
 static void
@@ -786,6 +827,7 @@ static const UnitTest tests[] = {
 	{"length after normalising", test_length_after_normalising},
 	{"NUL inside", test_nul_inside},
 	{"reveals", test_reveals},
+	{"complete", test_complete},
 	{"an error replaces the previous one", test_error_is_replaced},
 	{"without memory", test_without_memory},
 };

@@ -183,12 +183,12 @@ is(bare(q{SELECT count(*) FROM pg_extension WHERE extname = 'ocean_enrich'}), 0,
 # by the connection
 
 foreach my $setting (qw(api_url api_token api_token_file proxy ca_file token_in max_concurrency rate_limit
-	daily_limit credit_limit retention webhook_secret queue_enabled request_timeout))
+	daily_limit credit_limit retention webhook_secret webhook_url queue_enabled request_timeout))
 {
 	my $value = { token_in => 'query', max_concurrency => 1, rate_limit => 1, daily_limit => 1,
 		credit_limit => 1, retention => 1, queue_enabled => 'off', request_timeout => 1,
 		webhook_secret => 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',
-		api_token => 'stolen', api_url => 'https://mallory.example', proxy => 'http://127.0.0.1:9' }->{$setting}
+		api_token => 'stolen', api_url => 'https://mallory.example', webhook_url => 'https://mallory.example', proxy => 'http://127.0.0.1:9' }->{$setting}
 	  // '/tmp/mallory';
 	mallory_fails("SET ocean_enrich.$setting = '$value'",
 		qr/42501: permission denied to set parameter/, "$setting: an ordinary role cannot set it");

@@ -15,6 +15,7 @@ use Test::More;
 my @secrets = (
 	{ name => 'ocean_enrich.api_token', written => 'Ocean_Enrich.API_Token' },
 	{ name => 'ocean_enrich.webhook_secret', written => 'ocean_enrich.webhook_secret' },
+	{ name => 'ocean_enrich.webhook_url', written => 'ocean_enrich.webhook_url' },
 	{ name => 'ocean_enrich.proxy', written => 'OCEAN_ENRICH.PROXY' });
 my @rounds = ('first', 'second%s');
 my $pattern = qr/Zx8-(?:first|second)/;
@@ -22,8 +23,11 @@ my $pattern = qr/Zx8-(?:first|second)/;
 sub value
 {
 	my ($secret, $round) = @_;
-	return ($secret->{name} =~ /proxy/ ? 'http://user:' : '') . "Zx8-$round-$secret->{name}"
-	  . ($secret->{name} =~ /proxy/ ? '@127.0.0.1:9' : '');
+	my ($before, $after) =
+		$secret->{name} =~ /proxy/ ? ('http://user:', '@127.0.0.1:9')
+	  : $secret->{name} =~ /url/ ? ('https://hooks.example.com/ocean?secret=', '')
+	  : ('', '');
+	return "${before}Zx8-$round-$secret->{name}$after";
 }
 
 my $sandbox = OceanTest::Sandbox->new;
@@ -77,8 +81,9 @@ like($dump, qr/COPY ocean_enrich\.call/, 'a dump has the ledger');
 unlike($dump, $pattern, 'and no secret');
 
 # A value that is refused is not quoted, and with it the file counts for nothing.
-configure("ocean_enrich.api_token = 'Zx8-second with blanks'", "ocean_enrich.webhook_secret = 'sha256:Zx8-second'");
-wait_until($node, q{SELECT count(*) = 2 FROM pg_file_settings WHERE name ~ '^ocean_enrich\..*(token|secret)$' AND error IS NOT NULL});
+configure("ocean_enrich.api_token = 'Zx8-second with blanks'", "ocean_enrich.webhook_secret = 'Zx8-first, sha256:Zx8-second'",
+	"ocean_enrich.webhook_url = 'ftp://Zx8-second'");
+wait_until($node, q{SELECT count(*) = 3 FROM pg_file_settings WHERE name ~ '^ocean_enrich\..*(token|secret|url)$' AND error IS NOT NULL});
 configure();
 wait_until($node, q{SELECT current_setting('ocean_enrich.api_token') = ''});
 

@@ -59,14 +59,22 @@ $node->safe_psql('postgres', q{
 	GRANT USAGE ON SCHEMA ocean_enrich TO monitor});
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_stat_statements') if $statistics;
 
+# The webhook's URL is read from a file, since statements are logged.
+my $url_file = PostgreSQL::Test::Utils::tempdir() . '/url';
+open($handle, '>', $url_file) or die "could not create $url_file: $!";
+print $handle "https://elsewhere.example/ocean?secret=$secret";
+close $handle;
+
 # Calls of all kinds, in each place that a token can be carried
 foreach my $place ('header', 'query')
 {
 	$node->safe_psql('postgres', qq{
 		SET ocean_enrich.token_in = $place;
+		DO \$\$ BEGIN PERFORM set_config('ocean_enrich.webhook_url', pg_read_file('$url_file'), false); END \$\$;
 		SELECT count(*) FROM (VALUES ('a'), ('sb-unknown'), ('sb-status-500'), ('sb-422'), ('sb-badjson'),
 			('sb-cut-lost'), ('sb-redirect')) AS v (name),
-			LATERAL ocean_try_enrich_person(ocean_person_request(email => name || '.$place\@example.com'));
+			LATERAL ocean_try_enrich_person(ocean_person_request(email => name || '.$place\@example.com',
+				reveal_emails_by_webhook => true, reveal_phones_by_webhook => true));
 		SELECT ocean_enrich.submit(ocean_person_request(email => 'queued.$place\@example.com'));
 		SELECT ocean_enrich.balance(), ocean_enrich.account()});
 }
@@ -99,7 +107,7 @@ SKIP:
 		qr/ocean_try_enrich_person/, 'the statistics have the statements');
 }
 fails($node, "SHOW ocean_enrich.$_", qr/42501: .* to examine/, "$_: not shown", user => 'nobody')
-  foreach qw(api_token api_token_file webhook_secret proxy);
+  foreach qw(api_token api_token_file webhook_secret webhook_url proxy);
 fails($node, "SELECT ocean_enrich.setting('api_token')", qr/42501: /, 'nor by our function', user => 'nobody');
 
 my ($dump) = run_command([ 'pg_dumpall', '--host', $node->host, '--port', $node->port, '--username', 'postgres' ]);
