@@ -86,7 +86,7 @@ $sandbox->config(hold => JSON::PP::true);
 my $localhost = $sandbox->url =~ s/127\.0\.0\.1/localhost/r;
 @queries = map { OceanTest::Query->start($node, $_) } (
 	'SELECT ' . enrich('carla@example.com'),
-	'SELECT ' . enrich('Carla@example.com'),
+	'SELECT ' . enrich('karla@example.com'),
 	"SET ocean_enrich.api_url = '$localhost'; SELECT " . enrich('carla@example.com'));
 $sandbox->wait(held => 3);
 pass('other requests go by themselves');
